@@ -1,0 +1,103 @@
+"""Settings: flags over `FREEHOLD_*` variables over the config file over defaults."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from freehold.core.errors import BadInput
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"", "0", "false", "no", "off"}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How this installation behaves. A field `x_y` is `FREEHOLD_X_Y` in the environment and `x_y` in config.toml."""
+
+    home: Path
+    """Where everything is kept."""
+    host: Annotated[str, Meta(min_length=1, max_length=253)] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 6464
+    offline: bool = False
+    """No packet leaves the machine."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names, beside loopback ones, that a Host header may carry."""
+    context_length: Annotated[int, Meta(ge=16, le=1 << 24)] = 4096
+    """Tokens of context per slot, cut to what the model was trained with."""
+    parallel: Annotated[int, Meta(ge=1, le=64)] = 4
+    """Requests that one worker generates at the same time."""
+    queue: Annotated[int, Meta(ge=1, le=100_000)] = 64
+    """Requests that may wait."""
+    queue_tokens: Annotated[int, Meta(ge=1, le=1 << 40)] = 1_000_000
+    """Tokens, prompt and answer, that may wait."""
+    keep_alive: Annotated[float, Meta(ge=0)] = 300.0
+    """Seconds for which an idle worker is kept."""
+    threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    """CPU threads per worker; 0 takes the number of usable cores."""
+    max_body: Annotated[int, Meta(ge=1024, le=1 << 32)] = 32 << 20
+    """Bytes of a request body."""
+
+    @property
+    def store(self) -> Path:
+        """The folder of the store."""
+        return self.home / "store"
+
+    @property
+    def runs(self) -> Path:
+        """The folder in which recipes work."""
+        return self.home / "runs"
+
+    @property
+    def sockets(self) -> Path:
+        """The folder of the workers' sockets, open to its owner alone."""
+        return self.home / "run"
+
+
+def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in force. Flags that are None count as not given. Raises BadInput naming the source of a wrong value."""
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    home = Path(given.get("home") or environ.get("FREEHOLD_HOME") or Path.home() / ".freehold").expanduser().absolute()
+    merged: dict[str, Any] = {**_from_file(home / "config.toml"), **_from_environment(environ), **given, "home": home}
+    try:
+        return msgspec.convert(merged, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadInput(
+            f"wrong setting: {error}", f"Check flags, FREEHOLD_* variables and {home / 'config.toml'}"
+        ) from error
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInput(f"cannot read {path}: {error}", "Correct or remove the file") from error
+    unknown = sorted(set(values) - set(Settings.__struct_fields__))
+    if unknown:
+        raise BadInput(f"unknown setting {unknown[0]!r} in {path}", f"Known: {', '.join(Settings.__struct_fields__)}")
+    return values
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Settings):
+        text = environ.get(f"FREEHOLD_{field.name.upper()}")
+        if text is None or field.name == "home":
+            continue
+        found[field.name] = _parse(field.name, field.type, text)
+    return found
+
+
+def _parse(name: str, kind: Any, text: str) -> Any:
+    if kind is bool:
+        if text.lower() not in _TRUE | _FALSE:
+            raise BadInput(f"FREEHOLD_{name.upper()} is {text!r}", "Set it to 1 or 0")
+        return text.lower() in _TRUE
+    if name == "allowed_hosts":
+        return tuple(host.strip() for host in text.split(",") if host.strip())
+    return text

@@ -1,0 +1,80 @@
+"""The contract between Freehold and a program that runs models. Five methods: fits, start, generate, embed, score."""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from freehold.core.event import Embeddings, Event
+from freehold.core.request import EmbedRequest, Request
+from freehold.core.settings import Settings
+
+
+class ModelFile(msgspec.Struct, frozen=True):
+    """What a worker loads: a checked file, and the label that messages call it by."""
+
+    path: Path
+    label: str
+
+
+class Fit(msgspec.Struct, frozen=True):
+    """What running a model takes here, in bytes."""
+
+    weights: int
+    cache: int
+    scratch: int
+    available: int
+    context_length: int
+
+    @property
+    def needed(self) -> int:
+        """Bytes in all."""
+        return self.weights + self.cache + self.scratch
+
+    @property
+    def ok(self) -> bool:
+        """Whether the machine has them free."""
+        return self.needed <= self.available
+
+
+class Worker(Protocol):
+    """One process holding one model. It may die at any time; that costs the requests it holds, nothing more."""
+
+    pid: int
+    context_length: int
+
+    def generate(self, request: Request) -> AsyncIterator[Event]:
+        """Events of all choices. Closing the iterator cancels this request and no other."""
+        ...
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """One vector per input."""
+        ...
+
+    async def score(self, tokens: Sequence[int]) -> Sequence[float]:
+        """The natural-log probability of each token after the first, given those before it."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        ...
+
+    async def stop(self) -> None:
+        """End the process. Returns when it is gone."""
+        ...
+
+
+class Engine(Protocol):
+    """A kind of program that runs models."""
+
+    name: str
+
+    def fits(self, model: ModelFile, settings: Settings) -> Fit:
+        """What this model takes, from its header alone. Raises BadModelFile."""
+        ...
+
+    async def start(self, model: ModelFile, settings: Settings) -> Worker:
+        """A ready worker. Raises BadModelFile, NotEnoughMemory, WorkerFailed."""
+        ...
