@@ -35,7 +35,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Lineage(msgspec.Struct, frozen=True):
-    """Where a model came from: the base's manifest, the recipe and the data it was made with, the source it was pulled from."""
+    """Where a model came from: its base, the recipe and data it was made with, the source it was pulled from."""
 
     base: Digest | None = None
     recipe: Digest | None = None
