@@ -1,0 +1,126 @@
+"""What verbs print: plain lines, tables, JSON and progress. Control characters never reach the terminal."""
+
+import re
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from freehold.core.digest import Digest
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """`text` without control characters other than newline and tab, so that no model or file can drive a terminal."""
+    return _CONTROLS.sub("", text)
+
+
+def write(text: str) -> None:
+    """Print a piece of text as it comes, without a newline."""
+    sys.stdout.write(printable(text))
+    sys.stdout.flush()
+
+
+def line(text: str = "") -> None:
+    """Print a line on stdout."""
+    sys.stdout.write(printable(text) + "\n")
+
+
+def note(text: str, *, quiet: bool = False) -> None:
+    """Print a line for people on stderr, unless they asked for quiet."""
+    if not quiet:
+        sys.stderr.write(printable(text) + "\n")
+        sys.stderr.flush()
+
+
+def emit(value: Any) -> None:
+    """Print a value as indented JSON."""
+    text = msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain, order="deterministic"), indent=2).decode()
+    escaped = re.sub(r"[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", text)
+    sys.stdout.write(escaped + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Digest):
+        return str(value)
+    return str(value)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in columns, two spaces apart, under a header."""
+    cells = [list(head), *([printable(cell).replace("\n", " ") for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    for row in cells:
+        line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def pairs(rows: Sequence[tuple[str, str]], *, indent: int = 2) -> None:
+    """Print names and values in two columns; empty values are left out."""
+    shown = [(name, printable(value)) for name, value in rows if value]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        line(f"{' ' * indent}{name.ljust(width)}  {value}")
+
+
+def size(count: int) -> str:
+    """Bytes for people, in powers of 1000 as file managers and registries show them."""
+    if count < 1000:
+        return f"{count} B"
+    value, unit = float(count), "B"
+    for unit in ("kB", "MB", "GB", "TB"):  # noqa: B007
+        value /= 1000
+        if value < 999.5:
+            break
+    return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+
+
+def count(number: int) -> str:
+    """A number of parameters for people: 11.2M, 7.6B."""
+    for limit, unit in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if number >= limit:
+            return f"{number / limit:.1f}{unit}"
+    return str(number) if number else ""
+
+
+def ago(seconds: float) -> str:
+    """How long ago, for people."""
+    for length, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= length:
+            number = int(seconds // length)
+            return f"{number} {unit}{'s' if number > 1 else ''} ago"
+    return "just now"
+
+
+class Bar:
+    """Progress of bytes or units on stderr: one moving line in a terminal, a line each tenth otherwise."""
+
+    def __init__(self, label: str, *, quiet: bool = False) -> None:
+        self._label = label
+        self._quiet = quiet
+        self._live = sys.stderr.isatty()
+        self._begin = time.monotonic()
+        self._last = -1
+        self._drawn = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show that `done` of `total` is done."""
+        tenth = 10 * done // total if total else 10
+        now = time.monotonic()
+        ended = done >= total
+        if self._quiet or (not ended and (now - self._drawn < 0.1 if self._live else tenth == self._last)):
+            return
+        if ended and self._last == 11:
+            return
+        self._last, self._drawn = (11 if ended else tenth), now
+        self._draw(done, total, now - self._begin, ended)
+
+    def _draw(self, done: int, total: int, seconds: float, ended: bool) -> None:
+        rate = done / seconds if seconds > 0.05 else 0.0
+        left = f", {(total - done) / rate:.0f} s left" if rate and not ended else ""
+        speed = f" {size(int(rate))}/s{left}" if rate else ""
+        text = f"{self._label}: {100 * done // total if total else 100} % of {size(total)}{speed}"
+        sys.stderr.write(f"\r\x1b[K{text}" + ("\n" if ended else "") if self._live else f"{text}\n")
+        sys.stderr.flush()
