@@ -1,6 +1,6 @@
 """The contract between Freehold and a program that runs models. Five methods: fits, start, generate, embed, score."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,10 +12,11 @@ from freehold.core.settings import Settings
 
 
 class ModelFile(msgspec.Struct, frozen=True):
-    """What a worker loads: a checked file, and the label that messages call it by."""
+    """What a worker loads: a checked file, the label that messages call it by, and what for: text or embeddings."""
 
     path: Path
     label: str
+    embedding: bool = False
 
 
 class Fit(msgspec.Struct, frozen=True):
@@ -44,8 +45,11 @@ class Worker(Protocol):
     pid: int
     context_length: int
 
-    def generate(self, request: Request) -> AsyncIterator[Event]:
-        """Events of all choices. Closing the iterator cancels this request and no other."""
+    def generate(self, request: Request) -> AsyncGenerator[Event, None]:
+        """Events of all choices; a Failed ends the stream for all of them.
+
+        Closing the iterator (`aclosing`) cancels this request and no other.
+        """
         ...
 
     async def embed(self, request: EmbedRequest) -> Embeddings:

@@ -1,0 +1,156 @@
+"""The parent's side of a worker: HTTP over its Unix socket, its answers as events."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import httpx
+import msgspec
+
+from freehold.core.errors import FreeholdError, Unsupported, WorkerFailed
+from freehold.core.event import Embeddings, Event, Failed, Started, Usage
+from freehold.core.request import Constraint, EmbedRequest, Message, Request, Tool
+from freehold.engines.llamacpp import wire
+from freehold.engines.llamacpp.plan import plan
+from freehold.engines.supervisor import Child, Socket, watchdog
+
+
+class LlamaWorker:
+    """One llama.cpp process holding one model; an engines.base.Worker.
+
+    `generate` yields per choice Started, its parts, Finished; a Failed ends the stream for all choices. The prompt's
+    tokens are counted in choice 0 alone, so that the sum over choices is what the request took.
+    """
+
+    def __init__(self, child: Child, socket: Socket, slots: int, *, embedding: bool) -> None:
+        self.pid = child.pid
+        self.context_length = 0
+        self.label = child.label
+        self._child = child
+        self._socket = socket
+        self._slots = slots
+        self._embedding = embedding
+        self._knows_tools = False
+        self._http = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(socket.path), limits=httpx.Limits(max_connections=None)),
+            base_url="http://worker",
+            timeout=httpx.Timeout(None, connect=5.0),
+            trust_env=False,
+        )
+
+    async def connect(self) -> None:
+        """Ask for health and properties. Raises WorkerFailed when it is not ready."""
+        await self._json("GET", "/health")
+        properties = await self._json("GET", "/props")
+        self.context_length = int(properties["default_generation_settings"]["n_ctx"])
+        self._knows_tools = bool(properties.get("chat_template_caps", {}).get("supports_tools"))
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._child.alive
+
+    @property
+    def memory(self) -> int:
+        """Resident bytes of the process."""
+        return self._child.memory()
+
+    async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
+        """Events of all choices. Closing the iterator closes the connection, on which the server stops computing."""
+        try:
+            if self._embedding:
+                raise Unsupported("this worker makes embeddings only", "Start one for generation")
+            for start in range(0, request.n, self._slots):
+                choices = range(start, min(request.n, start + self._slots))
+                async with aclosing(self._choices(request, choices)) as events:
+                    async for event in events:
+                        yield event
+        except FreeholdError as error:
+            yield Failed(error)
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """One L2-normalised vector per input."""
+        if not self._embedding:
+            raise Unsupported("this worker generates text only", "Start one for embeddings")
+        answer = await self._json("POST", "/v1/embeddings", {"input": request.inputs, "encoding_format": "float"})
+        rows = sorted(answer["data"], key=lambda row: row["index"])
+        return Embeddings(
+            tuple(tuple(row["embedding"]) for row in rows), Usage(prompt_tokens=answer["usage"]["prompt_tokens"])
+        )
+
+    async def score(self, tokens: Sequence[int]) -> Sequence[float]:
+        """Refused: llama-server gives no log-probabilities of a prompt."""
+        raise Unsupported("the llama.cpp server cannot score given text", "Use generated answers to compare models")
+
+    async def stop(self) -> None:
+        """End the process. Returns when it is gone."""
+        await self._http.aclose()
+        await self._child.stop()
+        self._socket.remove()
+
+    async def _choices(self, request: Request, choices: range) -> AsyncGenerator[Event, None]:
+        asked = await plan(request, choices, self._knows_tools, self)
+        filters = {index: asked.new_filter() for index in choices}
+        reader = wire.StreamReader(choices, request.logprobs)
+        async with aclosing(self._chunks(asked.route, asked.body)) as chunks:
+            started = False
+            async for chunk in chunks:
+                if not started:
+                    started = True
+                    for index in choices:
+                        yield Started(index)
+                for event in reader.feed(chunk):
+                    for final in filters[event.index].feed(event):
+                        yield final
+        if reader.open:
+            raise WorkerFailed(f"the worker of {self.label} ended its answer early", "Try again")
+
+    async def render(self, messages: Sequence[Message], tools: Sequence[Tool]) -> str:
+        """The prompt that the model's template makes of a conversation."""
+        body: dict[str, Any] = {"messages": [wire.message_body(message) for message in messages]}
+        if tools:
+            body["tools"] = [wire.tool_body(tool) for tool in tools]
+        return str((await self._json("POST", "/apply-template", body))["prompt"])
+
+    async def check(self, constraint: Constraint) -> None:
+        """Have the constraint compiled. Raises BadInput. The completion route would ignore a schema it cannot read."""
+        probe = [{"role": "user", "content": "?"}]
+        await self._json("POST", "/apply-template", {"messages": probe, **wire.constraint_body(constraint)})
+
+    async def _chunks(self, route: str, body: Mapping[str, Any]) -> AsyncGenerator[Mapping[str, Any], None]:
+        try:
+            async with watchdog(self._child) as watch:
+                watch.waiting = True
+                async with self._http.stream("POST", route, content=msgspec.json.encode(body)) as response:
+                    if response.status_code != httpx.codes.OK:
+                        raise wire.error_of(self._decoded(await response.aread()))
+                    async for line in response.aiter_lines():
+                        data = line.partition(": ")[2] if line.startswith(("data: ", "error: ")) else ""
+                        if data and data != "[DONE]":
+                            watch.waiting = False
+                            yield self._decoded(data.encode())
+                            watch.waiting = True
+        except httpx.TransportError as error:
+            raise self._failed() from error
+
+    async def _json(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        try:
+            async with watchdog(self._child) as watch:
+                watch.waiting = True
+                content = None if body is None else msgspec.json.encode(body)
+                response = await self._http.request(method, route, content=content)
+        except httpx.TransportError as error:
+            raise self._failed() from error
+        answer = self._decoded(response.content)
+        if response.status_code != httpx.codes.OK:
+            raise wire.error_of(answer)
+        return answer
+
+    def _decoded(self, data: bytes) -> dict[str, Any]:
+        try:
+            return msgspec.json.decode(data, type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise WorkerFailed(f"the worker of {self.label} answered nonsense: {error}", "Try again") from error
+
+    def _failed(self) -> WorkerFailed:
+        return WorkerFailed(f"the worker of {self.label} {self._child.why()}", "Try again: a new worker starts")

@@ -1,0 +1,123 @@
+"""Which of the server's routes answers a request, with what body, and how its text is to be read."""
+
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from freehold.core.errors import BadInput, Unsupported
+from freehold.core.event import Event
+from freehold.core.request import Constraint, Message, Request, Tool
+from freehold.engines.llamacpp import tools, wire
+
+CHAT = "/v1/chat/completions"
+COMPLETION = "/v1/completions"
+
+
+class Server(Protocol):
+    """What planning asks of the worker."""
+
+    async def render(self, messages: Sequence[Message], tools: Sequence[Tool]) -> str:
+        """The prompt that the model's template makes of a conversation."""
+        ...
+
+    async def check(self, constraint: Constraint) -> None:
+        """Raises BadInput for a constraint that does not compile."""
+        ...
+
+
+class Filter(Protocol):
+    """Reads the events of one choice anew."""
+
+    def feed(self, event: Event) -> Iterable[Event]:
+        """The events that stand for `event`."""
+        ...
+
+
+class AsIs:
+    """Leaves events as they are."""
+
+    def feed(self, event: Event) -> Iterable[Event]:
+        """The event alone."""
+        return (event,)
+
+
+class Plan(NamedTuple):
+    """A route, its body, and a filter for each choice."""
+
+    route: str
+    body: dict[str, Any]
+    new_filter: Callable[[], Filter]
+
+
+async def plan(request: Request, choices: range, knows_tools: bool, server: Server) -> Plan:
+    """How to ask for these choices of a request.
+
+    The chat route is used where its parsers help: free text, and tools that the template knows. What is constrained
+    goes as raw text, because those parsers fail on an answer that ends within a constrained value.
+    """
+    offered = request.tools if request.tool_choice != "none" else ()
+    if request.prompt is not None:
+        return await _raw(server, request, choices, request.prompt, request.constraint)
+    if offered and request.tool_choice != "auto":
+        return await _forced(request, choices, knows_tools, server)
+    if offered and not knows_tools:
+        if request.constraint is not None:
+            raise Unsupported(
+                "this model's template knows no tools, so they cannot be combined with a response format",
+                "Leave out the tools or the response format",
+                param="response_format",
+            )
+        prompt = await server.render(tools.folded(request.messages, offered), ())
+        return await _raw(server, request, choices, prompt, None, lambda: tools.Detected(offered, _call_id()))
+    messages = request.messages if knows_tools else tools.folded(request.messages, ())
+    if request.constraint is not None and not offered:
+        return await _raw(server, request, choices, await server.render(messages, ()), request.constraint)
+    body = wire.chat_body(request, choices)
+    body["messages"] = [wire.message_body(message) for message in messages]
+    if request.constraint is not None:
+        body |= wire.constraint_body(request.constraint)
+    return Plan(CHAT, body, AsIs)
+
+
+async def _forced(request: Request, choices: range, knows_tools: bool, server: Server) -> Plan:
+    offered = _chosen(request)
+    if knows_tools:
+        prompt = await server.render(request.messages, offered)
+    else:
+        prompt = await server.render(tools.folded(request.messages, offered), ())
+    if len(offered) == 1:
+        tool = offered[0]
+        constraint = Constraint("schema", tool.parameters) if tool.parameters else Constraint("json")
+        return await _raw(
+            server, request, choices, prompt + tools.opening(tool), constraint, lambda: tools.Forced(tool, _call_id())
+        )
+    constraint = Constraint("schema", tools.any_call(offered))
+    return await _raw(server, request, choices, prompt, constraint, lambda: tools.Detected(offered, _call_id()))
+
+
+def _chosen(request: Request) -> tuple[Tool, ...]:
+    if request.tool_choice == "required":
+        return request.tools
+    named = tuple(tool for tool in request.tools if tool.name == request.tool_choice)
+    if not named:
+        raise BadInput(
+            f"there is no tool {request.tool_choice!r} to call", "Name one of the tools given", param="tool_choice"
+        )
+    return named[:1]
+
+
+async def _raw(
+    server: Server,
+    request: Request,
+    choices: range,
+    prompt: str,
+    constraint: Constraint | None,
+    new_filter: Callable[[], Filter] = AsIs,
+) -> Plan:
+    if constraint is not None:
+        await server.check(constraint)
+    return Plan(COMPLETION, wire.completion_body(request, choices, prompt, constraint), new_filter)
+
+
+def _call_id() -> str:
+    return f"call_{uuid.uuid4().hex[:24]}"

@@ -1,0 +1,185 @@
+"""Requests as llama-server's JSON, its stream as events. Pure: no IO."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from freehold.core.errors import BadInput, ContextOverflow, FreeholdError, Unsupported, WorkerFailed
+from freehold.core.event import (
+    Event,
+    Finished,
+    FinishReason,
+    Logprobs,
+    Reasoning,
+    Text,
+    Timings,
+    TokenLogprob,
+    ToolCallPart,
+    Usage,
+)
+from freehold.core.request import Constraint, Message, Request, Tool
+
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repeat_penalty")
+_TOO_LONG = re.compile(r"input \((\d+) tokens\) is too large.*batch size: (\d+)")
+_SCHEMA_ERROR = "JSON schema error"
+_RANDOM_SEED = 0xFFFFFFFF
+_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}
+
+
+def message_body(message: Message) -> dict[str, Any]:
+    """One turn as the chat route takes it."""
+    body: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        body["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id:
+        body["tool_call_id"] = message.tool_call_id
+    if message.name:
+        body["name"] = message.name
+    return body
+
+
+def tool_body(tool: Tool) -> dict[str, Any]:
+    """One tool as the chat route takes it."""
+    return {"type": "function", "function": msgspec.structs.asdict(tool)}
+
+
+def generation_body(request: Request, choices: range) -> dict[str, Any]:
+    """The fields about drawing tokens, for the given choices of a request, shared by both routes."""
+    sampling = request.sampling
+    given = ((name, getattr(sampling, name)) for name in _SAMPLING)
+    body: dict[str, Any] = {name: value for name, value in given if value is not None}
+    body |= {"stream": True, "n": len(choices), "cache_prompt": sampling.seed is None, "stop": list(request.stop)}
+    if sampling.seed is not None:
+        body["seed"] = min((sampling.seed + choices.start) & 0xFFFFFFFF, _RANDOM_SEED - 1)
+    if sampling.logit_bias:
+        body["logit_bias"] = [[token, bias] for token, bias in sampling.logit_bias.items()]
+    if request.max_tokens is not None:
+        body["max_tokens"] = request.max_tokens
+    return body
+
+
+def chat_body(request: Request, choices: range) -> dict[str, Any]:
+    """The body of /v1/chat/completions."""
+    body = generation_body(request, choices)
+    body["messages"] = [message_body(message) for message in request.messages]
+    if request.tools and request.tool_choice != "none":
+        body["tools"] = [tool_body(tool) for tool in request.tools]
+        body["parallel_tool_calls"] = True
+    if request.logprobs is not None:
+        body |= {"logprobs": True, "top_logprobs": max(1, request.logprobs)}
+    return body
+
+
+def completion_body(request: Request, choices: range, prompt: str, constraint: Constraint | None) -> dict[str, Any]:
+    """The body of /v1/completions."""
+    body = generation_body(request, choices) | {"prompt": prompt}
+    if request.logprobs is not None:
+        body["logprobs"] = max(1, request.logprobs)
+    if constraint is not None:
+        body |= constraint_body(constraint)
+    return body
+
+
+def constraint_body(constraint: Constraint) -> dict[str, Any]:
+    """The fields that make the output match."""
+    if constraint.kind == "grammar":
+        return {"grammar": constraint.grammar}
+    return {"json_schema": constraint.schema if constraint.kind == "schema" else {"type": "object"}}
+
+
+class StreamReader:
+    """Turns the server's chunks into events. Choices are numbered from `first`; each keeps `alternatives` logprobs."""
+
+    def __init__(self, choices: range, alternatives: int | None) -> None:
+        self._first = choices.start
+        self._alternatives = alternatives
+        self.open = set(choices)
+        """Choices that have not finished."""
+
+    def feed(self, chunk: Mapping[str, Any]) -> Iterator[Event]:
+        """The events that one chunk holds. Raises the error that it reports."""
+        if "error" in chunk:
+            raise error_of(chunk)
+        for choice in chunk.get("choices", ()):
+            index = self._first + choice.get("index", 0)
+            yield from _parts(choice, index)
+            yield from self._logprobs(choice, index)
+            if choice.get("finish_reason"):
+                self.open.discard(index)
+                yield self._finished(choice["finish_reason"], chunk.get("timings", {}), index)
+
+    def _logprobs(self, choice: Mapping[str, Any], index: int) -> Iterator[Event]:
+        content = (choice.get("logprobs") or {}).get("content")
+        if content and self._alternatives is not None:
+            yield Logprobs(tuple(_token(item, self._alternatives) for item in content), index)
+
+    def _finished(self, reason: str, timings: Mapping[str, Any], index: int) -> Finished:
+        cached = timings.get("cache_n", 0)
+        prompt = cached + timings.get("prompt_n", 0)
+        counted = index == 0  # the choices share one prompt: the sum over all choices is what the request took
+        return Finished(
+            _REASONS.get(reason, "stop"),
+            Usage(prompt if counted else 0, timings.get("predicted_n", 0), cached if counted else 0),
+            Timings(timings.get("prompt_ms", 0.0), timings.get("predicted_ms", 0.0)),
+            index,
+        )
+
+
+def _parts(choice: Mapping[str, Any], index: int) -> Iterator[Event]:
+    delta = choice.get("delta", choice)
+    if delta.get("reasoning_content"):
+        yield Reasoning(delta["reasoning_content"], index)
+    text = delta.get("content") or delta.get("text")
+    if text:
+        yield Text(text, index)
+    for call in delta.get("tool_calls") or ():
+        function = call.get("function", {})
+        yield ToolCallPart(
+            call.get("index", 0),
+            id=call.get("id") or "",
+            name=function.get("name") or "",
+            arguments=function.get("arguments") or "",
+            index=index,
+        )
+
+
+def _token(item: Mapping[str, Any], alternatives: int) -> TokenLogprob:
+    raw = bytes(item.get("bytes") or ())
+    top: Sequence[Mapping[str, Any]] = item.get("top_logprobs") or ()
+    return TokenLogprob(
+        token=raw.decode("utf-8", "replace") or item.get("token", ""),
+        logprob=float(item["logprob"]),
+        bytes=tuple(raw),
+        top=tuple(_token(other, 0) for other in top[:alternatives]),
+    )
+
+
+def error_of(body: Mapping[str, Any]) -> FreeholdError:
+    """The server's error as ours."""
+    found = body.get("error")
+    error: Mapping[str, Any] = found if isinstance(found, Mapping) else {"message": str(found)}
+    message = " ".join(str(error.get("message", "no message")).split())[:500]
+    kind, code = error.get("type"), error.get("code", 500)
+    if kind == "exceed_context_size_error":
+        return context_overflow(error.get("n_prompt_tokens", 0), error.get("n_ctx", 0))
+    if too_long := _TOO_LONG.search(message):
+        return context_overflow(int(too_long[1]), int(too_long[2]))
+    if kind == "not_supported_error":
+        return Unsupported(message)
+    if isinstance(code, int) and 400 <= code < 500:
+        return BadInput(message[max(0, message.find(_SCHEMA_ERROR)) :], "Change the request")
+    return WorkerFailed(f"the engine could not answer: {message}", "Try again")
+
+
+def context_overflow(tokens: int, context: int) -> ContextOverflow:
+    """The prompt has more tokens than the context."""
+    return ContextOverflow(
+        f"the prompt has {tokens} tokens and the context holds {context}",
+        "Shorten it, or raise FREEHOLD_CONTEXT_LENGTH if the model was trained with more",
+        param="messages",
+    )

@@ -1,0 +1,93 @@
+"""A tiny llama-architecture GGUF with random weights and a real BPE vocabulary, for tests of real llama.cpp."""
+
+from pathlib import Path
+
+import numpy as np
+from gguf import GGUFWriter, TokenType
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+CORPUS = (
+    "The quick brown fox jumps over the lazy dog. Where is my order? You can cancel an order within 30 days. "
+    '{"name": "Ada", "city": "Paris", "age": 36, "ok": true} What is the weather in Berlin? Please help me, thank you.'
+)
+
+
+def tokenizer(vocab_size: int = 400) -> Tokenizer:
+    """A byte-level BPE tokenizer trained on a few sentences; always the same."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator([CORPUS] * 8, trainer)
+    return bpe
+
+
+def write_gguf(path: Path, *, hidden: int = 64, layers: int = 2, context: int = 512, seed: int = 0) -> Path:
+    """Write the model to `path`. The larger `hidden` and `layers`, the slower it generates."""
+    vocabulary, merges = _vocabulary(tokenizer())
+    writer = GGUFWriter(path, "llama")
+    writer.add_name("tiny")
+    writer.add_context_length(context)
+    writer.add_embedding_length(hidden)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(hidden * 2)
+    writer.add_head_count(hidden // 16)
+    writer.add_head_count_kv(hidden // 32)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_rope_dimension_count(16)
+    writer.add_vocab_size(len(vocabulary))
+    writer.add_file_type(0)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(vocabulary)
+    writer.add_token_types([TokenType.CONTROL if token in SPECIAL else TokenType.NORMAL for token in vocabulary])
+    writer.add_token_merges(merges)
+    writer.add_eos_token_id(2)
+    writer.add_pad_token_id(0)
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(CHATML)
+    _add_weights(writer, hidden, layers, len(vocabulary), seed)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _vocabulary(bpe: Tokenizer) -> tuple[list[str], list[str]]:
+    import json
+
+    described = json.loads(bpe.to_str())["model"]
+    tokens = sorted(described["vocab"], key=described["vocab"].__getitem__)
+    return tokens, [" ".join(pair) for pair in described["merges"]]
+
+
+def _add_weights(writer: GGUFWriter, hidden: int, layers: int, vocab: int, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    shapes = {"token_embd.weight": (vocab, hidden), "output.weight": (vocab, hidden)}
+    for layer in range(layers):
+        shapes |= {
+            f"blk.{layer}.attn_q.weight": (hidden, hidden),
+            f"blk.{layer}.attn_k.weight": (hidden // 2, hidden),
+            f"blk.{layer}.attn_v.weight": (hidden // 2, hidden),
+            f"blk.{layer}.attn_output.weight": (hidden, hidden),
+            f"blk.{layer}.ffn_gate.weight": (hidden * 2, hidden),
+            f"blk.{layer}.ffn_up.weight": (hidden * 2, hidden),
+            f"blk.{layer}.ffn_down.weight": (hidden, hidden * 2),
+        }
+    norms = [f"blk.{layer}.{norm}_norm.weight" for layer in range(layers) for norm in ("attn", "ffn")]
+    for name in [*norms, "output_norm.weight"]:
+        writer.add_tensor(name, np.ones(hidden, np.float32))
+    for name, shape in shapes.items():
+        writer.add_tensor(name, draw.normal(0, 0.05 if "blk" in name else 0.3, shape).astype(np.float32))
