@@ -1,0 +1,149 @@
+"""General knowledge: tables of plain facts, how-tos, lists of three things, and stories or descriptions on request."""
+
+from . import words as w
+from .facts_general import FACTS, LISTS, TABLES
+from .kit import Draw, Sample, Skill, an, cap, reply, typed
+
+QUESTIONS = tuple((questions.split("|"), answer) for questions, answer in FACTS)
+
+
+def table(d: Draw) -> tuple[str, str]:
+    """A fact from a table, such as a capital or an opposite."""
+    asks, answers, rows = d.pick(TABLES)
+    left, right = d.pick(rows)
+    question = d.phrase([cap(ask.format(a=left, an_a=an(left), b=right)) for ask in asks])
+    return question, cap(answers.format(a=left, an_a=cap(an(left)), b=right, an_b=an(right)))
+
+
+def fact(d: Draw) -> tuple[str, str]:
+    """A hand-written fact or how-to."""
+    questions, answer = d.pick(QUESTIONS)
+    return d.phrase(questions), answer
+
+
+def neighbours(d: Draw) -> tuple[str, str]:
+    """The day or month before or after another."""
+    names, kind = (w.DAYS, "day") if d.chance(0.5) else (w.MONTHS, "month")
+    at = d.number(0, len(names) - 1)
+    word, step = d.pick((("after", 1), ("before", -1)))
+    ask = d.pick(
+        (
+            "Which {kind} comes {word} {name}?",
+            "What {kind} is {word} {name}?",
+            "What comes {word} {name}?",
+            "Name the {kind} {word} {name}.",
+        )
+    )
+    other = names[(at + step) % len(names)]
+    return d.side(ask.format(kind=kind, word=word, name=names[at])), f"{other} comes {word} {names[at]}."
+
+
+def alphabet(d: Draw) -> tuple[str, str]:
+    """The letter before or after another."""
+    at = d.number(1, 24)
+    word, step = d.pick((("after", 1), ("before", -1)))
+    ask = d.pick(
+        (
+            "Which letter comes {word} {letter}?",
+            "What letter is {word} {letter}?",
+            "Which letter is {word} {letter} in the alphabet?",
+        )
+    )
+    letter, other = chr(65 + at), chr(65 + at + step)
+    return d.side(ask.format(word=word, letter=letter)), f"{other} comes {word} {letter}."
+
+
+def three(d: Draw) -> tuple[str, str]:
+    """A list of three things of a kind; always the same three, so that the answer can be checked."""
+    kind, things = d.pick(LISTS)
+    asks = (
+        "Name three {}.",
+        "Give me three {}.",
+        "List three {}.",
+        "Tell me three {}.",
+        "Can you name three {}?",
+        "I need three {}.",
+        "Three {}, please.",
+    )
+    return d.phrase([ask.format(kind) for ask in asks]), cap(things) + "."
+
+
+TALES = (
+    "{P} found {an_item} at the {spot}. {He} took it home and showed it to {q}. They were both very happy.",
+    "One {day}, {p} and {q} went to the {spot}. They saw {an_animal} with {an_item}. They laughed all day.",
+    "{P} wanted {an_item}, but {he} had no money. So {he} worked at the {shop} for a week. Then {he} bought the {item} and smiled.",
+    "There was once {an_animal} that lived near the {spot}. It was afraid of the {item}. {P} helped it, and they became friends.",
+    "It was a cold night. {P} heard a noise and took the {item}. It was only {an_animal}, and {p} went back to bed.",
+)
+LOOKS = (
+    "The {item} is {colour} and quite {adj}. It stands in the {spot}. People like to look at it.",
+    "It is {a_adj} {item} in {colour}. It feels good in the hand. You can find one in most shops.",
+)
+
+
+def tale(d: Draw) -> tuple[str, str, list[str]]:
+    """Three sentences about given things; other tales of the same things are right as well."""
+    somebody, other = w.people(d, 2)
+    item, spot, animal = d.slot(w.ITEMS)[0], d.slot(w.SPOTS), d.slot(w.ANIMALS)
+    values = {
+        "P": somebody.name,
+        "p": somebody.name,
+        "q": other.name,
+        "he": somebody.he,
+        "He": cap(somebody.he),
+        "item": item,
+        "an_item": an(item),
+        "spot": spot,
+        "animal": animal,
+        "an_animal": an(animal),
+        "shop": d.slot(w.SHOPS),
+        "day": d.pick(w.DAYS),
+        "colour": d.pick(w.COLOURS),
+    }
+    form, needs = d.pick(
+        (
+            ("{p} and {q} at the {spot} with {an_animal} and {an_item}", (1,)),
+            ("{p}, {q}, {an_item} and the {spot}", (0,)),
+            ("{p}, {an_animal}, the {spot} and {an_item}", (3,)),
+            ("{p}, {an_animal} and {an_item} at night", (4,)),
+        )
+    )
+    about = form.format(**values)
+    ask = d.pick(
+        (
+            "Write a short story about {}.",
+            "Tell me a story with {}.",
+            "A short story about {}, please.",
+            "Write three sentences about {}.",
+        )
+    )
+    answers = [TALES[index].format(**values) for index in needs]
+    if needs == (1,):
+        answers = [TALES[1].replace("One {day}", "One day").format(**values)]
+    return ask.format(about), answers[0], answers[1:]
+
+
+def look(d: Draw) -> tuple[str, str]:
+    """A description of a thing from what the user says about it."""
+    item, colour, adj, spot = d.slot(w.ITEMS)[0], d.pick(w.COLOURS), d.slot(w.ADJECTIVES), d.slot(w.SPOTS)
+    ask = d.pick(
+        ("Describe {}.", "Write a description of {}.", "Tell me what {} looks like.", "Describe {} in three sentences.")
+    )
+    thing = f"{an(adj)} {colour} {item} in the {spot}"
+    return ask.format(thing), LOOKS[0].format(item=item, colour=colour, adj=adj, spot=spot)
+
+
+def make(d: Draw) -> Sample:
+    """One question or one wish."""
+    roll = d.rng.random()
+    if roll < 0.16:
+        user, answer, accept = tale(d)
+        return reply(d, user, answer, accept)
+    if roll < 0.22:
+        return reply(d, *look(d))
+    kind = d.pick((table, table, table, table, fact, fact, fact, neighbours, alphabet, three))
+    question, answer = kind(d)
+    return reply(d, question if d.held else typed(d, question), answer)
+
+
+SKILL = Skill("knowledge", make, "f1")
