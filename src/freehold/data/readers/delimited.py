@@ -1,0 +1,88 @@
+"""CSV and its relatives: comma, semicolon, tab or bar between fields, one header line."""
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from freehold.core.errors import BadData
+from freehold.core.request import MAX_TEXT
+from freehold.data.readers import Reader, Record, Table
+from freehold.data.text import read_text
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_SAMPLE = 200
+
+
+def read(path: Path) -> Table:
+    """The records of a delimited file. Raises BadData naming the line."""
+    csv.field_size_limit(MAX_TEXT)
+    text = read_text(path)
+    delimiter = sniff(text)
+    lines = _fields(path, text, delimiter)
+    _, header = next(lines)
+    columns = _header(path, header)
+    records = tuple((line, _record(path, line, columns, fields)) for line, fields in lines)
+    notes = () if delimiter == "," else (f"fields are separated by {DELIMITERS[delimiter]}",)
+    return Table(records, columns, notes)
+
+
+def sniff(text: str) -> str:
+    """The delimiter that splits most of the first lines into as many fields as the header, and into most fields."""
+    return max(DELIMITERS, key=lambda delimiter: _fitness(text, delimiter))
+
+
+def _fitness(text: str, delimiter: str) -> tuple[float, int]:
+    counts: list[int] = []
+    try:
+        for fields in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+            if fields:
+                counts.append(len(fields))
+            if len(counts) == _SAMPLE:
+                break
+    except csv.Error:
+        return 0.0, 0
+    if not counts or counts[0] < 2:
+        return 0.0, 1
+    return counts.count(counts[0]) / len(counts), counts[0]
+
+
+def _fields(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Each record with the line it starts on; blank lines are passed over."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    while True:
+        start = reader.line_num + 1
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            raise BadData(
+                f"{path} line {start}: {error}", 'Check the quotes there: a quote inside a field is written ""'
+            ) from error
+        if fields is None:
+            return
+        if fields:
+            yield start, fields
+
+
+def _header(path: Path, fields: list[str]) -> tuple[str, ...]:
+    columns = tuple(field.strip() for field in fields)
+    doubled = sorted({column for column in columns if columns.count(column) > 1})
+    if doubled:
+        raise BadData(f"{path} has two columns named {doubled[0]!r}", "Give each column a name of its own")
+    return columns
+
+
+def _record(path: Path, line: int, columns: tuple[str, ...], fields: list[str]) -> Record:
+    if len(fields) != len(columns):
+        raise BadData(
+            f"{path} line {line} has {len(fields)} fields where the header has {len(columns)}",
+            "Put fields that contain the separator or a line break between double quotes",
+        )
+    return dict(zip(columns, fields, strict=True))
+
+
+def _likelihood(head: bytes, suffix: str) -> int:
+    return 70 if suffix in (".csv", ".tsv", ".tab", ".psv") else 10
+
+
+READER = Reader("csv", _likelihood, read)

@@ -1,0 +1,75 @@
+"""split: rows to learn from and rows held out, with no near-duplicate question on both sides."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import msgspec
+
+from freehold.core.digest import Digest
+from freehold.core.errors import BadData
+from freehold.data.grouping import group_texts
+from freehold.data.normal import normal
+from freehold.data.rows import Row
+
+
+class Split(msgspec.Struct, frozen=True):
+    """Both sides, each in an order drawn from seed and content, and how they were kept apart."""
+
+    train: tuple[Row, ...]
+    held_out: tuple[Row, ...]
+    groups: int
+    """Groups of near-duplicate questions; each is wholly on one side."""
+    threshold: float
+    """Similarity from which questions count as near-duplicates."""
+
+
+def split(rows: Sequence[Row], held_out: float, seed: int) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """(train, held out). `held_out` below 1 is a share, otherwise a number of rows. Raises BadData.
+
+    Depends on the rows' content and the seed, not on their order.
+    """
+    parts = divide(rows, held_out, seed)
+    return parts.train, parts.held_out
+
+
+def divide(rows: Sequence[Row], held_out: float, seed: int) -> Split:
+    """As `split`, with the figures. Answers play no part: thousands of questions may share one."""
+    wanted = round(len(rows) * held_out) if held_out < 1 else int(held_out)
+    if not 0 < wanted < len(rows):
+        raise BadData(
+            f"{wanted} of {len(rows)} rows cannot be held out",
+            "Set [data] held_out to a share such as 0.1 or fewer rows",
+        )
+    questions = [normal(row.question) for row in rows]
+    grouping = group_texts(questions)
+    members: dict[int, list[tuple[str, Row]]] = defaultdict(list)
+    for number, row in zip(grouping.group, rows, strict=True):
+        members[number].append((Digest.of_bytes(f"{seed}:".encode() + row.encode()).hex, row))
+    # A group's place is the least of its members' hashes: as good as drawn, and the same in any order of rows.
+    groups = sorted((sorted(group, key=_place) for group in members.values()), key=lambda group: group[0][0])
+    chosen = _choose([len(group) for group in groups], wanted)
+    if not chosen or len(chosen) == len(groups):
+        raise BadData(
+            f"{len(rows)} rows are near-duplicates of each other: none can be held out",
+            "Add rows that ask something else",
+        )
+    sides: tuple[list[tuple[str, Row]], list[tuple[str, Row]]] = ([], [])
+    for number, group in enumerate(groups):
+        sides[number in chosen].extend(group)
+    train, held = (tuple(row for _, row in sorted(side, key=_place)) for side in sides)
+    return Split(train, held, len(groups), grouping.threshold)
+
+
+def _place(member: tuple[str, Row]) -> str:
+    return member[0]
+
+
+def _choose(sizes: Sequence[int], wanted: int) -> set[int]:
+    """Numbers of groups whose sizes sum to `wanted`, as nearly as taking them in order allows; never none."""
+    chosen: set[int] = set()
+    total = 0
+    for number, size in enumerate(sizes):
+        if total + size <= wanted:
+            chosen.add(number)
+            total += size
+    return chosen or {min(range(len(sizes)), key=lambda number: sizes[number])}

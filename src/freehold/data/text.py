@@ -1,0 +1,49 @@
+"""Bytes of a data file to text: UTF-8, or UTF-16 with its mark. Anything else is refused with the place."""
+
+import codecs
+from pathlib import Path
+
+from freehold.core.errors import BadData, TooLarge
+
+MAX_FILE = 2 << 30
+_UTF16 = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content. Raises BadData when it is missing, empty or no file, TooLarge above 2 GiB."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE:
+            raise TooLarge(f"{path} has {size:,} bytes", f"Split it: at most {MAX_FILE:,} bytes are read")
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise BadData(f"no such file: {path}", "Check the path") from error
+    except OSError as error:
+        raise BadData(f"cannot read {path}: {error.strerror}", "Give a file that you may read") from error
+    if not data.strip():
+        raise BadData(f"{path} is empty", "Give a file with a row for each question and answer")
+    return data
+
+
+def read_text(path: Path) -> str:
+    """The text of a file. Raises BadData naming the first byte that is not UTF-8."""
+    data = read_bytes(path)
+    if data.startswith(b"PK\x03\x04"):
+        raise BadData(f"{path} is a spreadsheet or another zip archive", "Save it as CSV (UTF-8)")
+    encoding = _UTF16.get(data[:2], "utf-8-sig")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise _wrong_encoding(path, data, error) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise BadData(f"{path} line {line} holds a NUL: this is not a text file", "Save it as text (UTF-8)")
+    return text
+
+
+def _wrong_encoding(path: Path, data: bytes, error: UnicodeDecodeError) -> BadData:
+    # With a mark in front, the codec counts from behind the mark.
+    offset = error.start + (3 if data.startswith(codecs.BOM_UTF8) else 0)
+    line = data.count(b"\n", 0, offset) + 1
+    fix = f"Save it as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8-{path.name}"
+    return BadData(f"{path} is not UTF-8: byte 0x{data[offset]:02x} at offset {offset}, line {line}", fix)
