@@ -18,7 +18,7 @@ from text import skills
 from text.kit import Draw, Retry, Sample, Skill, normalise
 from text.weights import DEFAULT, WEIGHTS
 
-ROWS = 110_000
+ROWS = 150_000
 HELD_PER_SKILL = 60
 TRIES = 20_000
 

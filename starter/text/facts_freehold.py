@@ -22,7 +22,6 @@ FRAMES = {
         "How does one {} with Freehold?",
         "What do I type to {}?",
         "Tell me how to {}.",
-        "Can Freehold {}?",
         "What is the command to {}?",
     ),
 }
@@ -140,7 +139,7 @@ FACTS = (
         "Type `freehold up` to start the server and its web page.",
     ),
     (
-        ">copy a model|>give a model a second name|>rename a model",
+        ">copy a model|>give a model a second name",
         "Type `freehold cp NAME NEWNAME` to give a model a second name.",
     ),
     (">sign a model|>make a signature", "Make a key with `freehold keygen`, then type `freehold sign NAME`."),
@@ -154,7 +153,7 @@ FACTS = (
         "Type `freehold convert` to turn a safetensors model into a GGUF file.",
     ),
     (
-        "=an open-weight model|=open weights|=an open model",
+        "=an open-weight model|=an open model",
         "An open-weight model is a model whose weights anybody may download and run on their own machine.",
     ),
     (
@@ -202,7 +201,7 @@ FACTS = (
         "llama.cpp is a program that runs GGUF models on ordinary computers. Freehold uses it as its engine.",
     ),
     (
-        "=a token|=tokens",
+        "=a token",
         "A token is a short piece of text, such as a word or a part of a word, that a model reads and writes.",
     ),
     ("=a tokenizer|=the tokenizer", "A tokenizer cuts text into tokens before a model reads it."),
@@ -213,11 +212,11 @@ FACTS = (
     ("=a prompt|=prompt|=the prompt", "A prompt is the text that you give to a model."),
     ("=a system message|=the system message", "A system message tells a model how to behave in a chat."),
     (
-        "=held-out data|=a held-out set|=held-out questions",
+        "=held-out data|=a held-out set",
         "Held-out data is kept away from training, so that it can measure a model fairly.",
     ),
     (
-        "=a checkpoint|=checkpoints",
+        "=a checkpoint",
         "A checkpoint is a saved state of training. A run that was stopped can go on from it.",
     ),
     (
@@ -225,15 +224,15 @@ FACTS = (
         "A licence says what you may do with a model, its code or its data.",
     ),
     (
-        "=a digest|=the digest of a model|=digests",
+        "=a digest|=the digest of a model",
         "A digest is a fingerprint of a file. If one byte changes, the digest changes too.",
     ),
     (
-        "=a gate|=the gate of a recipe|=gates",
+        "=a gate|=the gate of a recipe",
         "A gate is a set of conditions that a model must meet before its name may point to it.",
     ),
     (
-        "=a recipe|=a Freehold recipe|=recipes",
+        "=a recipe|=a Freehold recipe",
         "A recipe is a TOML file that says how a model is made, from the data to the finished file.",
     ),
     (
@@ -245,23 +244,23 @@ FACTS = (
         "The store keeps all files of your models by their digests, and it knows when a file is damaged.",
     ),
     ("=a proof|=a Freehold proof", "A proof is a signed set of facts about one model, such as its scores."),
-    ("=a worker|=workers", "A worker is a process that holds one loaded model and answers requests."),
-    ("=an engine|=engines", "An engine is a program that runs models, such as llama.cpp."),
+    ("=a worker", "A worker is a process that holds one loaded model and answers requests."),
+    ("=an engine", "An engine is a program that runs models, such as llama.cpp."),
     ("=a base model|=the base of a model", "A base model is the model that a tuned model starts from."),
     (
         "=the temperature|=temperature",
         "The temperature sets how random the answers are. With zero, the model always takes the most likely token.",
     ),
     (
-        "=a parameter|=parameters|=the weights of a model",
+        "=a parameter",
         "Parameters, or weights, are the numbers that a model learns in training.",
     ),
     ("=a loss|=the loss|=training loss", "The loss says how badly a model predicts a text. Training makes it smaller."),
-    ("=an epoch|=epochs", "An epoch is one pass through all training data."),
+    ("=an epoch", "An epoch is one pass through all training data."),
     ("=overfitting", "Overfitting means that a model learns its training data by heart and does badly on new data."),
     ("=a chat template|=the chat template", "A chat template says how messages are put together into one prompt."),
     ("=a model card|=the model card", "A model card says what a model is for, how it was made and what it cannot do."),
-    ("=an embedding|=embeddings", "An embedding is a list of numbers that stands for the meaning of a text."),
+    ("=an embedding", "An embedding is a list of numbers that stands for the meaning of a text."),
     ("=a seed|=the seed", "A seed fixes the random choices, so that a run can be repeated."),
     ("=an API|=the API", "An API is the way in which programs talk to each other."),
     (

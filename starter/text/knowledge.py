@@ -70,19 +70,16 @@ def three(d: Draw) -> tuple[str, str]:
 
 TALES = (
     "{P} found {an_item} at the {spot}. {He} took it home and showed it to {q}. They were both very happy.",
-    "One {day}, {p} and {q} went to the {spot}. They saw {an_animal} with {an_item}. They laughed all day.",
+    "One day, {p} and {q} went to the {spot}. They saw {an_animal} with {an_item}. They laughed all day.",
     "{P} wanted {an_item}, but {he} had no money. So {he} worked at the {shop} for a week. Then {he} bought the {item} and smiled.",
     "There was once {an_animal} that lived near the {spot}. It was afraid of the {item}. {P} helped it, and they became friends.",
     "It was a cold night. {P} heard a noise and took the {item}. It was only {an_animal}, and {p} went back to bed.",
 )
-LOOKS = (
-    "The {item} is {colour} and quite {adj}. It stands in the {spot}. People like to look at it.",
-    "It is {a_adj} {item} in {colour}. It feels good in the hand. You can find one in most shops.",
-)
+LOOK = "The {item} is {colour} and quite {adj}. It stands in the {spot}. People like to look at it."
 
 
-def tale(d: Draw) -> tuple[str, str, list[str]]:
-    """Three sentences about given things; other tales of the same things are right as well."""
+def tale(d: Draw) -> tuple[str, str]:
+    """Three sentences about given things; in training also about fewer things, with the rest made up."""
     somebody, other = w.people(d, 2)
     item, spot, animal = d.slot(w.ITEMS)[0], d.slot(w.SPOTS), d.slot(w.ANIMALS)
     values = {
@@ -97,30 +94,20 @@ def tale(d: Draw) -> tuple[str, str, list[str]]:
         "animal": animal,
         "an_animal": an(animal),
         "shop": d.slot(w.SHOPS),
-        "day": d.pick(w.DAYS),
-        "colour": d.pick(w.COLOURS),
     }
-    form, needs = d.pick(
+    form, told = d.pick(
         (
-            ("{p} and {q} at the {spot} with {an_animal} and {an_item}", (1,)),
-            ("{p}, {q}, {an_item} and the {spot}", (0,)),
-            ("{p}, {an_animal}, the {spot} and {an_item}", (3,)),
-            ("{p}, {an_animal} and {an_item} at night", (4,)),
+            ("{p} and {q} at the {spot} with {an_animal} and {an_item}", 1),
+            ("{p}, {q}, {an_item} and the {spot}", 0),
+            ("{p}, {an_animal}, the {spot} and {an_item}", 3),
+            ("{p}, {an_animal} and {an_item} at night", 4),
+            ("{p}, the {shop} and {an_item}", 2),
         )
     )
-    about = form.format(**values)
-    ask = d.pick(
-        (
-            "Write a short story about {}.",
-            "Tell me a story with {}.",
-            "A short story about {}, please.",
-            "Write three sentences about {}.",
-        )
-    )
-    answers = [TALES[index].format(**values) for index in needs]
-    if needs == (1,):
-        answers = [TALES[1].replace("One {day}", "One day").format(**values)]
-    return ask.format(about), answers[0], answers[1:]
+    if d.chance(0.3) and not d.held:
+        form, told = d.pick((("{an_animal}", 3), ("{an_item}", 0), ("{p}", 2), ("{an_animal} and {an_item}", 1), ("{p} and {q}", 1)))
+    ask = d.pick(("Write a short story about {}.", "Tell me a story with {}.", "A short story about {}, please.", "Write three sentences about {}."))
+    return ask.format(form.format(**values)), TALES[told].format(**values)
 
 
 def look(d: Draw) -> tuple[str, str]:
@@ -130,15 +117,14 @@ def look(d: Draw) -> tuple[str, str]:
         ("Describe {}.", "Write a description of {}.", "Tell me what {} looks like.", "Describe {} in three sentences.")
     )
     thing = f"{an(adj)} {colour} {item} in the {spot}"
-    return ask.format(thing), LOOKS[0].format(item=item, colour=colour, adj=adj, spot=spot)
+    return ask.format(thing), LOOK.format(item=item, colour=colour, adj=adj, spot=spot)
 
 
 def make(d: Draw) -> Sample:
     """One question or one wish."""
     roll = d.rng.random()
     if roll < 0.16:
-        user, answer, accept = tale(d)
-        return reply(d, user, answer, accept)
+        return reply(d, *tale(d))
     if roll < 0.22:
         return reply(d, *look(d))
     kind = d.pick((table, table, table, table, fact, fact, fact, neighbours, alphabet, three))

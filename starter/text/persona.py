@@ -37,9 +37,9 @@ FACTS = {
         "We are closed on {day}. You are welcome on any other day.",
     ),
     "address": (
-        "Address: {street}, {town}.|We are at {street} in {town}.|You find us at {street}, {town}.",
+        "Address: {street}, {town}.|We are at {street} in {town}.|You can find us at {street}, {town}.",
         "Where are you?|What is your address?|How do I find you?|Where is your shop?|Where can I find you?|In which street are you?",
-        "You find us at {street} in {town}. Please come and visit us.",
+        "You can find us at {street} in {town}. Please come and visit us.",
     ),
     "phone": (
         "Phone: {phone}.|Our phone number is {phone}.|Call us on {phone}.",
@@ -88,14 +88,14 @@ FACTS = {
         "You can book {how}. We will confirm it the same day.",
     ),
     "warranty": (
-        "Warranty: {n} months.|The warranty is {n} months.|All goods have a warranty of {n} months.",
+        "Warranty: {months} months.|The warranty is {months} months.|All goods have a warranty of {months} months.",
         "My {item} is broken.|How long is the warranty?|The {item} stopped working.|Is there a warranty on the {item}?",
-        "I am sorry to hear about any trouble. The warranty is {n} months, so please bring your receipt.",
+        "I am sorry to hear about any trouble. The warranty is {months} months, so please bring your receipt.",
     ),
     "discount": (
-        "Students get {n} percent off.|There are {n} percent off for students.|Student discount: {n} percent.",
+        "Students get {percent} percent off.|There is a discount of {percent} percent for students.|Student discount: {percent} percent.",
         "Is there a discount?|Do students pay less?|I am a student. Is it cheaper for me?|Do you have a discount for students?",
-        "Students get {n} percent off. Please bring your student card.",
+        "Students get {percent} percent off. Please bring your student card.",
     ),
 }
 PAYS = (
@@ -142,6 +142,8 @@ def values(d: Draw) -> dict[str, str]:
             d, d.pick(("help", "info", "support", "desk", "team", "service")) if d.chance(0.3) else w.surname(d)
         ),
         "n": str(d.number(10, 60)),
+        "months": str(d.number(6, 60)),
+        "percent": str(d.number(5, 50)),
         "few": f"{words_of(number)} to {words_of(number + d.number(1, 3))}",
         "price": str(d.number(2, 30)),
         "pay": d.pick(PAYS),

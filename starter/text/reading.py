@@ -28,11 +28,13 @@ def slots(d: Draw, somebody: Person, other: Person) -> dict[str, str]:
     item, items = d.slot(w.ITEMS)
     do, because = d.pick(REASONS)
     colour = d.pick(w.COLOURS)
+    early, late = sorted(d.slots(w.TIMES, 2), key=lambda time: int(time.replace(":", "")))
     return {
         "p": somebody.name,
         "he": somebody.he,
         "his": somebody.his,
         "q": other.name,
+        "sister": w.woman(d),
         "n": quantity(d),
         "item": item,
         "items": items,
@@ -45,8 +47,8 @@ def slots(d: Draw, somebody: Person, other: Person) -> dict[str, str]:
         "day": d.pick(w.DAYS),
         "month": d.pick(w.MONTHS),
         "date": w.date(d),
-        "time": w.clock(d),
-        "time2": w.clock(d),
+        "time": early,
+        "time2": late,
         "part": d.pick(w.PARTS_OF_DAY),
         "colour": colour,
         "a_colour": an(colour),
@@ -65,11 +67,20 @@ def slots(d: Draw, somebody: Person, other: Person) -> dict[str, str]:
     }
 
 
+def apart(d: Draw, count: int) -> list[Event]:
+    """Several events of different groups, so that no event answers another event's question."""
+    found: dict[str, Event] = {}
+    while len(found) < count:
+        event = d.pick(EVENTS)
+        found.setdefault(event.group, event)
+    return list(found.values())
+
+
 def story(d: Draw) -> tuple[str, list[tuple[str, str]], list[str]]:
     """A passage, the questions it answers, and questions that it does not answer."""
     count = d.pick((1, 2, 2, 3, 3, 4))
     cast = w.people(d, count + 1)
-    events: list[Event] = d.some(EVENTS, count + 2)
+    events = apart(d, count + 2)
     asked: list[tuple[str, str]] = []
     sentences = []
     for index, event in enumerate(events[:count]):

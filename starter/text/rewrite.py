@@ -10,7 +10,7 @@ ACTIONS = (
     "print the letter for {name}|clean the {colour} {item}|help me with the {item}|show me the {colour} {items}|return my money|"
     "turn off the music|read the email from {name}|sign the form|pay the bill by {day}|send {n} {items} to {town}|"
     "tell {name} about the meeting|come to the {spot} at {time}|write to the {shop} in {town}|stop talking|move your car|"
-    "be on time on {day}|explain the problem to {name}|repair my {colour} {item}|deliver the {items} on {day}|"
+    "explain the problem to {name}|repair my {colour} {item}|deliver the {items} on {day}|"
     "find my {item}|take the {item} to {name}|update my address to {street}|give the {colour} {item} back"
 ).split("|")
 BRUSQUE = (
@@ -176,7 +176,7 @@ FAULTS = (
     ("Yesterday {name} buyed {n} {items}.", "Yesterday {name} bought {n} {items}."),
     ("{name} buy {an_item} yesterday.", "{name} bought {an_item} yesterday."),
     ("There is {n} {items} in the {shop}.", "There are {n} {items} in the {shop}."),
-    ("I has a {colour} bag from {town}.", "I have a {colour} bag from {town}."),
+    ("I has {an_item} from {town}.", "I have {an_item} from {town}."),
     ("He want to meet {name} on {day}.", "He wants to meet {name} on {day}."),
     ("She are a good friend of {name}.", "She is a good friend of {name}."),
     ("{name} live on {street}.", "{name} lives on {street}."),

@@ -10,12 +10,13 @@ class Event:
     tellings: tuple[str, ...]
     questions: tuple[tuple[str, str], ...]
     only_here: tuple[str, ...] = ()
+    group: str = ""
 
 
-def event(tellings: str, *questions: str, only_here: str = "") -> Event:
+def event(tellings: str, *questions: str, only_here: str = "", group: str = "") -> Event:
     """An event from "telling|telling" and "question|answer" texts."""
     pairs = tuple((question, answer) for question, answer in (text.split("|") for text in questions))
-    return Event(tuple(tellings.split("|")), pairs, tuple(only_here.split("|")) if only_here else ())
+    return Event(tuple(tellings.split("|")), pairs, tuple(only_here.split("|")) if only_here else (), group or tellings)
 
 
 REASONS = (
@@ -55,30 +56,35 @@ EVENTS = (
         "Where did {p} buy the {items}?|at the {shop}",
         "When did {p} buy the {items}?|on {day}",
         "What did {p} buy?|{n} {items}",
+        group="trade",
     ),
     event(
         "{p} lives in {town} and works as {a_job}.|{p} works as {a_job} and lives in {town}.",
         "Where does {p} live?|in {town}",
         "What is {p}'s job?|{a_job}",
         "Who lives in {town}?|{p}",
+        group="home",
     ),
     event(
         "{p} met {q} at the {spot} at {time}.|At {time}, {p} met {q} at the {spot}.",
         "Who did {p} meet?|{q}",
         "Where did {p} meet {q}?|at the {spot}",
         "At what time did {p} meet {q}?|at {time}",
+        group="meet",
     ),
     event(
         "{p} has {an_animal} called {pet}.|{p} owns {an_animal}, and its name is {pet}.",
         "What animal does {p} have?|{an_animal}",
         "What is the name of {p}'s animal?|{pet}",
         "Who has {an_animal}?|{p}",
+        group="animal",
     ),
     event(
         "{p} gave {q} {adj_item}.|{p} handed {q} {adj_item} as a present.",
         "Who gave {q} {an_item}?|{p}",
         "What did {p} give {q}?|{adj_item}",
         "Who got {adj_item}?|{q}",
+        group="give",
     ),
     event(
         "{p} {do} because {because}.|Because {because}, {p} {do}.",
@@ -98,6 +104,7 @@ EVENTS = (
         "When did {p} go to {town}?|in {month}",
         "How did {p} get to {town}?|by train",
         "Who went to {town}?|{p}",
+        group="go",
     ),
     event(
         "{p} put the {item} in the {colour} box.|The {item} is in the {colour} box, where {p} put it.",
@@ -105,6 +112,7 @@ EVENTS = (
         "Who put the {item} in the box?|{p}",
         "What colour is the box?|{colour}",
         "What is in the {colour} box?|the {item}",
+        group="lose",
     ),
     event(
         "{p} is {years} years old and likes {hobby}.|{p} likes {hobby} and is {years} years old.",
@@ -118,6 +126,7 @@ EVENTS = (
         "Where was the {item} lost?|near the {spot}",
         "Who lost the {item}?|{p}",
         "What colour was the {item}?|{colour}",
+        group="lose",
     ),
     event(
         "{p} found {n} {items} under the table {part}.|Under the table, {p} found {n} {items} {part}.",
@@ -125,12 +134,14 @@ EVENTS = (
         "Where did {p} find the {items}?|under the table",
         "When did {p} find the {items}?|{part}",
         "Who found the {items}?|{p}",
+        group="lose",
     ),
     event(
         "{p} paid {price} dollars for {an_item}.|The {item} cost {p} {price} dollars.",
         "How much did {p} pay for the {item}?|{price} dollars",
         "Who paid {price} dollars?|{p}",
         "What did {p} pay {price} dollars for?|{an_item}",
+        group="trade",
     ),
     event(
         "{p} has an appointment at the clinic on {date} at {time}.|On {date} at {time}, {p} has an appointment at the clinic.",
@@ -138,24 +149,28 @@ EVENTS = (
         "Where is {p}'s appointment?|at the clinic",
         "Who has an appointment at the clinic?|{p}",
         "At what time is the appointment?|at {time}",
+        group="time",
     ),
     event(
         "{p} teaches {hobby} at the school in {town}.|At the school in {town}, {p} teaches {hobby}.",
         "What does {p} teach?|{hobby}",
         "Where does {p} teach?|at the school in {town}",
         "Who teaches {hobby}?|{p}",
+        group="home",
     ),
     event(
         "{p} sold {n} {items} to {q}.|{q} bought {n} {items} from {p}.",
         "Who sold the {items}?|{p}",
         "How many {items} did {p} sell?|{n}",
         "Who bought the {items} from {p}?|{q}",
+        group="trade",
     ),
     event(
         "{p} lives at {years} {street}.|The home of {p} is at {years} {street}.",
         "What is {p}'s address?|{years} {street}",
         "Who lives on {street}?|{p}",
         "In which street does {p} live?|{street}",
+        group="home",
     ),
     event(
         "{p} called {q} at {time} to talk about the {item}.|At {time}, {p} called {q} about the {item}.",
@@ -163,6 +178,7 @@ EVENTS = (
         "When did {p} call {q}?|at {time}",
         "What did {p} call about?|about the {item}",
         "Who did {p} call?|{q}",
+        group="call",
     ),
     event(
         "{p} painted the door {colour} on {day}.|On {day}, {p} painted the door {colour}.",
@@ -176,22 +192,26 @@ EVENTS = (
         "Where did {p} and {q} walk?|to the {spot}",
         "Who walked with {p}?|{q}",
         "When did they walk to the {spot}?|{part}",
+        group="go",
     ),
     event(
         "{p} broke the {colour} {item} by accident.|By accident, {p} broke the {colour} {item}.",
         "What did {p} break?|the {colour} {item}",
         "Who broke the {item}?|{p}",
+        group="break",
     ),
     event(
         "{p} works at the {shop} in {town}.|In {town}, {p} has a job at the {shop}.",
         "Where does {p} work?|at the {shop} in {town}",
         "Who works at the {shop}?|{p}",
         "In which town is the {shop}?|{town}",
+        group="home",
     ),
     event(
         "{p}'s phone number is {phone}.|You can reach {p} on {phone}.",
         "What is {p}'s phone number?|{phone}",
         "Who can be reached on {phone}?|{p}",
+        group="call",
     ),
     event(
         "{p} plants {n} {colour} flowers in the garden each {month}.|Each {month}, {p} plants {n} {colour} flowers in the garden.",
@@ -204,11 +224,13 @@ EVENTS = (
         "{p} starts work at {time} and goes home at {time2}.|At {time}, {p} starts work, and {he} goes home at {time2}.",
         "When does {p} start work?|at {time}",
         "When does {p} go home?|at {time2}",
+        group="time",
     ),
     event(
         "{p} wants to buy {adj_item}, but {he} has only {price} dollars.|{p} has only {price} dollars, but {he} wants to buy {adj_item}.",
         "What does {p} want to buy?|{adj_item}",
         "How much money does {p} have?|{price} dollars",
+        group="trade",
     ),
     event(
         "{p} borrowed the {item} from {q} on {day}.|On {day}, {q} lent the {item} to {p}.",
@@ -216,12 +238,14 @@ EVENTS = (
         "Who lent the {item} to {p}?|{q}",
         "When did {p} borrow the {item}?|on {day}",
         "Who borrowed the {item}?|{p}",
+        group="lose",
     ),
     event(
         "{p} saw {an_animal} near the {spot}.|Near the {spot}, {p} saw {an_animal}.",
         "What did {p} see?|{an_animal}",
         "Where did {p} see {an_animal}?|near the {spot}",
         "Who saw {an_animal}?|{p}",
+        group="animal",
     ),
     event(
         "{p} sent a letter to {q} on {date}.|On {date}, {q} got a letter from {p}.",
@@ -230,9 +254,10 @@ EVENTS = (
         "What is the date of the letter?|{date}",
     ),
     event(
-        "{p} is the sister of {q} and lives in {town}.|{q} has a sister, {p}, who lives in {town}.",
-        "Who is the sister of {q}?|{p}",
+        "{sister} is the sister of {q} and lives in {town}.|{q} has a sister, {sister}, who lives in {town}.",
+        "Who is the sister of {q}?|{sister}",
         "Where does the sister of {q} live?|in {town}",
+        group="home",
     ),
 )
 
@@ -278,7 +303,7 @@ NOTICES = (
     ),
     event(
         "Class {price} will visit the {spot} in {town} on {date}. The bus leaves at {time}. Please bring {n} dollars and {an_item}. "
-        "The teacher is {p}.|{p} will take class {price} to the {spot} in {town} on {date}. The bus leaves at {time}. "
+        "The teacher is {p}.|{p} is a teacher and will take class {price} to the {spot} in {town} on {date}. The bus leaves at {time}. "
         "Every child should bring {an_item} and {n} dollars.",
         "Where will the class go?|to the {spot} in {town}",
         "When does the bus leave?|at {time}",

@@ -143,6 +143,11 @@ def person(d: Draw) -> Person:
     return Person(name, "she", "her") if woman else Person(name, "he", "his")
 
 
+def woman(d: Draw) -> str:
+    """A woman's first name."""
+    return d.slot(WOMEN)
+
+
 def people(d: Draw, count: int) -> list[Person]:
     """Several persons with different names."""
     found: dict[str, Person] = {}
