@@ -133,13 +133,20 @@ class Child:
             if pipe is not None:
                 pipe.close()
 
-    def why(self) -> str:
-        """How it ended and what it said last, in a few words."""
+    async def ending(self) -> str:
+        """How it ended and what it said last, in a few words; a death just now is waited for."""
+        await asyncio.to_thread(self._gone_within, 0.5)
         code = self._process.poll()
-        self._drain.join(0.5)
-        ending = "is running" if code is None else f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
+        await asyncio.to_thread(self._drain.join, 0.2)
+        ending = (
+            "broke the connection"
+            if code is None
+            else f"was killed by signal {-code}"
+            if code < 0
+            else f"ended with {code}"
+        )
         errors = [line for line in self.last_words if any(mark in line for mark in _COMPLAINTS)]
-        said = errors[-1] if errors else self.last_words[-1] if self.last_words and code else ""
+        said = errors[-1] if errors else self.last_words[-1] if self.last_words and code and code > 0 else ""
         return f"{ending}: {said[-300:]}" if said else ending
 
     def _read_line(self) -> bytes:

@@ -131,7 +131,7 @@ class LlamaWorker:
                             yield self._decoded(data.encode())
                             watch.waiting = True
         except httpx.TransportError as error:
-            raise self._failed() from error
+            raise await self._failed() from error
 
     async def _json(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         try:
@@ -140,7 +140,7 @@ class LlamaWorker:
                 content = None if body is None else msgspec.json.encode(body)
                 response = await self._http.request(method, route, content=content)
         except httpx.TransportError as error:
-            raise self._failed() from error
+            raise await self._failed() from error
         answer = self._decoded(response.content)
         if response.status_code != httpx.codes.OK:
             raise wire.error_of(answer)
@@ -152,5 +152,7 @@ class LlamaWorker:
         except msgspec.DecodeError as error:
             raise WorkerFailed(f"the worker of {self.label} answered nonsense: {error}", "Try again") from error
 
-    def _failed(self) -> WorkerFailed:
-        return WorkerFailed(f"the worker of {self.label} {self._child.why()}", "Try again: a new worker starts")
+    async def _failed(self) -> WorkerFailed:
+        return WorkerFailed(
+            f"the worker of {self.label} {await self._child.ending()}", "Try again: a new worker starts"
+        )

@@ -83,7 +83,7 @@ def _document(model: ModelFile, settings: Settings, fit: Fit, socket: Socket) ->
         "socket": str(socket.path),
         "parallel": settings.parallel,
         "context_length": fit.context_length,
-        "batch": max(2048, ubatch),
+        "batch": ubatch,  # a cancelled prompt is noticed between batches
         "ubatch": ubatch,
         "threads": settings.threads or len(os.sched_getaffinity(0)),
         "embedding": model.embedding,
@@ -98,7 +98,7 @@ async def _ready(child: Child, timeout: float) -> None:
     except msgspec.DecodeError as error:
         raise WorkerFailed(f"the worker of {child.label} said {line[:80]!r} at its start") from error
     if not status.ready:
-        said = child.why()
+        said = await child.ending()
         raise BadModelFile(
             f"llama.cpp cannot load {child.label}: it {said}", "Get the file again, or convert the model anew"
         )

@@ -53,7 +53,13 @@ def generation_body(request: Request, choices: range) -> dict[str, Any]:
     sampling = request.sampling
     given = ((name, getattr(sampling, name)) for name in _SAMPLING)
     body: dict[str, Any] = {name: value for name, value in given if value is not None}
-    body |= {"stream": True, "n": len(choices), "cache_prompt": sampling.seed is None, "stop": list(request.stop)}
+    body |= {
+        "stream": True,
+        "return_progress": True,
+        "n": len(choices),
+        "cache_prompt": sampling.seed is None,
+        "stop": list(request.stop),
+    }
     if sampling.seed is not None:
         body["seed"] = min((sampling.seed + choices.start) & 0xFFFFFFFF, _RANDOM_SEED - 1)
     if sampling.logit_bias:
