@@ -1,0 +1,42 @@
+"""Turning models into GGUF: `to_gguf` for a safetensors folder, `quantize` for an unquantised GGUF file.
+
+A model family is one file in `families/`; it registers itself by being there. Outputs are the same bytes for the same
+input, appear under their name only when complete, and need neither torch nor transformers.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from freehold.convert.types import TYPES
+
+
+def to_gguf(folder: Path, out: Path, *, dtype: str = "auto") -> None:
+    """Convert a folder of safetensors weights with its config and tokenizer to one GGUF file.
+
+    `dtype` is that of matrices: "f32", "f16", "bf16", or "auto" (BF16 stays BF16, F16 and F32 become F16). Vectors are
+    always F32. Raises BadModelFile, Unsupported, NotFound, DiskFull.
+    """
+    from freehold.convert.folder import to_gguf
+
+    to_gguf(folder, out, dtype=dtype)
+
+
+def quantize(
+    source: Path,
+    out: Path,
+    type_name: str,
+    *,
+    threads: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Quantise an F32, F16 or BF16 GGUF file to one of TYPES, with llama.cpp's choice of type for each tensor.
+
+    `threads` 0 means one for each core that this process may use; the bytes do not depend on it. `on_progress` gets
+    (source bytes done, source bytes in all). Raises BadModelFile, Unsupported, NotFound, DiskFull.
+    """
+    from freehold.convert.quantize import quantize
+
+    quantize(source, out, type_name, threads=threads, on_progress=on_progress)
+
+
+__all__ = ["TYPES", "quantize", "to_gguf"]

@@ -1,0 +1,46 @@
+"""Model families, one file each.
+
+A family module has ARCHITECTURES (the names in config.json that it converts) and
+`plan(config, weights) -> FamilyPlan`: which metadata and which tensors the GGUF file gets. Being there registers it.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from typing import Protocol, cast
+
+from freehold.convert.config import Config
+from freehold.convert.plan import FamilyPlan
+from freehold.convert.weights import Weights
+from freehold.core.errors import Unsupported
+from freehold.formats.reading import shown
+
+
+class Family(Protocol):
+    """What a module of this package offers."""
+
+    ARCHITECTURES: tuple[str, ...]
+
+    def plan(self, config: Config, weights: Weights) -> FamilyPlan:
+        """What to write. Raises BadModelFile for missing or misshapen tensors, Unsupported."""
+        ...
+
+
+def _families() -> Iterator[Family]:
+    for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
+        yield cast(Family, importlib.import_module(f"{__name__}.{module.name}"))
+
+
+def family(config: Config) -> Family:
+    """The family that converts this model. Raises Unsupported, listing what is supported."""
+    named = config.values.get("architectures")
+    name = named[0] if isinstance(named, list) and named else None
+    if not isinstance(name, str):
+        raise config.bad("architectures does not name the model's class")
+    known = {architecture: found for found in _families() for architecture in found.ARCHITECTURES}
+    if name not in known:
+        raise Unsupported(
+            f"architecture {shown(name)} is not supported yet; supported: {', '.join(sorted(known))}",
+            "Convert it with llama.cpp's own converter and import the GGUF file",
+        )
+    return known[name]

@@ -1,0 +1,71 @@
+"""From a safetensors folder to a GGUF file: reads the config, asks the family for a plan, streams the tensors."""
+
+from collections.abc import Iterator
+from pathlib import Path
+import numpy as np
+
+from freehold.convert.config import Config
+from freehold.convert.dtypes import STORED, convert, raw
+from freehold.convert.families import family
+from freehold.convert.output import OutTensor, header_bytes, write_file
+from freehold.convert.plan import Metadata, TensorPlan
+from freehold.convert.tokenizer import tokenizer_metadata
+from freehold.convert.weights import Weights
+from freehold.core.errors import NotFound, Unsupported
+from freehold.formats.reading import shown
+
+DTYPES = ("auto", "f32", "f16", "bf16")
+_FILE_TYPES = {"F32": 0, "F16": 1, "BF16": 32}
+_QUANTIZATION_VERSION = 2
+_PIECE = 1 << 22
+"""Weights converted at a time: 16 MiB of F32."""
+
+
+def to_gguf(folder: Path, out: Path, *, dtype: str = "auto") -> None:
+    """See `freehold.convert.to_gguf`."""
+    if dtype not in DTYPES:
+        raise Unsupported(f"dtype {dtype!r} is not supported", f"Use one of: {', '.join(DTYPES)}")
+    if not (folder / "config.json").exists():
+        raise NotFound(f"{shown(folder, 400)} holds no config.json", "Name a folder with a model in safetensors format")
+    config, weights = Config.read(folder / "config.json"), Weights.open(folder)
+    planned = family(config).plan(config, weights)
+    matrices = _matrix_dtype(dtype, weights)
+    metadata: Metadata = {
+        "general.type": "model",
+        "general.file_type": _FILE_TYPES[matrices],
+        "general.quantization_version": _QUANTIZATION_VERSION,
+        **planned.metadata,
+        **tokenizer_metadata(folder, config, planned.vocab_size),
+    }
+    tensors = [_out(tensor, matrices) for tensor in planned.tensors]
+    header = header_bytes(planned.architecture, metadata, tensors)
+    pieces = (
+        piece
+        for tensor, stored in zip(planned.tensors, tensors, strict=True)
+        for piece in _pieces(tensor, stored, weights)
+    )
+    write_file(out, header, tensors, pieces)
+
+
+def _matrix_dtype(dtype: str, weights: Weights) -> str:
+    if dtype != "auto":
+        return dtype.upper()
+    # F16 for F32: what trained in F32 fits F16 nearly always, and where a value does not, the conversion says so.
+    return "BF16" if weights.dtype() == "BF16" else "F16"
+
+
+def _out(tensor: TensorPlan, matrices: str) -> OutTensor:
+    dtype = matrices if len(tensor.shape) > 1 else "F32"
+    return OutTensor(tensor.name, tensor.shape, dtype, int(np.prod(tensor.shape)) * STORED[dtype].itemsize)
+
+
+def _pieces(tensor: TensorPlan, stored: OutTensor, weights: Weights) -> Iterator[memoryview]:
+    """The tensor's values in order, a few rows at a time."""
+    if tensor.values is not None:
+        yield raw(convert(tensor.values, "F32", stored.type, tensor.name))
+        return
+    source = weights.get(tensor.source)
+    step = max(1, _PIECE // (int(np.prod(tensor.shape[1:])) or 1))
+    for start in range(0, tensor.shape[0], step):
+        rows = slice(start, start + step) if tensor.rows is None else tensor.rows[start : start + step]
+        yield raw(convert(source.array[rows], source.dtype, stored.type, tensor.source))

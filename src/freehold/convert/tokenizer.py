@@ -1,0 +1,236 @@
+"""A byte-level BPE tokenizer folder as GGUF metadata: tokens, merges, special ids, chat template."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from freehold.convert.config import Config, read_json
+from freehold.convert.plan import Metadata
+from freehold.convert.pretokenizer import pre_tokenizer_name
+from freehold.core.errors import BadModelFile, NotFound, Unsupported
+from freehold.formats.reading import bad_file, regular_file, shown
+
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+"""llama.cpp's token types (llama.h, llama_token_type)."""
+
+_LIMIT = 256 << 20
+_TEMPLATE_LIMIT = 4 << 20
+_END_OF_MESSAGE = "<|eom_id|>"
+
+
+class Tokenizer:
+    """The files of a tokenizer. Raises NotFound, BadModelFile, Unsupported as its parts are looked into."""
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.path = folder / "tokenizer.json"
+        if not self.path.exists():
+            raise NotFound(
+                f"{shown(folder, 400)} holds no tokenizer.json",
+                "Save the tokenizer with transformers, or fetch it again",
+            )
+        self.json = read_json(self.path, _LIMIT)
+        self.model = self._section("model")
+        self.folder, self.config = folder, config
+        self.settings = _optional(folder / "tokenizer_config.json")
+        self.special = _optional(folder / "special_tokens_map.json")
+        self.generation = _optional(folder / "generation_config.json")
+        self.added = dict(self._added())
+        self.ids = {**self._vocab(), **{token["content"]: id_ for id_, token in self.added.items()}}
+
+    def bad(self, reason: str) -> BadModelFile:
+        """The error to raise for tokenizer.json."""
+        return bad_file(self.path, reason)
+
+    def _section(self, key: str) -> dict[str, Any]:
+        value = self.json.get(key)
+        if not isinstance(value, dict):
+            raise self.bad(f"{key} is missing")
+        return value
+
+    def _vocab(self) -> dict[str, int]:
+        vocab = self.model.get("vocab")
+        if not isinstance(vocab, dict) or not all(type(id_) is int for id_ in vocab.values()):
+            raise self.bad("model.vocab does not map tokens to numbers")
+        return vocab
+
+    def _added(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        for token in self.json.get("added_tokens") or []:
+            match token:
+                case {"id": int(id_), "content": str(content)}:
+                    if token.get("lstrip") or token.get("rstrip") or token.get("single_word"):
+                        raise Unsupported(
+                            f"token {shown(content)} swallows spaces or matches whole words only",
+                            "llama.cpp cannot do that: use another model",
+                        )
+                    yield id_, token
+                case _:
+                    raise self.bad("an added token has no id or no content")
+
+    def id_of(self, key: str) -> int | None:
+        """The id of a special token such as `eos_token`: tokenizer_config.json first, then the older places."""
+        for values in (self.settings, self.special):
+            token = values.get(key)
+            content = token.get("content") if isinstance(token, dict) else token
+            if isinstance(content, str) and content in self.ids:
+                return self.ids[content]
+        return next(iter(self.configured(key)), None)
+
+    def configured(self, key: str) -> list[int]:
+        """The ids that generation_config.json, else config.json gives for a special token: none, one or several."""
+        for values in (self.generation, self.config.values):
+            found = values.get(f"{key}_id")
+            ids = found if isinstance(found, list) else [] if found is None else [found]
+            if ids and all(type(id_) is int and 0 <= id_ < len(self.ids) for id_ in ids):
+                return ids
+        return []
+
+
+def tokenizer_metadata(folder: Path, config: Config, vocab_size: int) -> Metadata:
+    """Every `tokenizer.*` key for a vocabulary of `vocab_size` rows. Raises NotFound, BadModelFile, Unsupported."""
+    tokenizer = Tokenizer(folder, config)
+    _check_supported(tokenizer)
+    tokens, types = _tokens(tokenizer, vocab_size)
+    metadata: Metadata = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": pre_tokenizer_name(
+            tokenizer.json.get("pre_tokenizer"), ignore_merges=tokenizer.model.get("ignore_merges") is True
+        ),
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": types,
+        "tokenizer.ggml.merges": _merges(tokenizer),
+        **_special_ids(tokenizer),
+        **_added_around(tokenizer),
+    }
+    template = chat_template(folder)
+    if template:
+        metadata["tokenizer.chat_template"] = template
+    return metadata
+
+
+def _check_supported(tokenizer: Tokenizer) -> None:
+    model, normalizer = tokenizer.model, tokenizer.json.get("normalizer")
+    if model.get("type") != "BPE" or model.get("byte_fallback"):
+        raise Unsupported(
+            f"{shown(tokenizer.path, 400)}: only byte-level BPE tokenizers are supported yet", "Use another model"
+        )
+    for key in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):
+        if model.get(key):
+            raise Unsupported(f"{shown(tokenizer.path, 400)}: {key} is not supported", "Use another model")
+    # llama.cpp normalises nothing. NFC leaves nearly all text as it is, and llama.cpp's own converter drops it too.
+    if normalizer is not None and not (isinstance(normalizer, dict) and normalizer.get("type") == "NFC"):
+        raise Unsupported(f"{shown(tokenizer.path, 400)}: its normalizer is not supported", "Use another model")
+
+
+def _tokens(tokenizer: Tokenizer, vocab_size: int) -> tuple[list[str], list[int]]:
+    """Token texts and types by id; rows that no token uses are padding."""
+    tokens = [f"[PAD{id_}]" for id_ in range(vocab_size)]
+    types = [UNUSED] * vocab_size
+    for text, id_ in tokenizer.ids.items():
+        if not 0 <= id_ < vocab_size:
+            raise tokenizer.bad(f"token {shown(text)} has id {id_}, but the model has {vocab_size} rows")
+        if types[id_] != UNUSED:
+            raise tokenizer.bad(f"tokens {shown(tokens[id_])} and {shown(text)} both have id {id_}")
+        tokens[id_], types[id_] = text, NORMAL
+    for id_, token in tokenizer.added.items():
+        types[id_] = CONTROL if token.get("special") else USER_DEFINED
+    return tokens, types
+
+
+def _merges(tokenizer: Tokenizer) -> list[str]:
+    """Merges as "left right"; tokenizers writes both that and pairs."""
+    merges: list[str] = []
+    for merge in tokenizer.model.get("merges") or []:
+        match merge:
+            case str(text) if text.count(" ") == 1:
+                merges.append(text)
+            case [str(left), str(right)] if " " not in left and " " not in right:
+                merges.append(f"{left} {right}")
+            case _:
+                raise tokenizer.bad(f"merge {shown(repr(merge))} is not a pair of tokens")
+    return merges
+
+
+def _special_ids(tokenizer: Tokenizer) -> Metadata:
+    """The ids of bos, eos, pad and unk, and of the tokens that end a turn or a message beside eos."""
+    metadata: Metadata = {}
+    named = (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"))
+    for key, label in named:
+        if (id_ := tokenizer.id_of(f"{key}_token")) is not None:
+            metadata[f"tokenizer.ggml.{label}_token_id"] = id_
+    ends, message = tokenizer.configured("eos_token"), tokenizer.ids.get(_END_OF_MESSAGE)
+    if message in ends:
+        metadata["tokenizer.ggml.eom_token_id"] = message
+    turn = [id_ for id_ in ends if id_ not in (message, metadata.get("tokenizer.ggml.eos_token_id"))]
+    if turn:
+        # Llama 3 lists <|end_of_text|>, <|eom_id|>, <|eot_id|> in this order: the last one ends a turn.
+        metadata["tokenizer.ggml.eot_token_id"] = turn[-1]
+    return metadata
+
+
+def _added_around(tokenizer: Tokenizer) -> Metadata:
+    """Whether every text gets bos before it and eos after it, as the post-processor says. Raises Unsupported."""
+    before, after = _template(tokenizer)
+    bos, eos = tokenizer.id_of("bos_token"), tokenizer.id_of("eos_token")
+    for found, wanted in ((before, bos), (after, eos)):
+        if len(found) > 1 or any(wanted is None or tokenizer.ids.get(token) != wanted for token in found):
+            raise Unsupported(
+                f"{shown(tokenizer.path, 400)}: its post_processor adds {shown(' '.join(found))}",
+                "Only bos before and eos after the text are supported",
+            )
+    return {"tokenizer.ggml.add_bos_token": bool(before), "tokenizer.ggml.add_eos_token": bool(after)}
+
+
+def _template(tokenizer: Tokenizer) -> tuple[list[str], list[str]]:
+    """The special tokens that the post-processor puts before and after a text."""
+    processor = tokenizer.json.get("post_processor")
+    steps = processor.get("processors") if isinstance(processor, dict) and "processors" in processor else [processor]
+    before: list[str] = []
+    after: list[str] = []
+    for step in steps or []:
+        match step:
+            case None | {"type": "ByteLevel"}:
+                continue
+            case {"type": "TemplateProcessing", "single": list(pieces)}:
+                _read_template(pieces, before, after)
+            case _:
+                raise Unsupported(
+                    f"{shown(tokenizer.path, 400)}: its post_processor is not supported", "Use another model"
+                )
+    return before, after
+
+
+def _read_template(pieces: list[Any], before: list[str], after: list[str]) -> None:
+    side = before
+    for piece in pieces:
+        match piece:
+            case {"SpecialToken": {"id": str(token)}}:
+                side.append(token)
+            case {"Sequence": _}:
+                side = after
+
+
+def chat_template(folder: Path) -> str:
+    """The model's chat template, "" without one: chat_template.jinja (transformers 5), else tokenizer_config.json."""
+    path = folder / "chat_template.jinja"
+    if path.exists():
+        with regular_file(path) as (file, size):
+            if size > _TEMPLATE_LIMIT:
+                raise bad_file(path, f"is larger than {_TEMPLATE_LIMIT >> 20} MiB")
+            try:
+                return file.readall().decode()
+            except UnicodeDecodeError as error:
+                raise bad_file(path, "is not UTF-8") from error
+    return _inline_template(_optional(folder / "tokenizer_config.json").get("chat_template"))
+
+
+def _inline_template(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        named = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
+        return found if isinstance(found := named.get("default"), str) else ""
+    return ""
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return read_json(path, _LIMIT) if path.exists() else {}
