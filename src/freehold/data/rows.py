@@ -9,6 +9,7 @@ import msgspec
 from freehold.core.digest import Digest
 from freehold.core.errors import BadData, NotFound
 from freehold.core.request import Message
+from freehold.formats.atomic import replacing
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -54,8 +55,9 @@ def digest_rows(rows: Iterable[Row]) -> Digest:
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write one canonical JSON object a line."""
-    path.write_bytes(b"".join(row.encode() + b"\n" for row in rows))
+    """Write one canonical JSON object a line. Raises DiskFull."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"".join(row.encode() + b"\n" for row in rows))
 
 
 def read_rows(path: Path) -> tuple[Row, ...]:
