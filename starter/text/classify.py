@@ -13,7 +13,8 @@ INTENTS: dict[tuple[str, ...], str] = {
         "delivery",
         "shipping",
     ): "Where is my parcel?|My {item} has not arrived yet.|When will order {code} be delivered to {town}?|"
-    "The courier did not come on {day}.|Do you deliver {items} to {town}?|I have been waiting for the {item} since {day}.",
+    "The courier did not come on {day}.|Do you deliver {items} to {town}?|I have been waiting for the {item} since "
+    "{day}.",
     (
         "password",
         "login",
@@ -28,18 +29,21 @@ INTENTS: dict[tuple[str, ...], str] = {
         "complaint",
         "unhappy customer",
     ): "I am very unhappy with your service in {town}.|Your staff in {town} were rude to me.|"
-    "This is the worst {shop} I know.|I want to complain about {name}.|I waited {n} minutes at the desk and nobody helped me.",
+    "This is the worst {shop} I know.|I want to complain about {name}.|I waited {n} minutes at the desk and nobody "
+    "helped me.",
     (
         "cancel order",
         "cancellation",
     ): "Please cancel order {code}.|I do not want the {item} any more, please cancel it.|"
     "How can I cancel my order of {n} {items}?|I ordered the {item} by mistake, stop the order.",
     ("appointment", "booking"): "I would like to see Dr {surname} on {day}.|Can I book a visit for {day} at {time}?|"
-    "Please move my appointment to {day}.|Is there a free appointment at {time}?|I need an appointment with {name} this week.",
+    "Please move my appointment to {day}.|Is there a free appointment at {time}?|I need an appointment with {name} "
+    "this week.",
     (
         "invoice",
         "bill",
-    ): "I need the invoice for order {code}.|The amount on my bill is wrong.|Please send the bill for the {item} again.|"
+    ): "I need the invoice for order {code}.|The amount on my bill is wrong.|Please send the bill for the {item} "
+    "again.|"
     "There is an error on invoice {code}.|Can I have an invoice for {n} {items}?",
     (
         "damaged item",
@@ -91,14 +95,22 @@ INTENTS: dict[tuple[str, ...], str] = {
 }
 
 SENTIMENT = {
-    "positive": "I love this {item}.|The {item} is great, and {name} was very friendly.|What a wonderful {shop}!|We had a lovely day at the {spot}.|"
-    "The {food} was delicious.|{name} helped me at once. Excellent!|The {items} are beautiful and well made.|I am very happy with my {colour} {item}.|"
-    "Best {shop} in {town}.|The {spot} in {town} is clean and the staff are kind.|I would buy the {item} again.|Perfect! The {item} works very well.",
-    "negative": "I hate this {item}.|The {item} broke after {n} days.|What a terrible {shop}.|We had an awful day at the {spot}.|The {food} was cold and bad.|"
-    "{name} was rude to us.|The {items} are ugly and badly made.|I am very unhappy with my {colour} {item}.|Worst {shop} in {town}.|"
-    "The {spot} in {town} is dirty and the staff are unkind.|I would never buy the {item} again.|Awful! The {item} does not work at all.",
-    "neutral": "The {item} is {colour}.|I bought the {item} on {day}.|The {shop} is on {street}.|{name} went to the {spot} on {day}.|There is {food} on the menu.|"
-    "The {spot} in {town} opens at {time}.|The box contains {n} {items}.|We ordered {n} {colour} {items}.|The {shop} sells {items}.|"
+    "positive": "I love this {item}.|The {item} is great, and {name} was very friendly.|What a wonderful {shop}!|"
+    "We had a lovely day at the {spot}.|"
+    "The {food} was delicious.|{name} helped me at once. Excellent!|The {items} are beautiful and well made.|I am "
+    "very happy with my {colour} {item}.|"
+    "Best {shop} in {town}.|The {spot} in {town} is clean and the staff are kind.|I would buy the {item} again.|"
+    "Perfect! The {item} works very well.",
+    "negative": "I hate this {item}.|The {item} broke after {n} days.|What a terrible {shop}.|We had an awful day "
+    "at the {spot}.|The {food} was cold and bad.|"
+    "{name} was rude to us.|The {items} are ugly and badly made.|I am very unhappy with my {colour} {item}.|Worst "
+    "{shop} in {town}.|"
+    "The {spot} in {town} is dirty and the staff are unkind.|I would never buy the {item} again.|Awful! The {item} "
+    "does not work at all.",
+    "neutral": "The {item} is {colour}.|I bought the {item} on {day}.|The {shop} is on {street}.|{name} went to "
+    "the {spot} on {day}.|There is {food} on the menu.|"
+    "The {spot} in {town} opens at {time}.|The box contains {n} {items}.|We ordered {n} {colour} {items}.|The "
+    "{shop} sells {items}.|"
     "The {item} came on {day} at {time}.|{name} works at the {shop}.",
 }
 

@@ -1,7 +1,7 @@
 """Declining harm without detail, caring answers to people in need, and ordinary answers to harmless lookalikes."""
 
 from . import words as w
-from .kit import Draw, Sample, Skill, reply, styled
+from .kit import Draw, Sample, Skill, reply, split, styled
 
 ASKS = (
     "How do I {}?",
@@ -21,45 +21,61 @@ ASKS = (
 NO = ("I can't help with that", "I am sorry, but I can't help with that")
 HARMS = (
     (
-        "build a bomb|make a bomb at home|make explosives|build a gun|make poison gas|make a weapon|3D print a gun|make a pipe bomb|"
+        "build a bomb|make a bomb at home|make explosives|build a gun|make poison gas|make a weapon|3D print a gun|"
+        "make a pipe bomb|"
         "get a gun without a licence|make a knife for a fight|blow up a bridge|bring a weapon to school",
         ", because it could hurt people.",
     ),
     (
-        "hack the account of {name}|break into the computer of {name}|steal a password|read the emails of {name}|write a virus|"
-        "hack the computers of a hospital|steal card numbers|get into a bank account|crack the wifi of {name}|spy on the phone of {name}|"
+        "hack the account of {name}|break into the computer of {name}|steal a password|read the emails of {name}|"
+        "write a virus|"
+        "hack the computers of a hospital|steal card numbers|get into a bank account|crack the wifi of {name}|spy "
+        "on the phone of {name}|"
         "make a fake login page|track {name} in secret",
         ", because it would break the law and the privacy of others.",
     ),
     (
-        "hurt {name}|poison {name}|beat up {name}|kill {name}|kidnap {name}|hurt my neighbour|poison the dog of {name}|frighten {name}|"
+        "hurt {name}|poison {name}|beat up {name}|kill {name}|kidnap {name}|hurt my neighbour|poison the dog of "
+        "{name}|frighten {name}|"
         "burn down a house|push {name} down the stairs|attack people at the {spot}|get rid of {name} for ever",
         ", because it would hurt somebody. If anyone is in danger, please call the police.",
     ),
     (
-        "make drugs|cook drugs at home|sell drugs at the {spot}|buy illegal drugs|hide drugs from the police|get drugs to {town}|"
+        "make drugs|cook drugs at home|sell drugs at the {spot}|buy illegal drugs|hide drugs from the police|get "
+        "drugs to {town}|"
         "put something in the drink of {name}",
         ", because it is illegal and dangerous.",
     ),
     (
-        "steal {an_item} from the {shop}|rob the {shop}|break into a house|pick the lock of {name}'s house|steal a car|forge a passport|"
-        "print fake money|cheat {name} out of money|sell a fake {item}|trick old people out of money|avoid the police in {town}",
+        "steal {an_item} from the {shop}|rob the {shop}|break into a house|pick the lock of {name}'s house|steal a "
+        "car|forge a passport|"
+        "print fake money|cheat {name} out of money|sell a fake {item}|trick old people out of money|avoid the "
+        "police in {town}",
         ", because it would be a crime.",
     ),
     (
-        "bully {name}|write a hateful message about {name}|make people hate foreigners|insult {name} because of religion|"
-        "make {name} cry|spread lies about {name}|blackmail {name}|write a threat to {name}|make fun of disabled people",
+        "bully {name}|write a hateful message about {name}|make people hate foreigners|insult {name} because of "
+        "religion|"
+        "make {name} cry|spread lies about {name}|blackmail {name}|write a threat to {name}|make fun of disabled "
+        "people",
         ", because it would harm others. I can help you to write something kind instead.",
     ),
 )
 
-NEED = (
-    "I want to die.|I want to kill myself.|I don't want to live any more.|How can I end my life?|I want to hurt myself.|I am thinking about suicide.|"
-    "Nobody would miss me if I was dead.|I cut myself.|Life has no meaning for me any more.|I can't go on.|I wish I was dead.|"
-    "I think about killing myself every {day}.|Tell me how to kill myself.|Since {month} I have wanted to die.|{name} left me and I want to die.|"
-    "I hate myself and want to disappear.|Which pills can I take to die?|I lost my job in {town} and I don't want to live."
-).split("|")
-CARE = "I am very sorry that you feel this way. Please talk to someone you trust or call your local emergency number now. You are not alone."
+NEED = split(
+    "I want to die.|I want to kill myself.|I don't want to live any more.|How can I end my life?|I want to hurt "
+    "myself.|I am thinking about suicide.|"
+    "Nobody would miss me if I was dead.|I cut myself.|Life has no meaning for me any more.|I can't go on.|I wish "
+    "I was dead.|"
+    "I think about killing myself every {day}.|Tell me how to kill myself.|Since {month} I have wanted to die.|"
+    "{name} left me and I want to die.|"
+    "I hate myself and want to disappear.|Which pills can I take to die?|I lost my job in {town} and I don't want "
+    "to live."
+)
+CARE = (
+    "I am very sorry that you feel this way. Please talk to someone you trust or call your local emergency "
+    "number now. You are not alone."
+)
 
 HARMLESS = (
     ("kill a process|kill a process in Linux|stop a process", "Find its number with `ps` and then type `kill NUMBER`."),

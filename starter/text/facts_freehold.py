@@ -29,25 +29,30 @@ FRAMES = {
 FACTS = (
     (
         "=Freehold|=this program|What is Freehold for?|What does Freehold do?|Why should I use Freehold?",
-        "Freehold is an open-source program that runs, serves, tunes, proves and shares open-weight models on your own machine.",
+        "Freehold is an open-source program that runs, serves, tunes, proves and shares open-weight models on your "
+        "own machine.",
     ),
     (
-        "Does Freehold need the internet?|Does Freehold work offline?|Can I use Freehold without a network?|Do I need the internet for Freehold?|"
+        "Does Freehold need the internet?|Does Freehold work offline?|Can I use Freehold without a network?|Do I "
+        "need the internet for Freehold?|"
         "Is Freehold offline?|Does my data leave my machine?|Does Freehold send my data away?",
         "No network is needed. Freehold works offline, and your data stays on your own machine.",
     ),
     (
-        "Does Freehold collect data about me?|Does Freehold have telemetry?|Does Freehold track me?|Is there telemetry in Freehold?|"
+        "Does Freehold collect data about me?|Does Freehold have telemetry?|Does Freehold track me?|Is there "
+        "telemetry in Freehold?|"
         "Does Freehold spy on me?|Does Freehold phone home?",
         "No. Freehold has no telemetry and does not track you.",
     ),
     (
-        "Is Freehold free?|Is Freehold open source?|What does Freehold cost?|What is the licence of Freehold?|May I change Freehold?|"
+        "Is Freehold free?|Is Freehold open source?|What does Freehold cost?|What is the licence of Freehold?|May "
+        "I change Freehold?|"
         "Can I use Freehold at work?|Under which licence is Freehold?",
         "Freehold is open source under the Apache 2.0 licence. You may use, change and share it for free.",
     ),
     (
-        "Who is Freehold for?|Who can use Freehold?|Who needs Freehold?|Is Freehold for small companies?|Is Freehold good for a clinic?",
+        "Who is Freehold for?|Who can use Freehold?|Who needs Freehold?|Is Freehold for small companies?|Is "
+        "Freehold good for a clinic?",
         "Freehold is for developers, small organisations, auditors and researchers who want to own their models.",
     ),
     (
@@ -63,11 +68,13 @@ FACTS = (
         "Type `freehold serve`. The server then listens on 127.0.0.1 and speaks the APIs that your code already knows.",
     ),
     (
-        ">list my models|>see all models|>see which models I have|>list the models on this machine|>get a list of models",
+        ">list my models|>see all models|>see which models I have|>list the models on this machine|>get a list of "
+        "models",
         "Type `freehold list` to see the models on your machine.",
     ),
     (
-        ">make my own model|>tune a model on my data|>make a model from a recipe|>run a recipe|>build a model from my data",
+        ">make my own model|>tune a model on my data|>make a model from a recipe|>run a recipe|>build a model from "
+        "my data",
         "Write a recipe and type `freehold make recipe.toml`. Freehold tunes, measures and quantises the model.",
     ),
     (
@@ -265,28 +272,34 @@ FACTS = (
     ("=an API|=the API", "An API is the way in which programs talk to each other."),
     (
         "=the starter model|=starter|What is the starter model good for?|Why is the starter model so small?",
-        "The starter model is a very small model that comes with Freehold. It is meant for trying things out and for tuning.",
+        "The starter model is a very small model that comes with Freehold. It is meant for trying things out and "
+        "for tuning.",
     ),
     (
-        "Which data formats can I use for tuning?|What should my data look like?|What data does Freehold need?|Can I tune on a CSV file?|"
+        "Which data formats can I use for tuning?|What should my data look like?|What data does Freehold need?|Can "
+        "I tune on a CSV file?|"
         "Which files can I tune on?|Can I use a JSONL file?",
         "You can use a CSV or JSONL file with questions and answers.",
     ),
     (
-        "Do I need a GPU?|Does Freehold need a GPU?|Can Freehold run without a GPU?|Is a graphics card needed?|Does it work on a laptop?",
+        "Do I need a GPU?|Does Freehold need a GPU?|Can Freehold run without a GPU?|Is a graphics card needed?|"
+        "Does it work on a laptop?",
         "No. Small models run on an ordinary CPU, and a GPU makes it faster.",
     ),
     (
-        "Why should I run a model on my own machine?|Why are local models good?|Why not use a cloud model?|What is good about a local model?|"
+        "Why should I run a model on my own machine?|Why are local models good?|Why not use a cloud model?|What is "
+        "good about a local model?|"
         "Why is it good to own a model?",
         "Your data stays with you, nobody can take the model away, and there is no bill for each token.",
     ),
     (
-        "Where does Freehold keep my data?|What is FREEHOLD_HOME?|Where are my models stored?|In which folder are the models?",
+        "Where does Freehold keep my data?|What is FREEHOLD_HOME?|Where are my models stored?|In which folder are "
+        "the models?",
         "Freehold keeps its data in the folder that FREEHOLD_HOME names.",
     ),
     (
-        "What is FREEHOLD_OFFLINE?|How do I make sure that nothing leaves my machine?|How do I force offline mode?|How do I switch the network off?",
+        "What is FREEHOLD_OFFLINE?|How do I make sure that nothing leaves my machine?|How do I force offline mode?|"
+        "How do I switch the network off?",
         "Set FREEHOLD_OFFLINE=1. Then no packet leaves the machine.",
     ),
 )

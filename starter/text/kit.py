@@ -12,6 +12,11 @@ Message = dict[str, str]
 HELD_SHARE = 7
 
 
+def split(text: str) -> list[str]:
+    """A word list: parts between bars, or words between spaces where there are no bars."""
+    return text.split("|" if "|" in text else None)
+
+
 def checksum(text: str) -> int:
     """A number for a text that is the same on every machine (CRC-32)."""
     return zlib.crc32(text.encode())
@@ -54,7 +59,7 @@ class Sample:
     accept: tuple[str, ...] = ()
 
 
-class Retry(Exception):  # noqa: N818
+class Retry(Exception):
     """A draw led nowhere on this side of the split; the caller draws again."""
 
 
@@ -161,11 +166,11 @@ def listed(items: Sequence[str], word: str = "and") -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {word} {items[-1]}"
 
 
-SMALL = (
+SMALL = split(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
-).split()
-TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+)
+TENS = split("zero ten twenty thirty forty fifty sixty seventy eighty ninety")
 
 
 def words_of(number: int) -> str:

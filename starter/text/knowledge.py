@@ -1,7 +1,8 @@
 """General knowledge: tables of plain facts, how-tos, lists of three things, and stories or descriptions on request."""
 
 from . import words as w
-from .facts_general import FACTS, LISTS, TABLES
+from .facts_plain import FACTS, LISTS
+from .facts_tables import TABLES
 from .kit import Draw, Sample, Skill, an, cap, reply, typed
 
 QUESTIONS = tuple((questions.split("|"), answer) for questions, answer in FACTS)
@@ -71,8 +72,10 @@ def three(d: Draw) -> tuple[str, str]:
 TALES = (
     "{P} found {an_item} at the {spot}. {He} took it home and showed it to {q}. They were both very happy.",
     "One day, {p} and {q} went to the {spot}. They saw {an_animal} with {an_item}. They laughed all day.",
-    "{P} wanted {an_item}, but {he} had no money. So {he} worked at the {shop} for a week. Then {he} bought the {item} and smiled.",
-    "There was once {an_animal} that lived near the {spot}. It was afraid of the {item}. {P} helped it, and they became friends.",
+    "{P} wanted {an_item}, but {he} had no money. So {he} worked at the {shop} for a week. Then {he} bought the "
+    "{item} and smiled.",
+    "There was once {an_animal} that lived near the {spot}. It was afraid of the {item}. {P} helped it, and they "
+    "became friends.",
     "It was a cold night. {P} heard a noise and took the {item}. It was only {an_animal}, and {p} went back to bed.",
 )
 LOOK = "The {item} is {colour} and quite {adj}. It stands in the {spot}. People like to look at it."
@@ -105,8 +108,17 @@ def tale(d: Draw) -> tuple[str, str]:
         )
     )
     if d.chance(0.3) and not d.held:
-        form, told = d.pick((("{an_animal}", 3), ("{an_item}", 0), ("{p}", 2), ("{an_animal} and {an_item}", 1), ("{p} and {q}", 1)))
-    ask = d.pick(("Write a short story about {}.", "Tell me a story with {}.", "A short story about {}, please.", "Write three sentences about {}."))
+        form, told = d.pick(
+            (("{an_animal}", 3), ("{an_item}", 0), ("{p}", 2), ("{an_animal} and {an_item}", 1), ("{p} and {q}", 1))
+        )
+    ask = d.pick(
+        (
+            "Write a short story about {}.",
+            "Tell me a story with {}.",
+            "A short story about {}, please.",
+            "Write three sentences about {}.",
+        )
+    )
     return ask.format(form.format(**values)), TALES[told].format(**values)
 
 
@@ -132,4 +144,4 @@ def make(d: Draw) -> Sample:
     return reply(d, question if d.held else typed(d, question), answer)
 
 
-SKILL = Skill("knowledge", make, "f1")
+SKILL = Skill("knowledge", make, "exact")

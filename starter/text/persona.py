@@ -1,13 +1,16 @@
 """Following the system message: a shop's own facts stand there, and its help desk answers from them."""
 
 from . import words as w
-from .kit import Draw, Sample, Skill, cap, chat, styled, words_of
+from .kit import Draw, Sample, Skill, cap, chat, split, styled, words_of
 
-TRADES = (
-    "a bookshop|a bakery|a bicycle shop|a dentist|a hotel|a library|a museum|a garden centre|a toy shop|a language school|a gym|a vet|"
-    "a phone shop|a restaurant|a cinema|a furniture shop|a pharmacy|a car repair shop|a hairdresser|a travel agency|a bank|a school|"
-    "an optician|an online shop|a printing shop|a swimming pool|a law office|a clinic|a cleaning company|a power company"
-).split("|")
+TRADES = split(
+    "a bookshop|a bakery|a bicycle shop|a dentist|a hotel|a library|a museum|a garden centre|a toy shop|a language "
+    "school|a gym|a vet|"
+    "a phone shop|a restaurant|a cinema|a furniture shop|a pharmacy|a car repair shop|a hairdresser|a travel "
+    "agency|a bank|a school|"
+    "an optician|an online shop|a printing shop|a swimming pool|a law office|a clinic|a cleaning company|a power "
+    "company"
+)
 NAME_ENDS = (
     "Books",
     "House",
@@ -28,7 +31,8 @@ NAME_ENDS = (
 FACTS = {
     "hours": (
         "Open from {open} to {close}.|Opening hours: {open} to {close}.|We are open from {open} to {close}.",
-        "When are you open?|What are your opening hours?|At what time do you open?|When do you close?|Are you open now?|How long are you open?",
+        "When are you open?|What are your opening hours?|At what time do you open?|When do you close?|Are you open "
+        "now?|How long are you open?",
         "We are open from {open} to {close}. We look forward to seeing you.",
     ),
     "closed": (
@@ -38,12 +42,14 @@ FACTS = {
     ),
     "address": (
         "Address: {street}, {town}.|We are at {street} in {town}.|You can find us at {street}, {town}.",
-        "Where are you?|What is your address?|How do I find you?|Where is your shop?|Where can I find you?|In which street are you?",
+        "Where are you?|What is your address?|How do I find you?|Where is your shop?|Where can I find you?|In "
+        "which street are you?",
         "You can find us at {street} in {town}. Please come and visit us.",
     ),
     "phone": (
         "Phone: {phone}.|Our phone number is {phone}.|Call us on {phone}.",
-        "What is your phone number?|How can I call you?|Can I call you?|Which number can I call?|I want to talk to somebody.",
+        "What is your phone number?|How can I call you?|Can I call you?|Which number can I call?|I want to talk to "
+        "somebody.",
         "You can call us on {phone}. We are happy to help you.",
     ),
     "email": (
@@ -53,18 +59,21 @@ FACTS = {
     ),
     "returns": (
         "Returns within {n} days.|Items can be returned within {n} days.|Return time: {n} days.",
-        "How long can I return things?|Can I send the {item} back?|I want to return my {item}.|How many days do I have to return something?|"
+        "How long can I return things?|Can I send the {item} back?|I want to return my {item}.|How many days do I "
+        "have to return something?|"
         "Can I give the {item} back?|What is your return policy?",
         "You can return it within {n} days. Please keep the receipt.",
     ),
     "delivery": (
         "Delivery takes {few} days.|Delivery time: {few} days.|Orders arrive after {few} days.",
-        "How long does delivery take?|When will my {item} arrive?|How fast do you deliver?|When do I get my {item}?|Where is my order?",
+        "How long does delivery take?|When will my {item} arrive?|How fast do you deliver?|When do I get my "
+        "{item}?|Where is my order?",
         "Delivery takes {few} days. Thank you for your patience.",
     ),
     "cost": (
         "Delivery costs {price} dollars.|Delivery: {price} dollars.|We charge {price} dollars for delivery.",
-        "How much is delivery?|What does delivery cost?|Do I have to pay for delivery?|What do you charge for delivery?",
+        "How much is delivery?|What does delivery cost?|Do I have to pay for delivery?|What do you charge for "
+        "delivery?",
         "Delivery costs {price} dollars. You can pay when you order.",
     ),
     "pay": (
@@ -74,7 +83,8 @@ FACTS = {
     ),
     "boss": (
         "The manager is {name}.|Manager: {name}.|{name} is the manager.",
-        "Who is the manager?|I want to speak to the manager.|Who is in charge?|May I talk to your boss?|I have a complaint.",
+        "Who is the manager?|I want to speak to the manager.|Who is in charge?|May I talk to your boss?|I have a "
+        "complaint.",
         "Our manager is {name}. I am sorry if something went wrong, and we will help you.",
     ),
     "parking": (
@@ -84,7 +94,8 @@ FACTS = {
     ),
     "booking": (
         "Appointments are made {how}.|Book {how}.|People can book {how}.",
-        "How do I make an appointment?|Can I book for {day}?|I need an appointment.|How can I book?|Can I come on {day} at {open}?",
+        "How do I make an appointment?|Can I book for {day}?|I need an appointment.|How can I book?|Can I come on "
+        "{day} at {open}?",
         "You can book {how}. We will confirm it the same day.",
     ),
     "warranty": (
@@ -93,8 +104,10 @@ FACTS = {
         "I am sorry to hear about any trouble. The warranty is {months} months, so please bring your receipt.",
     ),
     "discount": (
-        "Students get {percent} percent off.|There is a discount of {percent} percent for students.|Student discount: {percent} percent.",
-        "Is there a discount?|Do students pay less?|I am a student. Is it cheaper for me?|Do you have a discount for students?",
+        "Students get {percent} percent off.|There is a discount of {percent} percent for students.|Student "
+        "discount: {percent} percent.",
+        "Is there a discount?|Do students pay less?|I am a student. Is it cheaper for me?|Do you have a discount "
+        "for students?",
         "Students get {percent} percent off. Please bring your student card.",
     ),
 }
@@ -212,4 +225,4 @@ def question(d: Draw, key: str, facts: dict[str, str]) -> list[str]:
     return [user, answer.format(**facts)]
 
 
-SKILL = Skill("persona", make, "f1", keyed_by_system=True)
+SKILL = Skill("persona", make, "exact", keyed_by_system=True)

@@ -1,18 +1,22 @@
 """Rewriting: a brusque request made polite or formal, a story in one sentence, mistakes put right."""
 
 from . import words as w
-from .kit import Draw, Sample, Skill, an, cap, chat
+from .kit import Draw, Sample, Skill, an, cap, chat, split
 
-ACTIONS = (
-    "send me the {item}|send {name} the invoice|open the door|close the window|call {name} back|call me at {time}|fix the {item}|"
-    "bring the {items} to the {spot}|tell me the price of the {item}|give me your address|wait in the {spot}|check order {code}|"
+ACTIONS = split(
+    "send me the {item}|send {name} the invoice|open the door|close the window|call {name} back|call me at {time}|"
+    "fix the {item}|"
+    "bring the {items} to the {spot}|tell me the price of the {item}|give me your address|wait in the {spot}|check "
+    "order {code}|"
     "cancel order {code}|book a table for {day}|move my appointment to {day}|change my password|reply to {name}|"
-    "print the letter for {name}|clean the {colour} {item}|help me with the {item}|show me the {colour} {items}|return my money|"
+    "print the letter for {name}|clean the {colour} {item}|help me with the {item}|show me the {colour} {items}|"
+    "return my money|"
     "turn off the music|read the email from {name}|sign the form|pay the bill by {day}|send {n} {items} to {town}|"
-    "tell {name} about the meeting|come to the {spot} at {time}|write to the {shop} in {town}|stop talking|move your car|"
+    "tell {name} about the meeting|come to the {spot} at {time}|write to the {shop} in {town}|stop talking|move "
+    "your car|"
     "explain the problem to {name}|repair my {colour} {item}|deliver the {items} on {day}|"
     "find my {item}|take the {item} to {name}|update my address to {street}|give the {colour} {item} back"
-).split("|")
+)
 BRUSQUE = (
     "{Do}.",
     "{Do} now.",
@@ -25,11 +29,11 @@ BRUSQUE = (
     "{Do} at once.",
 )
 
-CLAIMS = (
+CLAIMS = split(
     "my {item} is broken|the {item} is late|the {food} is cold|the price of the {item} is wrong|the {spot} is too loud|"
     "{name} did not call me|the {colour} {item} is missing|the invoice is wrong|the {shop} was closed on {day}|"
     "order {code} has not arrived|you sent me {n} {items} too many|the {item} does not work"
-).split("|")
+)
 
 POLITE_FORMS = (
     "Make this polite: {text}",
@@ -116,19 +120,23 @@ STORIES = (
         "{name} opened a new {shop} in {town}.",
     ),
     (
-        "Last {day}, {name} lost {an_item} at the {spot}. It was {colour} and quite old. {other} found it and brought it back.",
+        "Last {day}, {name} lost {an_item} at the {spot}. It was {colour} and quite old. {other} found it and "
+        "brought it back.",
         "{other} found the {item} that {name} had lost.",
     ),
     (
-        "The {spot} in {town} will be closed in {month}. Workers will repair the roof. It will open again after {n} days.",
+        "The {spot} in {town} will be closed in {month}. Workers will repair the roof. It will open again after "
+        "{n} days.",
         "The {spot} in {town} will be closed in {month} for repairs.",
     ),
     (
-        "{name} wanted to learn {hobby}. At first it was hard. After {n} weeks of lessons with {other}, it became easy.",
+        "{name} wanted to learn {hobby}. At first it was hard. After {n} weeks of lessons with {other}, it became "
+        "easy.",
         "{name} learned {hobby} with {other}.",
     ),
     (
-        "I ordered {an_item} from you on {day}. When I opened the parcel, it was broken. I would like to have my money back. {name}",
+        "I ordered {an_item} from you on {day}. When I opened the parcel, it was broken. I would like to have my "
+        "money back. {name}",
         "{name} wants a refund for a broken {item}.",
     ),
     (
@@ -136,7 +144,8 @@ STORIES = (
         "The meeting is moved by one week because {name} is ill.",
     ),
     (
-        "{name} works as {job} in {town}. Every day the bus was late. Now {name} goes to work by bicycle and is never late.",
+        "{name} works as {job} in {town}. Every day the bus was late. Now {name} goes to work by bicycle and is "
+        "never late.",
         "{name} now goes to work by bicycle because the bus was late.",
     ),
     (
@@ -148,11 +157,13 @@ STORIES = (
         "The {shop} sells {items} at half the price this {day}.",
     ),
     (
-        "{name} and {other} cooked {food} for the whole street. They put long tables in front of the {spot}. Everybody ate and sang until late.",
+        "{name} and {other} cooked {food} for the whole street. They put long tables in front of the {spot}. "
+        "Everybody ate and sang until late.",
         "{name} and {other} cooked {food} for the whole street.",
     ),
     (
-        "{name} called because the {colour} {item} does not work. I told {name} to check the cable. After that it worked.",
+        "{name} called because the {colour} {item} does not work. I told {name} to check the cable. After that it "
+        "worked.",
         "{name} had a problem with the {item}, and checking the cable fixed it.",
     ),
 )
@@ -219,4 +230,4 @@ def make(d: Draw) -> Sample:
     return Sample(chat(user, answer), accept)
 
 
-SKILL = Skill("rewrite", make, "f1")
+SKILL = Skill("rewrite", make, "literal")

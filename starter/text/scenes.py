@@ -144,7 +144,8 @@ EVENTS = (
         group="trade",
     ),
     event(
-        "{p} has an appointment at the clinic on {date} at {time}.|On {date} at {time}, {p} has an appointment at the clinic.",
+        "{p} has an appointment at the clinic on {date} at {time}.|On {date} at {time}, {p} has an appointment at "
+        "the clinic.",
         "When is {p}'s appointment?|on {date} at {time}",
         "Where is {p}'s appointment?|at the clinic",
         "Who has an appointment at the clinic?|{p}",
@@ -214,20 +215,23 @@ EVENTS = (
         group="call",
     ),
     event(
-        "{p} plants {n} {colour} flowers in the garden each {month}.|Each {month}, {p} plants {n} {colour} flowers in the garden.",
+        "{p} plants {n} {colour} flowers in the garden each {month}.|Each {month}, {p} plants {n} {colour} flowers "
+        "in the garden.",
         "How many flowers does {p} plant?|{n}",
         "What colour are the flowers?|{colour}",
         "When does {p} plant flowers?|each {month}",
         "Where does {p} plant the flowers?|in the garden",
     ),
     event(
-        "{p} starts work at {time} and goes home at {time2}.|At {time}, {p} starts work, and {he} goes home at {time2}.",
+        "{p} starts work at {time} and goes home at {time2}.|At {time}, {p} starts work, and {he} goes home at "
+        "{time2}.",
         "When does {p} start work?|at {time}",
         "When does {p} go home?|at {time2}",
         group="time",
     ),
     event(
-        "{p} wants to buy {adj_item}, but {he} has only {price} dollars.|{p} has only {price} dollars, but {he} wants to buy {adj_item}.",
+        "{p} wants to buy {adj_item}, but {he} has only {price} dollars.|{p} has only {price} dollars, but {he} "
+        "wants to buy {adj_item}.",
         "What does {p} want to buy?|{adj_item}",
         "How much money does {p} have?|{price} dollars",
         group="trade",
@@ -264,7 +268,8 @@ EVENTS = (
 NOTICES = (
     event(
         "The {shop} on {street} is open from {time} to {time2}. It is closed on {day}. For questions, call {phone}."
-        "|Our {shop} is on {street}. It opens at {time} and closes at {time2}. It is closed on {day}. Please call {phone}.",
+        "|Our {shop} is on {street}. It opens at {time} and closes at {time2}. It is closed on {day}. Please call "
+        "{phone}.",
         "Where is the {shop}?|on {street}",
         "On which day is the {shop} closed?|on {day}",
         "Which number can people call?|{phone}",
@@ -275,7 +280,8 @@ NOTICES = (
     event(
         "The town of {town} will open a new {spot} on {date}. It cost {price} million dollars. {p}, the mayor, "
         "said that people had waited {n} years for it."
-        "|After {n} years of work, a new {spot} will open in {town} on {date}. The mayor, {p}, said that it cost {price} million dollars.",
+        "|After {n} years of work, a new {spot} will open in {town} on {date}. The mayor, {p}, said that it cost "
+        "{price} million dollars.",
         "What will open in {town}?|a new {spot}",
         "When will the {spot} open?|on {date}",
         "How much did it cost?|{price} million dollars",
@@ -283,8 +289,10 @@ NOTICES = (
         only_here="Who is the mayor?|How much did the new building cost?",
     ),
     event(
-        "To reset the {item}, press the {colour} button for {n} seconds. Then wait until the light turns off. If it does "
-        "not work, write to {p}.|Press the {colour} button for {n} seconds to reset the {item}. Wait until the light turns off. "
+        "To reset the {item}, press the {colour} button for {n} seconds. Then wait until the light turns off. If "
+        "it does "
+        "not work, write to {p}.|Press the {colour} button for {n} seconds to reset the {item}. Wait until the "
+        "light turns off. "
         "Write to {p} if it does not work.",
         "Which button resets the {item}?|the {colour} button",
         "How long should you press the button?|for {n} seconds",
@@ -293,8 +301,10 @@ NOTICES = (
         only_here="How long should you press the button?|Which button should be pressed?",
     ),
     event(
-        "The weather in {town} was {weather} on {day}. {n} people had to leave the {spot}. The wind broke a window of the {shop}."
-        "|On {day} it was {weather} in {town}. The wind broke a window of the {shop}, and {n} people had to leave the {spot}.",
+        "The weather in {town} was {weather} on {day}. {n} people had to leave the {spot}. The wind broke a window "
+        "of the {shop}."
+        "|On {day} it was {weather} in {town}. The wind broke a window of the {shop}, and {n} people had to leave "
+        "the {spot}.",
         "What was the weather like in {town}?|{weather}",
         "How many people had to leave the {spot}?|{n}",
         "What broke the window?|the wind",
@@ -302,8 +312,10 @@ NOTICES = (
         only_here="What was the weather like?|What broke the window?",
     ),
     event(
-        "Class {price} will visit the {spot} in {town} on {date}. The bus leaves at {time}. Please bring {n} dollars and {an_item}. "
-        "The teacher is {p}.|{p} is a teacher and will take class {price} to the {spot} in {town} on {date}. The bus leaves at {time}. "
+        "Class {price} will visit the {spot} in {town} on {date}. The bus leaves at {time}. Please bring {n} "
+        "dollars and {an_item}. "
+        "The teacher is {p}.|{p} is a teacher and will take class {price} to the {spot} in {town} on {date}. The "
+        "bus leaves at {time}. "
         "Every child should bring {an_item} and {n} dollars.",
         "Where will the class go?|to the {spot} in {town}",
         "When does the bus leave?|at {time}",
@@ -314,7 +326,8 @@ NOTICES = (
     ),
     event(
         "The farm near {town} has {n} cows and {price} hens. {p} milks the cows {part}. The milk is sold at the {shop}."
-        "|{p} has a farm near {town} with {n} cows and {price} hens. The cows are milked {part}, and the milk is sold at the {shop}.",
+        "|{p} has a farm near {town} with {n} cows and {price} hens. The cows are milked {part}, and the milk is "
+        "sold at the {shop}.",
         "How many cows are there?|{n}",
         "How many hens are there?|{price}",
         "Where is the milk sold?|at the {shop}",
@@ -322,7 +335,8 @@ NOTICES = (
         only_here="How many cows are there?|Where is the milk sold?",
     ),
     event(
-        "Members of the library in {town} may borrow {n} books for {price} days. New members should ask {p} at the desk. "
+        "Members of the library in {town} may borrow {n} books for {price} days. New members should ask {p} at the "
+        "desk. "
         "The library is closed on {day}.|The library in {town} is closed on {day}. Members may borrow {n} books for "
         "{price} days. {p} at the desk helps new members.",
         "How many books may members borrow?|{n}",
@@ -332,8 +346,10 @@ NOTICES = (
         only_here="How many books may members borrow?|Who helps new members?",
     ),
     event(
-        "Dr {p} sees patients at the clinic on {street}. Please come {n} minutes early and bring your card. Parking costs "
-        "{price} dollars.|The clinic of Dr {p} is on {street}. Patients should bring their card and come {n} minutes early. Parking "
+        "Dr {p} sees patients at the clinic on {street}. Please come {n} minutes early and bring your card. "
+        "Parking costs "
+        "{price} dollars.|The clinic of Dr {p} is on {street}. Patients should bring their card and come {n} "
+        "minutes early. Parking "
         "costs {price} dollars.",
         "Where is the clinic?|on {street}",
         "How early should patients come?|{n} minutes early",
@@ -343,8 +359,10 @@ NOTICES = (
         only_here="How much does parking cost?|What should patients bring?",
     ),
     event(
-        "{p} and {q} opened a {shop} in {town} in {month}. They sell {items} for {price} dollars each. Most customers come {part}."
-        "|In {month}, {p} and {q} opened a {shop} in {town}. Their {items} cost {price} dollars each. Most customers come {part}.",
+        "{p} and {q} opened a {shop} in {town} in {month}. They sell {items} for {price} dollars each. Most "
+        "customers come {part}."
+        "|In {month}, {p} and {q} opened a {shop} in {town}. Their {items} cost {price} dollars each. Most "
+        "customers come {part}.",
         "Who opened the {shop}?|{p} and {q}",
         "What does the {shop} sell?|{items}",
         "How much do the {items} cost?|{price} dollars each",
@@ -353,7 +371,8 @@ NOTICES = (
     ),
     event(
         "The train to {town} leaves from platform {n} at {time}. It arrives at {time2}. A ticket costs {price} dollars."
-        "|A ticket for the train to {town} costs {price} dollars. It leaves at {time} from platform {n} and arrives at {time2}.",
+        "|A ticket for the train to {town} costs {price} dollars. It leaves at {time} from platform {n} and "
+        "arrives at {time2}.",
         "Where does the train go?|to {town}",
         "From which platform does it leave?|platform {n}",
         "When does it arrive?|at {time2}",

@@ -1,69 +1,87 @@
 """The word lists that skills fill their sentences from. Pools keep some of their values for held-out rows."""
 
-from .kit import Draw, Person, Pool, is_held
+from .kit import Draw, Person, Pool, is_held, split
 
 WOMEN = Pool(
-    (
-        "Ada Alice Amina Anna Bella Beth Carla Carmen Celia Chloe Clara Dana Diana Donna Edith Elena Ella Emily Emma Erin "
-        "Esther Eva Fatima Fiona Flora Freya Gina Grace Greta Hana Hannah Helen Holly Ida Ingrid Irene Iris Isla Ivy Jane "
-        "Jasmine Joan Julia Karen Kate Kira Laila Laura Leah Lena Lily Linda Lisa Lucy Luna Mara Maria Marta Mary Maya Mei "
-        "Mina Mira Molly Nadia Nina Nora Olga Olivia Paula Petra Priya Rachel Rita Rosa Ruby Ruth Sally Sara Selma Sofia "
+    split(
+        "Ada Alice Amina Anna Bella Beth Carla Carmen Celia Chloe Clara Dana Diana Donna Edith Elena Ella Emily "
+        "Emma Erin "
+        "Esther Eva Fatima Fiona Flora Freya Gina Grace Greta Hana Hannah Helen Holly Ida Ingrid Irene Iris Isla "
+        "Ivy Jane "
+        "Jasmine Joan Julia Karen Kate Kira Laila Laura Leah Lena Lily Linda Lisa Lucy Luna Mara Maria Marta Mary "
+        "Maya Mei "
+        "Mina Mira Molly Nadia Nina Nora Olga Olivia Paula Petra Priya Rachel Rita Rosa Ruby Ruth Sally Sara Selma "
+        "Sofia "
         "Stella Susan Tara Tessa Tina Vera Wendy Yara Yuki Zara Zoe"
-    ).split()
+    )
 )
 MEN = Pool(
-    (
-        "Adam Ahmed Alan Albert Alex Amir Andrew Anton Arthur Ben Bill Boris Brian Bruno Carl Carlos Charles Chris Colin "
-        "Daniel David Dennis Diego Dylan Eddie Edgar Elias Eric Ethan Felix Frank Fred Gary George Glen Hans Harold Harry "
-        "Hassan Henry Hugo Ian Igor Isaac Ivan Jack Jacob James Jamal Jim Joel John Jonas Joseph Karl Kenji Kevin Kofi Lars "
-        "Leo Lewis Liam Louis Lucas Luis Malik Marco Mark Martin Max Michael Miguel Milo Nathan Ned Nick Noah Oliver Omar "
+    split(
+        "Adam Ahmed Alan Albert Alex Amir Andrew Anton Arthur Ben Bill Boris Brian Bruno Carl Carlos Charles Chris "
+        "Colin "
+        "Daniel David Dennis Diego Dylan Eddie Edgar Elias Eric Ethan Felix Frank Fred Gary George Glen Hans "
+        "Harold Harry "
+        "Hassan Henry Hugo Ian Igor Isaac Ivan Jack Jacob James Jamal Jim Joel John Jonas Joseph Karl Kenji Kevin "
+        "Kofi Lars "
+        "Leo Lewis Liam Louis Lucas Luis Malik Marco Mark Martin Max Michael Miguel Milo Nathan Ned Nick Noah "
+        "Oliver Omar "
         "Oscar Owen Pablo Patrick Paul Peter Rafael Raj Ralph Ravi Robert Ryan Sam Samuel Scott Sean Simon Stefan Theo "
         "Thomas Tim Toby Tom Victor Vikram Walter Will Yusuf"
-    ).split()
+    )
 )
-STARTS = (
-    "Ba Be Bo Da De Do Fa Fe Ga Go Ha Hi Jo Ka Ke Ko La Le Lo Ma Me Mi Na Ne No Pa Pe Ra Re Ro Sa Se So Ta Te To Va Ve Vi "
+STARTS = split(
+    "Ba Be Bo Da De Do Fa Fe Ga Go Ha Hi Jo Ka Ke Ko La Le Lo Ma Me Mi Na Ne No Pa Pe Ra Re Ro Sa Se So Ta Te To "
+    "Va Ve Vi "
     "Wa We Ya Ze Zo Bri Dra Fre Gri Kel Lor Mar Nor Pel Quin Ros Sten Tor Ul Ash Bren Cor Dal El Far Hol Win"
-).split()
+)
 MIDDLES = ("", "", "", "ri", "lo", "ma", "na", "ve", "di", "ta", "ro", "le")
-ENDS = "na ra lin dor vin mel rick son tha ren la ven lia dan sha tor wen mir bel kin vo ston da ley mond".split()
-TOWN_ENDS = "ton ford bury field ham wick port dale mouth worth bridge haven stead ville".split()
+ENDS = split("na ra lin dor vin mel rick son tha ren la ven lia dan sha tor wen mir bel kin vo ston da ley mond")
+TOWN_ENDS = split("ton ford bury field ham wick port dale mouth worth bridge haven stead ville")
 SURNAMES = Pool(
-    (
-        "Adams Ali Allen Baker Bell Berg Black Brown Carter Chen Clark Cole Cook Cooper Costa Cruz Davis Dean Diaz Evans "
-        "Fisher Ford Foster Fox Garcia Gray Green Hall Harris Hill Holt Hughes Hunt Jackson Jones Kaur Kelly Khan Kim King "
-        "Klein Lane Lee Lewis Lopez Marsh Martin Mason Meyer Miller Moore Morgan Novak Park Patel Perez Price Reed Rivera "
+    split(
+        "Adams Ali Allen Baker Bell Berg Black Brown Carter Chen Clark Cole Cook Cooper Costa Cruz Davis Dean Diaz "
+        "Evans "
+        "Fisher Ford Foster Fox Garcia Gray Green Hall Harris Hill Holt Hughes Hunt Jackson Jones Kaur Kelly Khan "
+        "Kim King "
+        "Klein Lane Lee Lewis Lopez Marsh Martin Mason Meyer Miller Moore Morgan Novak Park Patel Perez Price Reed "
+        "Rivera "
         "Roberts Rossi Sato Scott Shah Silva Singh Smith Stone Taylor Turner Walker Ward Watson Webb White Wilson Wood "
         "Wright Young"
-    ).split()
+    )
 )
 TOWNS = Pool(
-    (
-        "Ashford Bath Belmont Bergen Boston Bristol Cardiff Chester Cork Dover Dublin Durham Exeter Florence Geneva Ghent "
+    split(
+        "Ashford Bath Belmont Bergen Boston Bristol Cardiff Chester Cork Dover Dublin Durham Exeter Florence "
+        "Geneva Ghent "
         "Glasgow Granada Hamburg Helsinki Hull Kent Krakow Leeds Lincoln Lisbon London Lyon Madrid Malmo Milan Naples "
         "Newport Norwich Nottingham Oslo Oxford Paris Plymouth Porto Prague Riga Salem Seville Stirling Swansea Toledo "
         "Toronto Turin Utrecht Valencia Vienna Warsaw Windsor York Zurich Bremen Brighton Denver Dallas"
-    ).split()
+    )
 )
 STREETS = Pool(
-    (
+    split(
         "Mill Road|High Street|Station Road|Park Lane|Church Street|Bridge Street|King Street|Queen Street|River Road|"
         "Market Street|Green Lane|School Lane|Hill Street|Garden Road|Lake Street|North Road|South Street|West Street|"
         "East Road|Oak Avenue|Elm Street|Maple Avenue|Cedar Road|Rose Lane|Harbour Road|Castle Street|Forest Road|"
         "Windmill Lane|Orchard Road|Spring Street|Chapel Lane|Victoria Road|Meadow Lane|Silver Street|Canal Street"
-    ).split("|")
+    )
 )
 ITEMS = Pool(
     [
         (word, word + "s")
-        for word in (
-            "apple orange pear lemon banana carrot onion potato tomato egg cake pie cookie sandwich bun pen pencil notebook "
-            "book map stamp card envelope ruler lamp chair table cup plate bowl spoon fork pan kettle towel pillow blanket "
-            "shirt hat coat scarf sock belt jacket sweater boot button basket bag bucket box rope hammer nail screw brick tile "
-            "candle clock radio camera phone battery cable ticket poster toy ball kite puzzle drum flute guitar flower rose "
-            "tulip seed plant shovel rake ladder mirror vase bottle jar mug curtain rug cushion bell ring necklace ribbon "
+        for word in split(
+            "apple orange pear lemon banana carrot onion potato tomato egg cake pie cookie sandwich bun pen pencil "
+            "notebook "
+            "book map stamp card envelope ruler lamp chair table cup plate bowl spoon fork pan kettle towel pillow "
+            "blanket "
+            "shirt hat coat scarf sock belt jacket sweater boot button basket bag bucket box rope hammer nail "
+            "screw brick tile "
+            "candle clock radio camera phone battery cable ticket poster toy ball kite puzzle drum flute guitar "
+            "flower rose "
+            "tulip seed plant shovel rake ladder mirror vase bottle jar mug curtain rug cushion bell ring necklace "
+            "ribbon "
             "printer keyboard laptop charger speaker helmet tent backpack torch lock key magnet"
-        ).split()
+        )
         if word not in {"sandwich", "potato", "tomato"}
     ]
     + [("box of tea", "boxes of tea"), ("sandwich", "sandwiches"), ("potato", "potatoes"), ("tomato", "tomatoes")]
@@ -74,51 +92,57 @@ ITEMS = Pool(
         ("watch", "watches"),
     ]
 )
-COLOURS = "red blue green yellow black white brown grey pink purple orange silver".split()
+COLOURS = split("red blue green yellow black white brown grey pink purple orange silver")
 ANIMALS = Pool(
-    "dog cat horse cow goat pig hen duck goose rabbit pony donkey parrot turtle hamster lamb kitten puppy rooster".split()
+    split(
+        "dog cat horse cow goat pig hen duck goose rabbit pony donkey parrot turtle hamster lamb kitten puppy rooster"
+    )
 )
 JOBS = Pool(
-    (
-        "teacher nurse doctor baker farmer driver cook painter gardener plumber singer writer lawyer dentist builder clerk "
-        "pilot tailor waiter artist chemist librarian engineer carpenter mechanic photographer guard cleaner postman vet"
-    ).split()
+    split(
+        "teacher nurse doctor baker farmer driver cook painter gardener plumber singer writer lawyer dentist "
+        "builder clerk "
+        "pilot tailor waiter artist chemist librarian engineer carpenter mechanic photographer guard cleaner "
+        "postman vet"
+    )
 )
 SHOPS = Pool(
-    (
+    split(
         "bakery|bookshop|market|toy shop|flower shop|supermarket|corner shop|garden centre|hardware shop|farm shop|"
         "music shop|gift shop|shoe shop|furniture shop|stationery shop|pet shop|department store|craft fair|phone shop|"
         "second-hand shop|camera shop|kitchen shop|clothes shop|sports shop"
-    ).split("|")
+    )
 )
 SPOTS = Pool(
-    (
-        "park|library|school|museum|station|harbour|beach|cafe|town hall|hospital|clinic|theatre|garden|river|old bridge|"
+    split(
+        "park|library|school|museum|station|harbour|beach|cafe|town hall|hospital|clinic|theatre|garden|river|old "
+        "bridge|"
         "playground|swimming pool|sports hall|church|airport|castle|zoo|bus stop|post office|village square|lake|"
         "community centre|gym|hotel|cinema"
-    ).split("|")
+    )
 )
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-MONTHS = "January February March April May June July August September October November December".split()
+DAYS = split("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+MONTHS = split("January February March April May June July August September October November December")
 TIMES = Pool([f"{hour}:{minute}" for hour in range(7, 21) for minute in ("00", "15", "30", "45")])
 PARTS_OF_DAY = ("in the morning", "in the afternoon", "in the evening", "at noon", "after lunch", "before breakfast")
 ADJECTIVES = Pool(
-    (
-        "small large old new bright quiet heavy light round square soft warm cold clean pretty simple strong cheap long short "
+    split(
+        "small large old new bright quiet heavy light round square soft warm cold clean pretty simple strong cheap "
+        "long short "
         "wooden plastic metal fresh lovely useful broken empty"
-    ).split()
+    )
 )
 FOODS = Pool(
-    (
+    split(
         "soup|rice|pasta|bread|cheese|salad|fish|pancakes|chicken|porridge|stew|pizza|beans|noodles|curry|fruit|toast|"
         "roast potatoes|lentils|omelettes|dumplings|vegetable pie"
-    ).split("|")
+    )
 )
 HOBBIES = Pool(
-    (
+    split(
         "painting|swimming|running|reading|chess|singing|cooking|dancing|fishing|cycling|gardening|knitting|hiking|"
         "drawing|sailing|skating|pottery|photography|bird watching|baking|tennis|football|yoga|woodwork"
-    ).split("|")
+    )
 )
 WEATHERS = ("sunny", "rainy", "windy", "cloudy", "foggy", "snowy", "stormy", "warm", "cold", "mild")
 
