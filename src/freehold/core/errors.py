@@ -8,7 +8,10 @@ FreeholdError                     exit  status  code
 │   ├── BadModelFile              2     400     invalid_model_file
 │   ├── ContextOverflow           2     400     context_length_exceeded
 │   ├── TooLarge                  2     413     request_too_large
+│   ├── UnsupportedMedia          2     415     unsupported_media_type
+│   ├── WrongMethod               2     405     method_not_allowed
 │   └── Unsupported               2     400     unsupported
+├── Forbidden                     2     403     forbidden
 ├── NotFound                      2     404     not_found
 │   └── UnknownModel              2     404     model_not_found
 ├── Conflict                      2     409     conflict
@@ -92,10 +95,28 @@ class TooLarge(BadInput):
     status, code = 413, "request_too_large"
 
 
+class UnsupportedMedia(BadInput):
+    """A body in another form than the route takes."""
+
+    status, code = 415, "unsupported_media_type"
+
+
+class WrongMethod(BadInput):
+    """A route that exists, asked in a way that it does not answer."""
+
+    status, code = 405, "method_not_allowed"
+
+
 class Unsupported(BadInput):
     """Something well-formed that this version, model or engine cannot do."""
 
     code = "unsupported"
+
+
+class Forbidden(FreeholdError):
+    """Something that this caller may not do."""
+
+    exit_code, status, code = 2, 403, "forbidden"
 
 
 class NotFound(FreeholdError):
