@@ -1,0 +1,90 @@
+"""Caps on what makes an engine work hard before it draws a token: schemas, grammars, patterns."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from freehold.core.errors import BadInput, TooLarge
+from freehold.core.request import Request
+
+MAX_SCHEMA = 64 << 10
+"""Bytes of a schema as JSON."""
+MAX_PATTERN = 2 << 10
+MAX_REPEAT = 2000
+"""Repetitions that llama.cpp's grammar parser unrolls; it refuses more."""
+MAX_GROUPS = 64
+"""Nested groups in a grammar: tens of thousands have overflowed llama.cpp's stack."""
+_REPEATS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+_BRACES = re.compile(r"\{\s*(\d*)\s*,?\s*(\d*)\s*\}")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]')
+
+
+def check(request: Request) -> None:
+    """Raises BadInput or TooLarge for a request whose schemas or grammar would harm the engine."""
+    for tool in request.tools:
+        check_schema(tool.parameters, "tools")
+    constraint = request.constraint
+    if constraint is not None and constraint.kind == "schema":
+        check_schema(constraint.schema, "response_format")
+    if constraint is not None and constraint.kind == "grammar":
+        check_grammar(constraint.grammar)
+
+
+def check_schema(schema: Mapping[str, Any], param: str) -> None:
+    """Raises for a schema that is too large, points outside itself or repeats too much."""
+    if len(msgspec.json.encode(schema)) > MAX_SCHEMA:
+        raise TooLarge(f"a JSON schema is larger than {MAX_SCHEMA} bytes", "Make it smaller", param=param)
+    for node in _nodes(schema):
+        reference = node.get("$ref", "#")
+        if not isinstance(reference, str) or not reference.startswith("#"):
+            raise _bad(f"a JSON schema refers to {str(reference)[:80]!r}", "Refer only to '#/…' inside it", param)
+        pattern = node.get("pattern", "")
+        if isinstance(pattern, str) and pattern:
+            _check_pattern(pattern, param)
+        for key in _REPEATS:
+            count = node.get(key, 0)
+            if isinstance(count, int | float) and not 0 <= count <= MAX_REPEAT:
+                raise _bad(f"{key} is {count} in a JSON schema", f"Use 0 to {MAX_REPEAT}", param)
+
+
+def check_grammar(grammar: str) -> None:
+    """Raises for a grammar with too deep groups or too many repetitions."""
+    bare = _QUOTED.sub("", grammar)
+    depth = 0
+    for char in bare:
+        depth += (char == "(") - (char == ")")
+        if depth > MAX_GROUPS:
+            raise _bad(f"the grammar nests more than {MAX_GROUPS} groups", "Flatten it", "grammar")
+    _check_braces(bare, "grammar")
+
+
+def _check_pattern(pattern: str, param: str) -> None:
+    if len(pattern) > MAX_PATTERN:
+        raise TooLarge(f"a pattern is longer than {MAX_PATTERN} characters", "Make it shorter", param=param)
+    if pattern.count("(") > MAX_GROUPS:
+        raise _bad(f"a pattern has more than {MAX_GROUPS} groups", "Make it simpler", param)
+    _check_braces(pattern, param)
+
+
+def _check_braces(text: str, param: str) -> None:
+    for found in _BRACES.finditer(text):
+        for digits in found.groups():
+            if len(digits) > 5 or (digits and int(digits) > MAX_REPEAT):
+                raise _bad(f"{found[0][:40]!r} repeats more than {MAX_REPEAT} times", "Repeat less", param)
+
+
+def _nodes(value: Any) -> Iterator[Mapping[str, Any]]:
+    """All objects inside a JSON value. Its depth is bounded by the JSON reader."""
+    if isinstance(value, Mapping):
+        yield value
+        for item in value.values():
+            yield from _nodes(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _nodes(item)
+
+
+def _bad(message: str, remedy: str, param: str) -> BadInput:
+    return BadInput(message, remedy, param=param)
