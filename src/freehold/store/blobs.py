@@ -1,0 +1,182 @@
+"""Blobs: files named by the digest of their content, and nothing else."""
+
+import errno
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+from freehold.core.digest import Digest
+from freehold.core.errors import BadInput, Damaged
+from freehold.formats.atomic import disk_errors, disk_full, sync_folder
+from freehold.formats.reading import regular_file, shown
+from freehold.store.processes import alive, me
+
+_CHUNK = 1 << 20
+_MARGIN = 1 << 20
+"""Bytes left for the catalog when a file is let in."""
+_TEMPORARY = re.compile(r"(\d{1,10})-(\d{1,20})-[0-9a-f]{16}\.part")
+_NOT_RESERVABLE = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+class Stamp(NamedTuple):
+    """What a file must still look like for its content to be believed without reading it."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "Stamp":
+        """The stamp of what `stat` says."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+class Received(NamedTuple):
+    """Bytes that are on the disk, whole and synced, but not yet a blob."""
+
+    temporary: Path
+    digest: Digest
+    size: int
+
+
+class Blobs:
+    """The folders `blobs/sha256/<2 digits>/<64 digits>` and `tmp/` of a store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "blobs" / "sha256"
+        self.incoming = folder / "tmp"
+        with disk_errors(folder):
+            for made in (self.root, self.incoming):
+                made.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def path(self, digest: Digest) -> Path:
+        """Where the blob is, if it is there."""
+        return self.root / digest.hex[:2] / digest.hex
+
+    def stamp(self, digest: Digest) -> Stamp | None:
+        """The file's stamp now; None when there is no file. Raises Damaged when something else has its name."""
+        try:
+            status = self.path(digest).lstat()
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            raise Damaged(f"blob {digest.short} is not a regular file", f"Remove {self.path(digest)}")
+        return Stamp.of(status)
+
+    @contextmanager
+    def receive_file(self, source: Path, *, link: bool = False) -> Iterator[Received]:
+        """A copy of `source`; with `link`, the file itself under a second name where the file system can.
+
+        Raises NotFound, BadInput and DiskFull.
+        """
+        with self._temporary() as temporary:
+            if link and _linked(source, temporary):
+                yield self._seal(temporary)
+            else:
+                yield self._copy(source, temporary)
+
+    @contextmanager
+    def receive_bytes(self, data: bytes) -> Iterator[Received]:
+        """`data` as a file. Raises DiskFull."""
+        with self._temporary() as temporary:
+            with disk_errors(self.root, len(data)), temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fchmod(file.fileno(), 0o444)
+                os.fsync(file.fileno())
+            yield Received(temporary, Digest.of_bytes(data), len(data))
+
+    @contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        pid, born = me()
+        temporary = self.incoming / f"{pid}-{born}-{secrets.token_hex(8)}.part"
+        try:
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _copy(self, source: Path, temporary: Path) -> Received:
+        with regular_file(source) as (file, size):
+            before = Stamp.of(os.fstat(file.fileno()))
+            state, copied = sha256(), 0
+            with disk_errors(self.root, size), temporary.open("xb", buffering=0) as out:
+                self._reserve(out.fileno(), size)
+                while chunk := file.read(_CHUNK):
+                    state.update(chunk)
+                    _write_all(out.fileno(), chunk)
+                    copied += len(chunk)
+                os.fchmod(out.fileno(), 0o444)
+                os.fsync(out.fileno())
+            if copied != size or Stamp.of(os.fstat(file.fileno())) != before:
+                raise BadInput(f"{shown(source, 400)} changed while it was read", "Try again when nothing writes to it")
+        return Received(temporary, Digest("sha256:" + state.hexdigest()), size)
+
+    def _reserve(self, descriptor: int, size: int) -> None:
+        """Find out that the disk is full before half a model is written. Raises DiskFull."""
+        if shutil.disk_usage(self.root).free < size + _MARGIN:
+            raise disk_full(self.root, size)
+        if size:
+            try:
+                os.posix_fallocate(descriptor, 0, size)
+            except OSError as error:
+                if error.errno not in _NOT_RESERVABLE:
+                    raise
+
+    def _seal(self, temporary: Path) -> Received:
+        with disk_errors(self.root), temporary.open("rb", buffering=0) as file:
+            os.fchmod(file.fileno(), 0o444)
+            os.fsync(file.fileno())
+        return Received(temporary, Digest.of_file(temporary), temporary.stat().st_size)
+
+    def publish(self, received: Received) -> Stamp:
+        """Give what was received its blob name, for good. An existing blob of that name is replaced."""
+        target = self.path(received.digest)
+        with disk_errors(self.root):
+            if not target.parent.exists():
+                target.parent.mkdir(mode=0o700, exist_ok=True)
+                sync_folder(self.root)
+            received.temporary.replace(target)
+            sync_folder(target.parent)
+            return Stamp.of(target.lstat())
+
+    def files(self) -> Iterator[tuple[Path, Digest | None]]:
+        """Every file under the blobs' folder, with the digest that its name spells (None when it spells none)."""
+        for path in sorted(self.root.rglob("*")):
+            if path.is_dir() and not path.is_symlink():
+                continue
+            named = re.fullmatch(r"[0-9a-f]{64}", path.name) and path.parent == self.root / path.name[:2]
+            yield path, Digest("sha256:" + path.name) if named else None
+
+    def orphans(self) -> list[Path]:
+        """Temporary files whose process is gone."""
+        found = []
+        for path in sorted(self.incoming.iterdir()):
+            match = _TEMPORARY.fullmatch(path.name)
+            if match and not alive(int(match[1]), match[2]):
+                found.append(path)
+        return found
+
+
+def _linked(source: Path, temporary: Path) -> bool:
+    """Whether `source` now has a second name. A file with more names still may be written to under one of them."""
+    status = source.lstat()
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        return False
+    try:
+        os.link(source, temporary, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

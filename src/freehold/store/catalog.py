@@ -1,0 +1,262 @@
+"""The catalog: names, leases, finished steps, and what each blob's file looked like when its content was last checked.
+
+SQLite in rollback-journal mode with synchronous=EXTRA: SQLite before 3.51.3 can corrupt a database in WAL mode.
+Imported by Store.open, since SQLAlchemy takes a fifth of a second.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Select,
+    String,
+    Table,
+    create_engine,
+    delete,
+    event,
+    insert,
+    select,
+)
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.pool import NullPool
+
+from freehold.core.digest import Digest
+from freehold.core.errors import BadInput, Busy, Damaged, FreeholdError, Unsupported
+from freehold.core.name import Name
+from freehold.formats.atomic import disk_full
+from freehold.store.blobs import Stamp
+from freehold.store.processes import alive, me
+
+SCHEMA = 1
+WAIT = 60
+"""Seconds to wait while another process writes."""
+
+_schema = MetaData()
+blobs = Table(
+    "blobs",
+    _schema,
+    Column("digest", String, primary_key=True),
+    Column("size", Integer, nullable=False),
+    Column("mtime_ns", Integer, nullable=False),
+    Column("inode", Integer, nullable=False),
+)
+manifests = Table("manifests", _schema, Column("digest", String, primary_key=True))
+names = Table(
+    "names",
+    _schema,
+    Column("name", String, primary_key=True),
+    Column("digest", String, nullable=False),
+    Column("modified", Float, nullable=False),
+)
+leases = Table(
+    "leases",
+    _schema,
+    Column("holder", String, primary_key=True),
+    Column("digest", String, primary_key=True),
+    Column("pid", Integer, nullable=False),
+    Column("birth", String, nullable=False),
+)
+steps = Table(
+    "steps",
+    _schema,
+    Column("key", String, primary_key=True),
+    Column("result", LargeBinary, nullable=False),
+)
+step_digests = Table(
+    "step_digests",
+    _schema,
+    Column("key", String, primary_key=True),
+    Column("digest", String, primary_key=True),
+)
+
+
+class Bound(NamedTuple):
+    """A name in the catalog: the manifest it points to, and since when (seconds since 1970)."""
+
+    name: Name
+    digest: Digest
+    modified: float
+
+
+class Catalog:
+    """The store's database. Every method is one transaction; several processes may use it at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._engine = create_engine(
+            f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": WAIT, "check_same_thread": False}
+        )
+        event.listen(self._engine, "connect", _configure)
+        event.listen(self._engine, "begin", _begin)
+        with self.reading() as connection:
+            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        if version > SCHEMA:
+            raise Unsupported(f"{path} was written by a newer Freehold", "Upgrade Freehold")
+        if version < SCHEMA:
+            self._create()
+
+    def _create(self) -> None:
+        with self.writing() as connection:
+            _schema.create_all(connection)
+            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA}")
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees one state. Raises Busy and Damaged."""
+        with self._errors(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that nobody else writes beside, on the disk when the block ends well. Raises DiskFull too."""
+        with self._errors(), self._engine.connect() as connection:
+            with connection.execution_options(writes=True).begin():
+                yield connection
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except DatabaseError as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: DatabaseError) -> FreeholdError:
+        kind = getattr(error.orig, "sqlite_errorname", "")
+        if kind.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+            return disk_full(self.path)
+        if kind.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return Busy("another process holds the store", "Try again when it is done", retry_after=5)
+        if kind.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
+            return BadInput(f"cannot write {self.path}: {error.orig}", "Check the permissions of the folder")
+        return Damaged(f"the catalog {self.path} cannot be used: {error.orig}", "Restore it from a copy")
+
+    def stamp(self, digest: Digest) -> Stamp | None:
+        """What the blob's file looked like when it was last checked."""
+        query = select(blobs.c.size, blobs.c.mtime_ns, blobs.c.inode).where(blobs.c.digest == str(digest))
+        with self.reading() as connection:
+            row = connection.execute(query).first()
+        return Stamp(*row) if row else None
+
+    def record(self, digest: Digest, stamp: Stamp) -> None:
+        """The blob's content is right, and its file looks like this."""
+        with self.writing() as connection:
+            connection.execute(delete(blobs).where(blobs.c.digest == str(digest)))
+            connection.execute(insert(blobs).values(digest=str(digest), **stamp._asdict()))
+
+    def lease(self, holder: str, digests: Iterable[Digest]) -> None:
+        """Protect blobs from prune while this process lives and the holder is not released."""
+        pid, born = me()
+        rows = [{"holder": holder, "digest": str(d), "pid": pid, "birth": born} for d in dict.fromkeys(digests)]
+        if rows:
+            with self.writing() as connection:
+                connection.execute(insert(leases).prefix_with("OR REPLACE"), rows)
+
+    def release(self, holder: str, digests: Iterable[Digest] | None = None) -> None:
+        """End a holder's leases, or those on some digests."""
+        query = delete(leases).where(leases.c.holder == holder)
+        if digests is not None:
+            query = query.where(leases.c.digest.in_([str(d) for d in digests]))
+        with self.writing() as connection:
+            connection.execute(query)
+
+    def bind(self, name: Name, digest: Digest) -> None:
+        """Let a name point to a manifest."""
+        with self.writing() as connection:
+            connection.execute(insert(manifests).prefix_with("OR IGNORE").values(digest=str(digest)))
+            connection.execute(delete(names).where(names.c.name == str(name)))
+            connection.execute(insert(names).values(name=str(name), digest=str(digest), modified=time.time()))
+
+    def unbind(self, name: Name) -> bool:
+        """Forget a name; whether it was there."""
+        with self.writing() as connection:
+            return connection.execute(delete(names).where(names.c.name == str(name))).rowcount > 0
+
+    def bound(self, name: Name | None = None) -> list[Bound]:
+        """All names in order, or the one asked for."""
+        query = select(names.c.name, names.c.digest, names.c.modified).order_by(names.c.name)
+        if name is not None:
+            query = query.where(names.c.name == str(name))
+        with self.reading() as connection:
+            return [Bound(Name.parse(n), Digest.parse(d), m) for n, d, m in connection.execute(query)]
+
+    def remember(self, key: str, result: bytes, digests: Iterable[Digest]) -> None:
+        """Keep a step's result and the blobs it refers to, in place of an earlier one."""
+        with self.writing() as connection:
+            _forget(connection, key)
+            connection.execute(insert(steps).values(key=key, result=result))
+            rows = [{"key": key, "digest": str(d)} for d in dict.fromkeys(digests)]
+            if rows:
+                connection.execute(insert(step_digests), rows)
+
+    def recall(self, key: str) -> tuple[bytes, list[Digest]] | None:
+        """A step's result and what it refers to; None when it is not known."""
+        with self.reading() as connection:
+            result = connection.execute(select(steps.c.result).where(steps.c.key == key)).scalar_one_or_none()
+            query = select(step_digests.c.digest).where(step_digests.c.key == key)
+            return None if result is None else (result, [Digest(d) for d in connection.execute(query).scalars()])
+
+    def forget(self, key: str) -> bool:
+        """Drop a step; whether it was there."""
+        with self.writing() as connection:
+            return _forget(connection, key)
+
+    def step_references(self) -> list[tuple[str, Digest]]:
+        """Which step refers to which blob."""
+        with self.reading() as connection:
+            query = select(step_digests.c.key, step_digests.c.digest).order_by(step_digests.c.key)
+            return [(key, Digest(digest)) for key, digest in connection.execute(query)]
+
+    def drop_unused(self, connection: Connection, removed: Iterable[Digest]) -> None:
+        """Forget blobs that were removed, and the leases of processes that are gone."""
+        for digest in removed:
+            connection.execute(delete(blobs).where(blobs.c.digest == str(digest)))
+            connection.execute(delete(manifests).where(manifests.c.digest == str(digest)))
+        for pid, born in connection.execute(select(leases.c.pid, leases.c.birth).distinct()).all():
+            if not alive(pid, born):
+                connection.execute(delete(leases).where(leases.c.pid == pid, leases.c.birth == born))
+
+    def integrity(self) -> str:
+        """`ok`, or what SQLite finds wrong."""
+        with self.reading() as connection:
+            return str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one())
+
+
+def roots(connection: Connection) -> tuple[set[Digest], set[Digest], set[Digest]]:
+    """What everything in use hangs on: manifests that names point to; blobs that running processes or steps hold; and
+    which digests are manifests at all."""
+    named = _digests(connection, select(names.c.digest))
+    rows = connection.execute(select(leases.c.digest, leases.c.pid, leases.c.birth)).all()
+    running = {holder for holder in {(pid, born) for _, pid, born in rows} if alive(*holder)}
+    held = {Digest(digest) for digest, pid, born in rows if (pid, born) in running}
+    return named, held | _digests(connection, select(step_digests.c.digest)), _digests(connection, select(manifests))
+
+
+def _digests(connection: Connection, query: Select[Any]) -> set[Digest]:
+    return {Digest(text) for text in connection.execute(query).scalars()}
+
+
+def _forget(connection: Connection, key: str) -> bool:
+    connection.execute(delete(step_digests).where(step_digests.c.key == key))
+    return connection.execute(delete(steps).where(steps.c.key == key)).rowcount > 0
+
+
+def _configure(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # SQLAlchemy's begin event says BEGIN, Python's sqlite3 must not
+    # EXTRA is FULL and a sync of the folder: with FULL alone a power cut can take back the last commit.
+    connection.execute("PRAGMA synchronous = EXTRA")
+    connection.execute("PRAGMA journal_mode = DELETE")
+
+
+def _begin(connection: Connection) -> None:
+    # A transaction that starts by reading and then writes cannot wait for its turn: SQLite refuses it at once.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

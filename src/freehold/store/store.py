@@ -1,0 +1,211 @@
+"""The store: models by name, their files by digest."""
+
+import difflib
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from freehold.core.digest import Digest
+from freehold.core.errors import Busy, Damaged, DiskFull, NotFound, UnknownModel
+from freehold.core.manifest import Manifest
+from freehold.core.name import Name
+from freehold.formats.atomic import disk_errors
+from freehold.store.blobs import Blobs, Received, Stamp
+from freehold.store.runs import Runs
+
+if TYPE_CHECKING:
+    from freehold.store.catalog import Catalog
+
+_holder: ContextVar[str] = ContextVar("freehold_lease_holder", default="")
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A model in the catalog. `modified` is in seconds since 1970."""
+
+    name: Name
+    digest: Digest
+    manifest: Manifest
+    modified: float
+
+
+class Store:
+    """Blobs, manifests and the catalog in one folder. Safe with several processes and threads, and when killed.
+
+    What is added counts as used until its `lease` block ends; outside of one, until a manifest or step refers to it,
+    the store is closed or the process ends. `prune` removes what nothing uses.
+    """
+
+    def __init__(self, folder: Path, catalog: "Catalog") -> None:
+        self.folder, self.catalog = folder, catalog
+        self.blobs = Blobs(folder)
+        self.runs = Runs(self)
+        self._own_holder = secrets.token_hex(8)
+
+    @classmethod
+    def open(cls, home: Path) -> Self:
+        """The store in the folder `home` (`settings.store`), made where there is none. Raises BadInput, Damaged."""
+        from freehold.store.catalog import Catalog
+
+        with disk_errors(home):
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return cls(home, Catalog(home / "catalog.sqlite"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up what this object holds in use."""
+        self._release(self._own_holder)
+
+    @contextmanager
+    def lease(self, *digests: Digest) -> Iterator[None]:
+        """Keep these blobs (for a manifest: its parts too), and what is added inside the block, from being pruned.
+
+        Ends with the block, or with the process however it ends.
+        """
+        holder = secrets.token_hex(8)
+        self.catalog.lease(holder, digests)
+        token = _holder.set(holder)
+        try:
+            yield
+        finally:
+            _holder.reset(token)
+            self._release(holder)
+
+    def _release(self, holder: str) -> None:
+        # A lease that cannot be ended now ends with the process.
+        with suppress(DiskFull, Busy):
+            self.catalog.release(holder)
+
+    def settle(self, digests: Iterable[Digest]) -> None:
+        """These blobs are referred to now: what this object itself held on them may end."""
+        with suppress(DiskFull, Busy):
+            self.catalog.release(self._own_holder, digests)
+
+    def add_file(self, path: Path, *, move: bool = False) -> tuple[Digest, int]:
+        """Keep a file's content: its digest and size. With `move` the file is gone afterwards.
+
+        Raises NotFound, BadInput and DiskFull; the store is then as it was.
+        """
+        with self.blobs.receive_file(path, link=move) as received:
+            self._adopt(received)
+        if move:
+            with disk_errors(path):
+                path.unlink(missing_ok=True)
+        return received.digest, received.size
+
+    def add_bytes(self, data: bytes) -> Digest:
+        """Keep `data`. Raises DiskFull."""
+        with self.blobs.receive_bytes(data) as received:
+            self._adopt(received)
+        return received.digest
+
+    def _adopt(self, received: Received) -> None:
+        # The lease comes before the look: a prune between the two would remove what was seen.
+        self.catalog.lease(_holder.get() or self._own_holder, [received.digest])
+        present = self.blobs.stamp(received.digest)
+        if present is None or present != self.catalog.stamp(received.digest):
+            self.catalog.record(received.digest, self.blobs.publish(received))
+
+    def path(self, digest: Digest) -> Path:
+        """The file that holds this content. It is read again if it changed since it was last seen whole.
+
+        Raises NotFound, and Damaged when the content is not what the digest says.
+        """
+        present, known = self.blobs.stamp(digest), self.catalog.stamp(digest)
+        if present is None and known is None:
+            raise NotFound(f"no blob {digest.short} in the store", "Pull or make the model again")
+        if present is None:
+            raise Damaged(f"blob {digest.short} is missing from the store", "Pull or make the model again")
+        if present != known:
+            self.verify(digest)
+        return self.blobs.path(digest)
+
+    def verify(self, digest: Digest) -> None:
+        """Read the whole blob. Raises NotFound, and Damaged when the content is not what the digest says."""
+        path = self.blobs.path(digest)
+        try:
+            before = Stamp.of(path.lstat())
+            found, after = Digest.of_file(path), Stamp.of(path.lstat())
+        except FileNotFoundError as error:
+            raise NotFound(f"no blob {digest.short} in the store", "Pull or make the model again") from error
+        if found != digest or before != after:
+            raise Damaged(
+                f"blob {digest.short} has changed: its content is {found.short}", "Pull or make the model again"
+            )
+        with suppress(DiskFull, Busy):
+            self.catalog.record(digest, after)
+
+    def put(self, name: Name, manifest: Manifest) -> Digest:
+        """Let `name` point to `manifest`, of parts and evidence in the store. Raises NotFound, Damaged, DiskFull."""
+        needed = (*(part.digest for part in manifest.parts), *manifest.evidence)
+        with self.lease(*needed):
+            for digest in needed:
+                self.path(digest)
+            digest = self.add_bytes(manifest.encode())
+            self.catalog.bind(name, digest)
+        self.settle((*needed, digest))
+        return digest
+
+    def get(self, name: Name) -> Manifest:
+        """The model of this name. Raises UnknownModel, and Damaged when its manifest cannot be read."""
+        return self.manifest(self.resolve(name))
+
+    def resolve(self, name: Name) -> Digest:
+        """The digest of the manifest that `name` points to. Raises UnknownModel."""
+        for bound in self.catalog.bound(name):
+            return bound.digest
+        raise UnknownModel(f"no model named {str(name)!r}", self._suggestion(name))
+
+    def _suggestion(self, name: Name) -> str:
+        known = [str(bound.name) for bound in self.catalog.bound()]
+        if not known:
+            return "The store is empty: 'freehold pull' or 'freehold make' fills it"
+        near = difflib.get_close_matches(str(name), known, 3, 0.5)
+        return f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(known[:10])}"
+
+    def manifest(self, digest: Digest) -> Manifest:
+        """The manifest of this digest. Raises NotFound and Damaged."""
+        try:
+            data = self.path(digest).read_bytes()
+        except FileNotFoundError as error:  # pruned since it was looked at
+            raise NotFound(f"no blob {digest.short} in the store", "Pull or make the model again") from error
+        if Digest.of_bytes(data) != digest:
+            raise Damaged(f"manifest {digest.short} has changed", "Pull or make the model again")
+        return Manifest.decode(data)
+
+    def list(self) -> "list[Entry]":
+        """All models by name. Raises Damaged naming the model whose manifest cannot be read."""
+        found = []
+        for name, digest, modified in self.catalog.bound():
+            manifest = self._listed(name, digest)
+            if manifest is not None:
+                found.append(Entry(name, digest, manifest, modified))
+        return found
+
+    def _listed(self, name: Name, digest: Digest) -> Manifest | None:
+        """The manifest; None when the name went away meanwhile."""
+        try:
+            return self.manifest(digest)
+        except (NotFound, Damaged) as error:
+            if all(bound.digest != digest for bound in self.catalog.bound(name)):
+                return None
+            raise Damaged(
+                f"model {name}: {error.message}", f"Pull or make it again, or 'freehold rm {name}'"
+            ) from error
+
+    def remove(self, name: Name) -> None:
+        """Forget a name. Its files stay until prune finds that nothing uses them. Raises UnknownModel."""
+        if not self.catalog.unbind(name):
+            raise UnknownModel(f"no model named {str(name)!r}", self._suggestion(name))
