@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+
 import numpy as np
 
 from freehold.convert.config import Config

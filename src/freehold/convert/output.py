@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-
 from freehold.convert.plan import Metadata
 from freehold.core.errors import NotFound
 from freehold.formats.atomic import disk_full, replacing

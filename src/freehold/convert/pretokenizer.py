@@ -1,7 +1,8 @@
 """From a tokenizer.json's `pre_tokenizer` to the name under which llama.cpp implements the same splitting.
 
 llama.cpp's own converter knows vocabularies by a hash, so a new one fails there; here the structure decides.
-The regular expressions are those of llama.cpp's src/llama-vocab.cpp.
+The regular expressions are those of llama.cpp's src/llama-vocab.cpp. Only those are here with which llama.cpp and
+tokenizers cut every text alike; its "tekken", for one, treats combining marks differently.
 """
 
 from typing import Any, NamedTuple
@@ -13,14 +14,9 @@ _ANY_CASE = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _BOTH_CASES = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 _WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_CASED = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
-    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
-)
 
 QWEN2 = f"{_BOTH_CASES}{_WORDS}\\p{{N}}{_REST}"
 LLAMA3 = f"{_BOTH_CASES}{_WORDS}\\p{{N}}{{1,3}}{_REST}"
-TEKKEN = _CASED + r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 class Splitting(NamedTuple):
@@ -41,7 +37,6 @@ NAMES: dict[Splitting, str] = {
     Splitting((QWEN2, BYTES), False): "qwen2",
     Splitting((LLAMA3, BYTES), True): "llama-bpe",
     Splitting((LLAMA3, BYTES), False): "smaug-bpe",
-    Splitting((TEKKEN, BYTES), True): "tekken",
 }
 
 

@@ -77,10 +77,11 @@ class Tokenizer:
 
     def configured(self, key: str) -> list[int]:
         """The ids that generation_config.json, else config.json gives for a special token: none, one or several."""
+        known = set(self.ids.values())
         for values in (self.generation, self.config.values):
             found = values.get(f"{key}_id")
             ids = found if isinstance(found, list) else [] if found is None else [found]
-            if ids and all(type(id_) is int and 0 <= id_ < len(self.ids) for id_ in ids):
+            if ids and all(type(id_) is int and id_ in known for id_ in ids):
                 return ids
         return []
 

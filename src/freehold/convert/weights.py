@@ -1,9 +1,10 @@
 """The tensors of a safetensors folder, one file or sharded, memory-mapped and read in pieces."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from freehold.core.errors import BadModelFile, NotFound, Unsupported
 from freehold.formats.reading import bad_file, shown
 from freehold.formats.safetensors import read_header
 
+_FILE_NAME = re.compile(r"[\w.-]{1,200}\.safetensors", re.ASCII)
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -112,8 +114,8 @@ def _sharded(folder: Path) -> dict[str, StoredTensor]:
     shards: dict[str, dict[str, StoredTensor]] = {}
     found: dict[str, StoredTensor] = {}
     for name, file in placed.items():
-        if not isinstance(file, str) or PurePosixPath(file).name != file or "\\" in file:
-            raise bad_file(folder / INDEX, f"{shown(repr(file))} is not a file name")
+        if not isinstance(file, str) or not _FILE_NAME.fullmatch(file):
+            raise bad_file(folder / INDEX, f"{shown(repr(file))} is not a file name of safetensors weights")
         if file not in shards:
             shards[file] = _tensors(folder / file)
         if name not in shards[file]:
