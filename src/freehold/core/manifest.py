@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from freehold.core.digest import Digest
-from freehold.core.errors import Damaged
+from freehold.core.errors import BadName, Damaged
 
 Role = Literal[
     "gguf",  # the model as llama.cpp runs it
@@ -73,7 +73,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         """The manifest that `data` holds. Raises Damaged."""
         try:
             return msgspec.json.decode(data, type=cls)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except (msgspec.MsgspecError, BadName) as error:
             raise Damaged(f"unreadable manifest: {error}", "Run 'freehold fsck'") from error
 
     @property

@@ -10,6 +10,7 @@ MAX_MESSAGES = 4096
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Label = Annotated[str, Meta(max_length=256)]
+TokenIds = Annotated[tuple[Annotated[int, Meta(ge=0, lt=1 << 31)], ...], Meta(max_length=1 << 20)]
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -84,6 +85,6 @@ class EmbedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Vectors wanted for texts."""
 
     model: Annotated[str, Meta(min_length=1, max_length=256)]
-    inputs: Annotated[tuple[Text | tuple[Annotated[int, Meta(ge=0)], ...], ...], Meta(min_length=1, max_length=2048)]
+    inputs: Annotated[tuple[Text | TokenIds, ...], Meta(min_length=1, max_length=2048)]
     """Each a text or its token ids."""
     deadline: Annotated[float, Meta(gt=0, le=86400)] = 600.0

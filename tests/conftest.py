@@ -1,0 +1,35 @@
+"""Fixtures that every room uses."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("freehold", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("freehold")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the person who runs the tests reaches them."""
+    for name in list(os.environ):
+        if name.startswith("FREEHOLD_") and name != "FREEHOLD_TEST_DATA":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty FREEHOLD_HOME, in force for this process and its children."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("FREEHOLD_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def test_data() -> Path:
+    """The folder of real data sets that FREEHOLD_TEST_DATA names; skips where there is none."""
+    folder = os.environ.get("FREEHOLD_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("FREEHOLD_TEST_DATA names no folder")
+    return Path(folder)
