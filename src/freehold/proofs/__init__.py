@@ -1,0 +1,6 @@
+"""Facts about models, recorded where they happen, each with its grade.
+
+facts.Fact                                   one observation about one digest
+evaluate.evaluate(worker, rows, …)           a model's answers to held-out questions, measured: an Evaluation
+metrics                                      token-F1 and exact match, as SQuAD defines them
+"""
