@@ -8,6 +8,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,7 +19,7 @@ from text import skills
 from text.kit import Draw, Retry, Sample, Skill, normalise
 from text.weights import DEFAULT, WEIGHTS
 
-ROWS = 150_000
+ROWS = 170_000
 HELD_PER_SKILL = 60
 TRIES = 20_000
 
@@ -85,8 +86,21 @@ def held_record(skill: Skill, sample: Sample) -> dict[str, Any]:
     return record | ({"accept": list(sample.accept)} if sample.accept else {})
 
 
+def sizes(out: Path, seed: int, counts: Mapping[str, int], tests: Mapping[str, Mapping[str, Sample]]) -> dict[str, Any]:
+    """What the data card says about the two files: rows, bytes, digests, and rows for each skill."""
+    files = {}
+    for path, rows in (
+        (out / "train.jsonl", sum(counts.values())),
+        (out / "held_out.jsonl", sum(map(len, tests.values()))),
+    ):
+        content = path.read_bytes()
+        files[path.name] = {"rows": rows, "bytes": len(content), "digest": f"sha256:{sha256(content).hexdigest()}"}
+    per_skill = {name: {"train": counts.get(name, 0), "held_out": len(found)} for name, found in tests.items()}
+    return {"seed": seed, "files": files, "skills": per_skill}
+
+
 def generate(out: Path, seed: int, rows: int) -> dict[str, Any]:
-    """Write DIR/train.jsonl and DIR/held_out.jsonl and return their sizes."""
+    """Write DIR/train.jsonl, DIR/held_out.jsonl and DIR/sizes.json; return what sizes.json holds."""
     out.mkdir(parents=True, exist_ok=True)
     known = skills()
     tests = {name: held_out(skill, seed, HELD_PER_SKILL) for name, skill in known.items()}
@@ -94,13 +108,13 @@ def generate(out: Path, seed: int, rows: int) -> dict[str, Any]:
     records = [held_record(known[name], sample) for name, found in tests.items() for sample in found.values()]
     (out / "held_out.jsonl").write_bytes("".join(map(line, records)).encode())
     counts: Counter[str] = Counter()
-    characters = 0
     with (out / "train.jsonl").open("wb") as file:
         for skill, sample in training(known, seed, rows, taken):
             counts[skill.name] += 1
-            characters += sum(len(message["content"]) for message in sample.messages)
             file.write(line({"messages": sample.messages}).encode())
-    return {"rows": rows, "held_out": len(records), "characters": characters, "rows_per_skill": dict(counts)}
+    facts = sizes(out, seed, counts, tests)
+    (out / "sizes.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return facts
 
 
 def main() -> None:

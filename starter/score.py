@@ -103,7 +103,7 @@ def share(rows: int, found: int) -> dict[str, Any]:
 
 
 def score(rows: Sequence[Mapping[str, Any]], answers: Sequence[str]) -> dict[str, Any]:
-    """Right answers per skill and in all, with each skill's rule; raises ValueError unless there is one answer a row."""
+    """Right answers per skill and in all, with each skill's rule; ValueError unless each row has one answer."""
     if not rows or len(rows) != len(answers):
         raise ValueError(f"there are {len(answers)} answers to {len(rows)} rows")
     asked, found = Counter[str](), Counter[str]()

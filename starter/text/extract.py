@@ -3,7 +3,7 @@
 import json
 
 from . import words as w
-from .kit import Draw, Sample, Skill, an, cap, chat
+from .kit import Draw, Sample, Skill, an, chat
 
 Field = str | int | None
 
@@ -91,7 +91,7 @@ def lesson(d: Draw) -> tuple[list[str], dict[str, Field]]:
     tellings = [
         f"{teacher} teaches {subject} every {day} at {time} in room {room}. A lesson costs {price} dollars.",
         f"The {subject} class is on {day} at {time}, room {room}, with {teacher}. The price is {price} dollars.",
-        f"{cap(subject)}: {day}, {time}, room {room}. Teacher: {teacher}. Price: {price} dollars.",
+        f"Course: {subject}, {day}, {time}, room {room}. Teacher: {teacher}. Price: {price} dollars.",
     ]
     return tellings, {"teacher": teacher, "subject": subject, "day": day, "time": time, "room": room, "price": price}
 

@@ -147,11 +147,14 @@ HOBBIES = Pool(
 WEATHERS = ("sunny", "rainy", "windy", "cloudy", "foggy", "snowy", "stormy", "warm", "cold", "mild")
 
 
+LISTED = frozenset(name for pool in (WOMEN, MEN, SURNAMES, TOWNS) for name in pool.held + pool.train)
+
+
 def invented(d: Draw, ends: list[str]) -> str:
     """A made-up proper name of this side of the split, so that copying a name never depends on knowing it."""
     while True:
         name = d.pick(STARTS) + d.pick(MIDDLES) + d.pick(ends)
-        if is_held(name) == d.held:
+        if is_held(name) == d.held and name not in LISTED:
             return name
 
 
