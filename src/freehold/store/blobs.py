@@ -6,7 +6,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -52,6 +52,8 @@ class Blobs:
     def __init__(self, folder: Path) -> None:
         self.root = folder / "blobs" / "sha256"
         self.incoming = folder / "tmp"
+        self.on_progress: Callable[[int, int], None] = lambda done, total: None
+        """Told of the bytes copied and to copy, file by file."""
         with disk_errors(folder):
             for made in (self.root, self.incoming):
                 made.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -112,6 +114,7 @@ class Blobs:
                     state.update(chunk)
                     _write_all(out.fileno(), chunk)
                     copied += len(chunk)
+                    self.on_progress(copied, size)
                 os.fchmod(out.fileno(), 0o444)
                 os.fsync(out.fileno())
             if copied != size or Stamp.of(os.fstat(file.fileno())) != before:
