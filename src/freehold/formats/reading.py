@@ -35,8 +35,9 @@ def regular_file(path: Path) -> Iterator[tuple[FileIO, int]]:
         raise BadInput(
             f"cannot open {shown(path, 400)}: {shown(error)}", "Check the path and its permissions"
         ) from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise BadInput(f"not a regular file: {shown(path, 400)}", "Name a file, not a folder, pipe or device")
     with FileIO(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise BadInput(f"not a regular file: {shown(path, 400)}", "Name a file, not a folder, pipe or device")
         yield file, status.st_size

@@ -1,0 +1,72 @@
+import errno
+import os
+
+import pytest
+
+from freehold.core.errors import BadInput, DiskFull
+from freehold.formats.atomic import disk_errors, replacing, size_text
+
+
+def test_a_file_takes_its_place_whole(tmp_path):
+    path = tmp_path / "out.gguf"
+    path.write_text("old")
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+        assert temporary.parent == tmp_path
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_after_an_error_everything_is_as_it_was(tmp_path, error):
+    path = tmp_path / "out.gguf"
+    path.write_text("old")
+
+    def half():
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        half()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_block_that_writes_nothing_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        with replacing(tmp_path / "out"):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_says_what_was_needed(tmp_path, number):
+    with pytest.raises(DiskFull, match=r"5\.0 GB needed, .* free") as caught:
+        with disk_errors(tmp_path, 5_000_000_000):
+            raise OSError(number, os.strerror(number))
+    assert caught.value.remedy
+
+
+def test_a_full_disk_under_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(DiskFull):
+        with disk_errors(tmp_path / "a" / "b", 1):
+            raise OSError(errno.ENOSPC, "full")
+
+
+def test_other_disk_errors(tmp_path):
+    with pytest.raises(BadInput, match="cannot write"):
+        with disk_errors(tmp_path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+    with pytest.raises(ProcessLookupError):
+        with disk_errors(tmp_path):
+            raise ProcessLookupError(errno.ESRCH, "other")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (3_200_000_000, "3.2 GB"), (10**15, "1000.0 TB")],
+)
+def test_sizes_for_people(count, text):
+    assert size_text(count) == text
