@@ -18,8 +18,8 @@ TORTURE = (
     "Hello, world! It's don't WE'LL I'D he'S they'Ve 12345 3.14159 １２３ ٣٤٥ ²³¼ Ⅷ 一二三 1,000,000\r\n\r\n"
     "  leading   spaces\ttabs\t\t \n \n newline   \n\t\n\nGrüße façade naïve cafe\u0301 Ångström İstanbul ẞ Straße\n"
     "Привет, мир! Ελληνικά العربية مرحبا שלום हिन्दी नमस्ते বাংলা தமிழ் ไทยภาษา 日本語テキスト、ひらがな 한국어 中文测试。\n"
-    "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 ❤️ 🇩🇪 zero\u200bwidth nbsp\u00a0here thin\u2009space\u3000wide \u0085 \u2028 \ufeff …—“quotes” ‘s’\n"
-    "def f(x): return {\"a\": [1,2,3], 'b': None}  # x<=3 && y>=4 || !z: $foo@bar.com https://x.y/z?q=1&r=2#h \\\\ /* */\n"
+    "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 ❤️ 🇩🇪 zero\u200bwidth nbsp\u00a0here thin\u2009space\u3000wide \u0085 \u2028 \ufeff …—“”\n"
+    "def f(x): yield {\"a\": [1,2,3], 'b': None}  # x<=3 && y>=4 || !z: $f@bar.com https://x.y/z?q=1&r=2#h \\\\ /* */\n"
     "camelCase HTTPServer ABCdef XMLHttpRequest iPhone12Pro A1b2 'S'T'RE'VE  ''' ```--- ===\n   trailing   "
 )
 SPLITS: dict[str, Any] = {
@@ -99,7 +99,7 @@ def tensors(config: dict[str, Any], seed: int = 0) -> dict[str, np.ndarray]:
             if bias:
                 shapes[f"{prefix}{name}.bias"] = (outputs,)
         shapes[f"{prefix}input_layernorm.weight"] = shapes[f"{prefix}post_attention_layernorm.weight"] = (hidden,)
-    made = {name: (rng.standard_normal(shape) * 0.15).astype(np.float32) for name, shape in shapes.items()}
+    made = {name: (rng.standard_normal(shape) * 1.2 / hidden**0.5).astype(np.float32) for name, shape in shapes.items()}
     return {name: value + 1 if "norm" in name else value for name, value in made.items()}
 
 

@@ -34,7 +34,7 @@ def quantize(
     `threads` 0 means one for each core that this process may use; the bytes do not depend on it. `on_progress` gets
     (source bytes done, source bytes in all). Raises BadModelFile, Unsupported, NotFound, DiskFull.
     """
-    from freehold.convert.quantize import quantize
+    from freehold.convert.quantizer import quantize
 
     quantize(source, out, type_name, threads=threads, on_progress=on_progress)
 

@@ -82,6 +82,8 @@ def write_file(out: Path, header: bytes, tensors: Sequence[OutTensor], pieces: I
             if written != tensor.size:
                 raise AssertionError(f"{tensor.name}: {written} bytes written, {tensor.size} announced")
             file.write(bytes(padding(written)))
+        if next(stream, None) is not None:
+            raise AssertionError("more bytes came than the tensors announced")
 
 
 def check_room(out: Path, size: int) -> None:

@@ -53,7 +53,7 @@ def quantize(source: Path, out: Path, type_name: str, *, threads: int = 0, on_pr
     by_name = {tensor.name: tensor for tensor in header.tensors}
     tensors = [_out(by_name[name], target) for name, target in targets.items()]
     pieces = [piece for name, target in targets.items() for piece in _cut(by_name[name], target)]
-    workers = threads or len(os.sched_getaffinity(0))
+    workers = threads if threads > 0 else len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(workers, "quantize") as pool:
         done = _in_order(pool, pieces, lambda piece: _quantized(header, piece), 2 * workers)
         write_file(out, _header(header, kind, tensors), tensors, _reporting(done, pieces, on_progress))
