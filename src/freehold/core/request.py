@@ -70,6 +70,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     tools: Annotated[tuple[Tool, ...], Meta(max_length=128)] = ()
     tool_choice: Label = "auto"
     """auto, none, required, or the name of one tool."""
+    parallel_tool_calls: bool = True
+    """Whether one answer may hold several calls."""
     constraint: Constraint | None = None
     sampling: Sampling = Sampling()
     max_tokens: Annotated[int, Meta(ge=1, le=1 << 20)] | None = None

@@ -45,6 +45,11 @@ class Worker(Protocol):
     pid: int
     context_length: int
 
+    @property
+    def memory(self) -> int:
+        """Resident bytes of the process."""
+        ...
+
     def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """Events of all choices; a Failed ends the stream for all of them.
 

@@ -1,0 +1,4 @@
+"""OpenAI's API: models, chat completions, completions, embeddings; at /v1 and /openai/v1.
+
+`schema` holds the wire types with their bounds, `translate` the two directions (pure), `routes` the handlers.
+"""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from freehold.core.errors import BadInput, Unsupported
-from freehold.core.event import Event
+from freehold.core.event import Event, ToolCallPart
 from freehold.core.request import Constraint, Message, Request, Tool
 from freehold.engines.llamacpp import tools, wire
 
@@ -31,6 +31,14 @@ class Filter(Protocol):
     def feed(self, event: Event) -> Iterable[Event]:
         """The events that stand for `event`."""
         ...
+
+
+class FirstCall:
+    """Drops the calls after the first of an answer that may hold only one."""
+
+    def feed(self, event: Event) -> Iterable[Event]:
+        """The event, unless it is part of a later call."""
+        return () if isinstance(event, ToolCallPart) and event.call > 0 else (event,)
 
 
 class AsIs:
@@ -76,7 +84,7 @@ async def plan(request: Request, choices: range, knows_tools: bool, server: Serv
     body["messages"] = [wire.message_body(message) for message in messages]
     if request.constraint is not None:
         body |= wire.constraint_body(request.constraint)
-    return Plan(CHAT, body, AsIs)
+    return Plan(CHAT, body, AsIs if request.parallel_tool_calls else FirstCall)
 
 
 async def _forced(request: Request, choices: range, knows_tools: bool, server: Server) -> Plan:

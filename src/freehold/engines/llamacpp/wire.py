@@ -75,7 +75,7 @@ def chat_body(request: Request, choices: range) -> dict[str, Any]:
     body["messages"] = [message_body(message) for message in request.messages]
     if request.tools and request.tool_choice != "none":
         body["tools"] = [tool_body(tool) for tool in request.tools]
-        body["parallel_tool_calls"] = True
+        body["parallel_tool_calls"] = request.parallel_tool_calls
     if request.logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": max(1, request.logprobs)}
     return body
@@ -113,8 +113,8 @@ class StreamReader:
             raise error_of(chunk)
         for choice in chunk.get("choices", ()):
             index = self._first + choice.get("index", 0)
+            yield from self._logprobs(choice, index)  # first, so that a dialect can send both in one piece
             yield from _parts(choice, index)
-            yield from self._logprobs(choice, index)
             if choice.get("finish_reason"):
                 self.open.discard(index)
                 yield self._finished(choice["finish_reason"], chunk.get("timings", {}), index)

@@ -1,0 +1,138 @@
+"""OpenAI's routes: decode, ask the desk, format."""
+
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from freehold.core.errors import Busy, FreeholdError, Unsupported
+from freehold.core.event import Event, Failed
+from freehold.core.request import Request
+from freehold.dialects.openai import answers, schema, translate
+from freehold.serving.desk import Desk, Opened
+from freehold.serving.http import EventStream, while_connected
+from freehold.serving.routes import Dialect, Incoming, Route
+
+
+def error_response(error: FreeholdError) -> Response:
+    """An error in OpenAI's shape."""
+    headers = {"retry-after": str(error.retry_after)} if isinstance(error, Busy) else None
+    return _json(answers.error_body(error), error.status, headers)
+
+
+def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")
+
+
+async def list_models(incoming: Incoming, desk: Desk) -> Response:
+    """GET /models."""
+    return _json({"object": "list", "data": [answers.model_body(entry) for entry in await desk.models()]})
+
+
+async def get_model(incoming: Incoming, desk: Desk) -> Response:
+    """GET /models/{id}; a slash in the id may be percent-encoded."""
+    return _json(answers.model_body(await desk.model(incoming.path["model"])))
+
+
+async def chat(incoming: Incoming, desk: Desk) -> Response:
+    """POST /chat/completions."""
+    body = translate.decode(incoming.body, schema.ChatRequest)
+    request = translate.chat_request(body)
+    if body.stream:
+        return await _streamed(
+            incoming, desk, [request], answers.ChatStream(body.model, include_usage=_usage_wanted(body))
+        )
+    return await _whole(incoming, desk, [request], answers.ChatWhole(body.model))
+
+
+async def completions(incoming: Incoming, desk: Desk) -> Response:
+    """POST /completions."""
+    body = translate.decode(incoming.body, schema.CompletionRequest)
+    requests = translate.completion_requests(body)
+    echoes = [request.prompt or "" if body.echo else "" for request in requests for _ in range(request.n)]
+    if body.stream:
+        stream = answers.CompletionStream(body.model, echoes, include_usage=_usage_wanted(body))
+        return await _streamed(incoming, desk, requests, stream)
+    return await _whole(incoming, desk, requests, answers.CompletionWhole(body.model, echoes))
+
+
+async def embeddings(incoming: Incoming, desk: Desk) -> Response:
+    """POST /embeddings."""
+    body = translate.decode(incoming.body, schema.EmbeddingRequest)
+    found = await while_connected(incoming.gone, desk.embed(translate.embed_request(body)))
+    length = len(found.vectors[0])
+    if body.dimensions not in (None, length):
+        raise Unsupported(f"this model's vectors have {length} dimensions", "Leave out dimensions", param="dimensions")
+    return _json(answers.embeddings_body(found, body.model, body.encoding_format == "base64"))
+
+
+def _usage_wanted(body: schema.ChatRequest | schema.CompletionRequest) -> bool:
+    return body.stream_options is not None and body.stream_options.include_usage is True
+
+
+async def _whole(incoming: Incoming, desk: Desk, requests: list[Request], answer: answers.Whole) -> Response:
+    async def collect() -> dict[str, Any]:
+        async with aclosing(_in_turn(desk, requests)) as events:
+            async for event in events:
+                answer.feed(event)
+        return answer.body()
+
+    return _json(await while_connected(incoming.gone, collect()))
+
+
+async def _streamed(incoming: Incoming, desk: Desk, requests: list[Request], stream: answers.Stream) -> Response:
+    opened = await while_connected(incoming.gone, _opened(_in_turn(desk, requests)))
+    return EventStream(_frames(opened, stream), opened.rest)
+
+
+async def _opened(events: AsyncGenerator[Event, None]) -> Opened:
+    return Opened(await anext(events), events)
+
+
+async def _in_turn(desk: Desk, requests: list[Request]) -> AsyncGenerator[Event, None]:
+    """The events of several requests, one after the other, their choices numbered through."""
+    for number, request in enumerate(requests):
+        try:
+            async with aclosing(desk.generate(request)) as events:
+                async for event in events:
+                    yield msgspec.structs.replace(event, index=event.index + number * request.n)
+        except FreeholdError as error:
+            if number == 0:
+                raise
+            yield Failed(error, number * request.n)
+            return
+
+
+async def _frames(opened: Opened, stream: answers.Stream) -> AsyncGenerator[bytes, None]:
+    """Server-sent events; a failure ends them without the closing mark, so that no client takes it for an answer."""
+    for frame in _encoded(stream.feed(opened.first)):
+        yield frame
+    async for event in opened.rest:
+        for frame in _encoded(stream.feed(event)):
+            yield frame
+        if isinstance(event, Failed):
+            return
+    for frame in _encoded(stream.last()):
+        yield frame
+    yield b"data: [DONE]\n\n"
+
+
+def _encoded(chunks: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    for chunk in chunks:
+        yield b"data: " + msgspec.json.encode(chunk) + b"\n\n"
+
+
+DIALECT = Dialect(
+    name="openai",
+    mounts=("/v1", "/openai/v1"),
+    routes=(
+        Route("GET", "/models", "read", list_models),
+        Route("GET", "/models/{model:path}", "read", get_model),
+        Route("POST", "/chat/completions", "infer", chat),
+        Route("POST", "/completions", "infer", completions),
+        Route("POST", "/embeddings", "infer", embeddings),
+    ),
+    error=error_response,
+)

@@ -1,0 +1,203 @@
+"""OpenAI's requests as ours. Pure. What cannot be done is refused by name; what changes an answer is never dropped."""
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from freehold.core.errors import BadInput, Unsupported
+from freehold.core.request import Constraint, EmbedRequest, Message, Request, Sampling, Tool, ToolCall
+from freehold.dialects.openai import schema as wire
+from freehold.guard import strict_json
+
+MAX_CHOICES = 128
+"""Choices of all prompts of one request."""
+_PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_FIELD = re.compile(r"field `(?P<name>[^`]*)`")
+T = TypeVar("T")
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """The request in a body. Raises BadInput naming the wrong field."""
+    try:
+        return msgspec.convert(strict_json.parse(body), kind)
+    except msgspec.ValidationError as error:
+        raise _wrong_field(str(error)) from error
+
+
+def _wrong_field(text: str) -> BadInput:
+    place, field = _PLACE.search(text), _FIELD.search(text)
+    path = place["path"] if place else ""
+    if field:
+        path = f"{path}.{field['name']}" if path else field["name"]
+    what = _PLACE.sub("", text).replace("Object contains unknown field", "unrecognised field")
+    return BadInput(f"{path}: {what}" if path else what, "See the API reference", param=path or None)
+
+
+def chat_request(body: wire.ChatRequest) -> Request:
+    """A chat completion. Raises BadInput and Unsupported."""
+    _refuse_chat(body)
+    tools = tuple(_tool(tool) for tool in body.tools or ())
+    return Request(
+        model=body.model,
+        messages=tuple(_message(message) for message in body.messages),
+        tools=tools,
+        tool_choice=_tool_choice(body, tools),
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        constraint=_constraint(body),
+        sampling=_sampling(body),
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        stop=_stop(body.stop),
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        n=body.n or 1,
+    )
+
+
+def completion_requests(body: wire.CompletionRequest) -> list[Request]:
+    """Plain completions, one request per prompt. Raises BadInput and Unsupported."""
+    n = body.n or 1
+    if body.suffix:
+        raise _unsupported("suffix", "text cannot be inserted before a suffix")
+    if body.best_of not in (None, n):
+        raise _unsupported("best_of", "best_of other than n is not known")
+    if body.echo and body.logprobs is not None:
+        raise _unsupported("logprobs", "log-probabilities of an echoed prompt are not known")
+    prompts = [body.prompt] if isinstance(body.prompt, str) else list(body.prompt or ())
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    if len(texts) != len(prompts):
+        raise _unsupported("prompt", "prompts of token ids are not known")
+    if not texts or not all(texts):
+        raise BadInput("the prompt is empty", "Send some text", param="prompt")
+    if n * len(texts) > MAX_CHOICES:
+        raise BadInput(f"{n * len(texts)} choices are wanted", f"Ask for at most {MAX_CHOICES} at once", param="n")
+    return [
+        Request(
+            model=body.model,
+            prompt=text,
+            constraint=Constraint("grammar", grammar=body.grammar) if body.grammar else None,
+            sampling=_sampling(body),
+            max_tokens=body.max_tokens or 16,  # OpenAI's default for this route
+            stop=_stop(body.stop),
+            logprobs=body.logprobs,
+            n=n,
+        )
+        for text in texts
+    ]
+
+
+def embed_request(body: wire.EmbeddingRequest) -> EmbedRequest:
+    """Texts to embed. Raises BadInput."""
+    if isinstance(body.input, str):
+        inputs: tuple[str | tuple[int, ...], ...] = (body.input,)
+    elif all(isinstance(item, int) for item in body.input):
+        inputs = (tuple(item for item in body.input if isinstance(item, int)),)
+    else:
+        inputs = tuple(_embed_input(item) for item in body.input)
+    if len(inputs) > 2048:
+        raise BadInput(f"{len(inputs)} inputs are given", "Send at most 2048 at once", param="input")
+    if "" in inputs:
+        raise BadInput("an input is empty", "Send some text", param="input")
+    return EmbedRequest(model=body.model, inputs=inputs)
+
+
+def _embed_input(item: str | int | list[int]) -> str | tuple[int, ...]:
+    if isinstance(item, int):
+        raise BadInput("inputs mix token ids with texts", "Send texts, or lists of token ids", param="input")
+    return item if isinstance(item, str) else tuple(item)
+
+
+def _refuse_chat(body: wire.ChatRequest) -> None:
+    for name in ("audio", "web_search_options", "functions", "function_call"):
+        if getattr(body, name) is not None:
+            raise _unsupported(name, f"{name} is not known here")
+    if body.modalities not in (None, ["text"]):
+        raise _unsupported("modalities", "only text is answered")
+    if body.reasoning_effort not in (None, "none"):
+        raise _unsupported("reasoning_effort", "how long a model thinks cannot be set")
+    if body.verbosity not in (None, "medium"):
+        raise _unsupported("verbosity", "verbosity cannot be set")
+    if body.top_logprobs is not None and not body.logprobs:
+        raise BadInput("top_logprobs needs logprobs", "Set logprobs to true", param="top_logprobs")
+    if body.grammar and body.response_format and body.response_format.type != "text":
+        raise BadInput("grammar and response_format exclude each other", "Send one of them", param="grammar")
+
+
+def _message(message: wire.Message) -> Message:
+    if message.role == "tool" and not message.tool_call_id:
+        raise BadInput("a tool's answer names no call", "Set tool_call_id", param="messages")
+    if message.audio is not None or message.function_call is not None:
+        raise _unsupported("messages", "messages with audio or function_call are not known")
+    return Message(
+        role="system" if message.role == "developer" else message.role,
+        content=_content(message),
+        tool_calls=tuple(
+            ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ()
+        ),
+        tool_call_id=message.tool_call_id or "",
+        name=message.name or "",
+    )
+
+
+def _content(message: wire.Message) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    pieces = []
+    for part in message.content or ():
+        text = part.text if part.type == "text" else part.refusal if part.type == "refusal" else None
+        if text is None:
+            raise _unsupported("messages", f"content of type {part.type!r} is not understood")
+        pieces.append(text)
+    return "".join(pieces) or message.refusal or ""
+
+
+def _tool(tool: wire.Tool) -> Tool:
+    return Tool(tool.function.name, tool.function.description or "", tool.function.parameters or {})
+
+
+def _tool_choice(body: wire.ChatRequest, tools: tuple[Tool, ...]) -> str:
+    choice = body.tool_choice
+    if choice in (None, "auto", "none"):
+        return "none" if choice == "none" else "auto"
+    name = choice.function.name if isinstance(choice, wire.NamedTool) else None
+    if not tools:
+        raise BadInput("tool_choice needs tools", "Send the tools with it", param="tool_choice")
+    if name is not None and name not in {tool.name for tool in tools}:
+        raise BadInput(f"there is no tool {name!r} to call", "Name one of the tools given", param="tool_choice")
+    return name or "required"
+
+
+def _constraint(body: wire.ChatRequest) -> Constraint | None:
+    wanted = body.response_format
+    if body.grammar:
+        return Constraint("grammar", grammar=body.grammar)
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return Constraint("json")
+    if wanted.json_schema is None:
+        raise BadInput("response_format has no json_schema", "Send the schema", param="response_format.json_schema")
+    return Constraint("schema", wanted.json_schema.schema) if wanted.json_schema.schema else Constraint("json")
+
+
+def _sampling(body: wire.ChatRequest | wire.CompletionRequest) -> Sampling:
+    return Sampling(
+        temperature=body.temperature,
+        top_p=body.top_p,
+        top_k=body.top_k,
+        min_p=body.min_p,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        repeat_penalty=body.repeat_penalty,
+        seed=body.seed,
+        logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
+    )
+
+
+def _stop(stop: Any) -> tuple[str, ...]:
+    if not stop:
+        return ()
+    return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+def _unsupported(param: str, message: str) -> Unsupported:
+    return Unsupported(message, f"Leave out {param}", param=param)

@@ -1,0 +1,28 @@
+"""The engine by default, imported when the first model is asked for: an idle server stays small."""
+
+from freehold.core.settings import Settings
+from freehold.engines.base import Engine, Fit, ModelFile, Worker
+
+
+class Lazy:
+    """llama.cpp, not yet imported."""
+
+    name = "llamacpp"
+
+    def __init__(self) -> None:
+        self._engine: Engine | None = None
+
+    def fits(self, model: ModelFile, settings: Settings) -> Fit:
+        """What this model takes."""
+        return self._loaded().fits(model, settings)
+
+    async def start(self, model: ModelFile, settings: Settings) -> Worker:
+        """A ready worker."""
+        return await self._loaded().start(model, settings)
+
+    def _loaded(self) -> Engine:
+        if self._engine is None:
+            from freehold.engines.llamacpp import LlamaCpp
+
+            self._engine = LlamaCpp()
+        return self._engine

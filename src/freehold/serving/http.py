@@ -1,0 +1,114 @@
+"""Reading bodies and writing streams with deadlines, and noticing clients that leave."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from freehold.core.errors import BadInput, Interrupted, Timeout, TooLarge, UnsupportedMedia
+from freehold.core.event import Event
+
+BODY_SECONDS = 60.0
+"""In which a request's body must be here."""
+STALL_SECONDS = 30.0
+"""For which a client may read nothing of what it is sent."""
+T = TypeVar("T")
+
+
+async def read_body(request: Request, limit: int, seconds: float = BODY_SECONDS) -> bytes:
+    """The body of a request. Raises TooLarge, UnsupportedMedia, Timeout."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMedia("compressed bodies are not taken", "Send the body as it is")
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared[:20]) > limit:
+        raise _too_large(limit)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise _too_large(limit)
+    except TimeoutError:
+        raise Timeout(f"the body was not here after {seconds:.0f} s", "Send it faster") from None
+    except ClientDisconnect as error:
+        raise BadInput("the client left before its body was here") from error
+    return bytes(body)
+
+
+def require_json(request: Request) -> None:
+    """Raises UnsupportedMedia unless the body says it is JSON; a browser asks before it sends that elsewhere."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise UnsupportedMedia(f"the content type is {kind[:80]!r}", "Send the header 'Content-Type: application/json'")
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body is larger than {limit} bytes", "Send less, or raise FREEHOLD_MAX_BODY")
+
+
+def departure(receive: Receive) -> Callable[[], Awaitable[None]]:
+    """A function that returns when the client has left. For use after the body was read."""
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    return gone
+
+
+async def while_connected(gone: Callable[[], Awaitable[None]], work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, cancelled when the client leaves. Raises Interrupted then."""
+    task = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Interrupted("the client left before its answer was ready")
+        return task.result()
+    finally:
+        for each in (task, leaving):
+            each.cancel()
+        await asyncio.gather(task, leaving, return_exceptions=True)
+
+
+class EventStream(Response):
+    """A stream of server-sent events that ends, and closes its origin, when the client leaves or stops reading."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, source: AsyncGenerator[bytes, None], origin: AsyncGenerator[Event, None], stall: float = STALL_SECONDS
+    ) -> None:
+        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._source = source
+        self._origin = origin
+        self._stall = stall
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream."""
+        pumping = asyncio.ensure_future(self._pump(send))
+        leaving = asyncio.ensure_future(departure(receive)())
+        try:
+            await asyncio.wait({pumping, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (pumping, leaving):
+                task.cancel()
+            results = await asyncio.gather(pumping, leaving, return_exceptions=True)
+            await self._origin.aclose()  # the source does not do it if it was never begun
+        failure = results[0]
+        if isinstance(failure, BaseException) and not isinstance(failure, asyncio.CancelledError | TimeoutError):
+            raise failure
+
+    async def _pump(self, send: Send) -> None:
+        async with aclosing(self._source) as source:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            async for data in source:
+                async with asyncio.timeout(self._stall):
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})

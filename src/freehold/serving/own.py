@@ -1,0 +1,88 @@
+"""Freehold's own routes: health, and the workers for `freehold ps` and `freehold stop`."""
+
+import os
+
+import msgspec
+from starlette.responses import Response
+
+from freehold.core.errors import BadInput, FreeholdError
+from freehold.core.name import Name
+from freehold.guard import strict_json
+from freehold.serving.desk import Desk
+from freehold.serving.pool import Held
+from freehold.serving.routes import Dialect, Incoming, Route
+
+
+class WorkerInfo(msgspec.Struct):
+    """One running worker, as `freehold ps` shows it."""
+
+    model: str
+    digest: str
+    pid: int
+    task: str
+    memory: int
+    """Resident bytes."""
+    context_length: int
+    busy: int
+    """Requests in it now."""
+    served: int
+
+
+class StopOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """What to stop: one model, or all."""
+
+    model: str | None = None
+    all: bool = False
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def _error(error: FreeholdError) -> Response:
+    described = {"code": error.code, "message": error.message, "remedy": error.remedy}
+    return _json({"error": described}, error.status)
+
+
+async def _health(incoming: Incoming, desk: Desk) -> Response:
+    return _json({"status": "ok", "pid": os.getpid()})
+
+
+async def _workers(incoming: Incoming, desk: Desk) -> Response:
+    return _json({"workers": [_info(held) for held in desk.pool.workers]})
+
+
+def _info(held: Held) -> WorkerInfo:
+    return WorkerInfo(
+        model=held.model.label,
+        digest=held.key.digest.text,
+        pid=held.worker.pid,
+        task="embed" if held.key.embedding else "generate",
+        memory=held.worker.memory,
+        context_length=held.worker.context_length,
+        busy=held.users,
+        served=held.served,
+    )
+
+
+async def _stop(incoming: Incoming, desk: Desk) -> Response:
+    try:
+        order = msgspec.convert(strict_json.parse(incoming.body), StopOrder)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"wrong order: {error}", 'Send {"model": "name"} or {"all": true}') from error
+    if order.model is None and not order.all:
+        raise BadInput("the order names no model", 'Send {"model": "name"} or {"all": true}')
+    digest = None if order.model is None else desk.store.resolve(Name.parse(order.model))
+    return _json({"stopped": await desk.pool.stop(digest)})
+
+
+OWN = Dialect(
+    name="freehold",
+    mounts=("",),
+    routes=(
+        Route("GET", "/health", "public", _health),
+        Route("GET", "/freehold/v1/workers", "read", _workers),
+        Route("POST", "/freehold/v1/workers/stop", "manage", _stop),
+    ),
+    error=_error,
+)

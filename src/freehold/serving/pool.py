@@ -1,0 +1,184 @@
+"""The pool: finds or starts the worker of a model, keeps it for a while, makes room by ending idle ones."""
+
+import asyncio
+import contextvars
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from typing import NamedTuple
+
+from freehold.core.digest import Digest
+from freehold.core.errors import Busy, NotEnoughMemory
+from freehold.core.settings import Settings
+from freehold.engines.base import Engine, Fit, ModelFile, Worker
+
+_SWEEP = 5.0
+"""Seconds between looks for idle workers."""
+_MAX_DEATHS = 3
+_DEATH_WINDOW = 60.0
+
+
+class Key(NamedTuple):
+    """What a worker was started for."""
+
+    digest: Digest
+    embedding: bool
+
+
+class Lease:
+    """A context manager entered in one task and left in another, which context variables inside it do not survive."""
+
+    def __init__(self, inner: AbstractContextManager[object]) -> None:
+        self._inner = inner
+        self._context = contextvars.copy_context()
+        self._context.run(inner.__enter__)
+
+    def end(self) -> None:
+        """Leave it."""
+        self._context.run(self._inner.__exit__, None, None, None)
+
+
+class Held:
+    """A running worker, the blobs leased for it, and how it is used."""
+
+    def __init__(self, key: Key, model: ModelFile, worker: Worker, lease: Lease) -> None:
+        self.key = key
+        self.model = model
+        self.worker = worker
+        self.lease = lease
+        self.users = 0
+        self.served = 0
+        self.last_used = time.monotonic()
+
+
+class Pool:
+    """Workers by model. One start at a time, since each start decides on the memory that the next will find."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._held: dict[Key, Held] = {}
+        self._starts: dict[Key, asyncio.Task[Held]] = {}
+        self._start_lock = asyncio.Lock()
+        self._deaths: dict[Key, deque[float]] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def workers(self) -> list[Held]:
+        """Those that run now."""
+        return [held for held in self._held.values() if held.worker.alive]
+
+    @asynccontextmanager
+    async def worker(
+        self, key: Key, model: ModelFile, lease: Callable[[], AbstractContextManager[object]]
+    ) -> AsyncIterator[Worker]:
+        """A worker of this model, not to be ended while inside. Raises what the engine raises when it starts one."""
+        held = await self._find_or_start(key, model, lease)
+        held.users += 1
+        try:
+            yield held.worker
+        finally:
+            held.users -= 1
+            held.served += 1
+            held.last_used = time.monotonic()
+
+    async def stop(self, digest: Digest | None = None) -> int:
+        """End the workers of one model, or all; the requests they hold fail. Returns how many there were."""
+        chosen = [held for held in self._held.values() if digest in (None, held.key.digest)]
+        for held in chosen:
+            await self._end(held)
+        return len(chosen)
+
+    async def close(self) -> None:
+        """End everything."""
+        for task in (*self._starts.values(), *([self._sweeper] if self._sweeper else [])):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await self.stop()
+
+    async def _find_or_start(
+        self, key: Key, model: ModelFile, lease: Callable[[], AbstractContextManager[object]]
+    ) -> Held:
+        held = self._held.get(key)
+        if held is not None and held.worker.alive:
+            return held
+        if held is not None:
+            self._count_death(key)
+            await self._end(held)
+        task = self._starts.get(key)
+        if task is None:
+            self._check_deaths(key, model)
+            task = self._starts[key] = asyncio.create_task(self._start(key, model, lease))
+            task.add_done_callback(lambda done: self._start_done(key, done))
+        # A client that leaves while the model loads does not stop the load for those who wait with it.
+        return await asyncio.shield(task)
+
+    def _start_done(self, key: Key, task: asyncio.Task[Held]) -> None:
+        self._starts.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # those who waited have it; if all left, nobody is to be warned
+
+    async def _start(self, key: Key, model: ModelFile, lease: Callable[[], AbstractContextManager[object]]) -> Held:
+        async with self._start_lock:
+            leased = Lease(lease())
+            try:
+                await self._make_room(model)
+                worker = await self._engine.start(model, self._settings)
+            except BaseException:
+                leased.end()
+                raise
+            held = self._held[key] = Held(key, model, worker, leased)
+        if self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep())
+        return held
+
+    async def _make_room(self, model: ModelFile) -> None:
+        while not (fit := self._engine.fits(model, self._settings)).ok:
+            idle = [held for held in self._held.values() if not held.users]
+            if idle:
+                await self._end(min(idle, key=lambda held: held.last_used))
+            elif self._held:
+                raise Busy(f"{_wants(model, fit)} and all loaded models are in use", "Try again later", retry_after=5)
+            else:
+                remedy = "Lower FREEHOLD_CONTEXT_LENGTH or FREEHOLD_PARALLEL, or take a smaller quantisation"
+                raise NotEnoughMemory(_wants(model, fit), remedy)
+
+    async def _end(self, held: Held) -> None:
+        if self._held.get(held.key) is held:
+            del self._held[held.key]
+        try:
+            await held.worker.stop()
+        finally:
+            held.lease.end()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(min(_SWEEP, max(0.05, self._settings.keep_alive / 4)))
+            limit = time.monotonic() - self._settings.keep_alive
+            for held in list(self._held.values()):
+                if not held.users and (held.last_used <= limit or not held.worker.alive):
+                    await self._end(held)
+
+    def _count_death(self, key: Key) -> None:
+        deaths = self._deaths.setdefault(key, deque(maxlen=_MAX_DEATHS))
+        deaths.append(time.monotonic())
+
+    def _check_deaths(self, key: Key, model: ModelFile) -> None:
+        deaths = list(self._deaths.get(key, []))
+        if len(deaths) == _MAX_DEATHS and time.monotonic() - deaths[0] < _DEATH_WINDOW:
+            wait = int(_DEATH_WINDOW - (time.monotonic() - deaths[0])) + 1
+            raise Busy(
+                f"the worker of {model.label} died {_MAX_DEATHS} times within a minute",
+                "Try again later; 'freehold fsck' checks the model",
+                retry_after=wait,
+            )
+
+
+def _wants(model: ModelFile, fit: Fit) -> str:
+    needed, available = fit.needed >> 20, fit.available >> 20
+    return (
+        f"{model.label} needs {needed} MiB (weights {fit.weights >> 20}, cache {fit.cache >> 20}, "
+        f"scratch {fit.scratch >> 20}) and {available} MiB are free"
+    )

@@ -1,0 +1,56 @@
+"""What a dialect hands in: its routes, each with the role it takes, and the shape of its errors."""
+
+import importlib
+import pkgutil
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from starlette.responses import Response
+
+from freehold.core.errors import FreeholdError
+
+if TYPE_CHECKING:
+    from freehold.serving.desk import Desk
+
+Role = Literal["public", "read", "infer", "manage", "admin"]
+
+
+class Incoming(NamedTuple):
+    """A request whose origin, size and form are checked."""
+
+    path: Mapping[str, str]
+    """Parameters of the route's path, percent-decoded."""
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+    gone: Callable[[], Awaitable[None]]
+    """Returns when the client has left."""
+
+
+Handler = Callable[[Incoming, "Desk"], Awaitable[Response]]
+
+
+class Route(NamedTuple):
+    """One method of one path."""
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str
+    role: Role
+    handler: Handler
+
+
+class Dialect(NamedTuple):
+    """One vendor's wire format."""
+
+    name: str
+    mounts: tuple[str, ...]
+    """Prefixes under which every route is served."""
+    routes: tuple[Route, ...]
+    error: Callable[[FreeholdError], Response]
+
+
+def installed_dialects() -> list[Dialect]:
+    """The dialects that are there: each folder of `freehold.dialects` whose `routes` module holds a DIALECT."""
+    package = importlib.import_module("freehold.dialects")
+    names = sorted(found.name for found in pkgutil.iter_modules(package.__path__) if found.ispkg)
+    return [importlib.import_module(f"freehold.dialects.{name}.routes").DIALECT for name in names]

@@ -1,0 +1,159 @@
+"""The server process: binds, says where it is, serves until told to stop, and leaves nothing running."""
+
+import asyncio
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import uvicorn
+
+from freehold.core.errors import BadInput, Conflict
+from freehold.core.settings import Settings
+from freehold.formats.atomic import replacing
+from freehold.serving.app import create_app
+from freehold.serving.protocol import DeadlineProtocol
+from freehold.serving.ready import ensure_starter
+from freehold.store import Store, processes
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+DRAIN_SECONDS = 10
+"""For which running answers may go on after the server was told to stop."""
+
+
+class ServerState(msgspec.Struct, frozen=True):
+    """Where the server of a home listens; the content of server.json."""
+
+    pid: int
+    start: str
+    """When the process was born, in its kernel's terms: pids are used again."""
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Its base URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+def running(settings: Settings) -> ServerState | None:
+    """The server that serves this home now."""
+    try:
+        state = msgspec.json.decode(_state_file(settings).read_bytes(), type=ServerState)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return state if processes.alive(state.pid, state.start) else None
+
+
+def serve(settings: Settings, store: Store, on_ready: Callable[[ServerState], None] = lambda state: None) -> None:
+    """Serve until SIGINT or SIGTERM. `on_ready` is called once, when requests are answered.
+
+    Raises BadInput for a host that is not loopback (no keys exist), Conflict when the port is taken.
+    """
+    _require_loopback(settings.host)
+    _require_alone(settings)
+    ensure_starter(store)
+    app = create_app(settings, store)
+    with _bound(settings) as bound:
+        host, port = bound.getsockname()[:2]
+        server = _Server(app, _state(host, port), settings, on_ready)
+        try:
+            server.run(sockets=[bound])
+        finally:
+            _forget(settings)
+
+
+def _state(host: str, port: int) -> ServerState:
+    pid, start = processes.me()
+    return ServerState(pid, start, host, port)
+
+
+def _state_file(settings: Settings) -> Path:
+    return settings.home / "server.json"
+
+
+def _forget(settings: Settings) -> None:
+    state = running(settings)
+    if state is None or state.pid == os.getpid():
+        _state_file(settings).unlink(missing_ok=True)
+
+
+def _require_loopback(host: str) -> None:
+    if host == "localhost":
+        return
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise BadInput(
+            f"{host} can be reached from other machines and no keys exist", "Serve on 127.0.0.1 (--host 127.0.0.1)"
+        )
+
+
+def _require_alone(settings: Settings) -> None:
+    state = running(settings)
+    if state is not None:
+        raise Conflict(
+            f"a server for {settings.home} already runs at {state.url} (pid {state.pid})",
+            f"Use it, or stop it with 'kill {state.pid}'",
+        )
+
+
+def _bound(settings: Settings) -> socket.socket:
+    host = "127.0.0.1" if settings.host == "localhost" else settings.host
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, settings.port))
+        bound.listen(2048)
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            remedy = (
+                "Stop the program that uses it, or choose another with --port or FREEHOLD_PORT (0 takes a free one)"
+            )
+            raise Conflict(f"port {settings.port} on {host} is taken", remedy) from error
+        raise BadInput(f"cannot listen on {host} port {settings.port}: {error.strerror}", "Choose another") from error
+    return bound
+
+
+class _Server(uvicorn.Server):
+    """uvicorn with deadlines for heads, a record of where it listens, and a word when it is ready."""
+
+    def __init__(
+        self, app: "Starlette", state: ServerState, settings: Settings, on_ready: Callable[[ServerState], None]
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=DeadlineProtocol,
+                ws="none",
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                date_header=True,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=DRAIN_SECONDS,
+                h11_max_incomplete_event_size=32 << 10,
+                proxy_headers=False,
+            )
+        )
+        self._state = state
+        self._settings = settings
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, write server.json, tell."""
+        await super().startup(sockets)
+        with replacing(_state_file(self._settings)) as temporary:
+            temporary.write_bytes(msgspec.json.encode(self._state))
+        await asyncio.to_thread(self._on_ready, self._state)
