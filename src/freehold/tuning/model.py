@@ -1,0 +1,134 @@
+"""Bases in and models out: folders as transformers reads them, the base's own tokenizer files kept byte for byte."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import torch
+from torch import nn
+
+from freehold.core.errors import BadModelFile, NotEnoughMemory, Unsupported
+from freehold.tuning import attention
+from freehold.tuning.job import TrainJob
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SUPPORTED = ("llama", "mistral", "qwen2", "qwen3", "olmo2", "smollm3")
+"""Families whose head is one plain matrix, as the loss head assumes."""
+_COPIED = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+
+
+def chat_template(folder: Path) -> tuple[str, dict[str, str]]:
+    """The base's template and the special tokens it may name. Raises BadModelFile when there is none."""
+    config = _json(folder / "tokenizer_config.json")
+    names = {key: _token(config.get(key)) for key in ("bos_token", "eos_token", "pad_token", "unk_token")}
+    path = folder / "chat_template.jinja"
+    template = path.read_text("utf-8") if path.exists() else config.get("chat_template")
+    if not isinstance(template, str):
+        raise BadModelFile(
+            f"{folder} has no chat template", "Use an instruction-tuned base, or add chat_template.jinja"
+        )
+    return template, names
+
+
+def tokenizer(folder: Path) -> "Tokenizer":
+    """The base's tokenizer. Raises BadModelFile."""
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    try:
+        return Tokenizer.from_buffer(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadModelFile(
+            f"cannot read {path}: {error}", "The base needs a fast tokenizer (tokenizer.json)"
+        ) from error
+
+
+def load(folder: Path, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """The base with packed attention. Raises BadModelFile, Unsupported."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    attention.register()
+    kind = _json(folder / "config.json").get("model_type", "")
+    if kind not in SUPPORTED:
+        raise Unsupported(f"cannot tune model type {kind!r}", f"Supported: {', '.join(SUPPORTED)}")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config._attn_implementation = attention.NAME
+        model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise BadModelFile(f"cannot load the base {folder}: {error}", "Check that the folder is complete") from error
+    module: nn.Module = model.to(device)
+    return module
+
+
+def check_memory(folder: Path, job: TrainJob) -> None:
+    """Refuse before loading what cannot fit. Raises NotEnoughMemory with the numbers, in MB."""
+    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    shape = _json(folder / "config.json")
+    hidden, layers = int(shape.get("hidden_size", 1)), int(shape.get("num_hidden_layers", 1))
+    # Full training holds weights, gradients and two moments in float32; an adapter's share of these is small.
+    states = weights * (2 if job.method == "lora" else 8)
+    # About 34 numbers of hidden size per token and layer are kept for the backward pass (Korthikanti et al. 2022).
+    activations = job.batch_tokens * hidden * layers * 34 * 4
+    free = psutil.virtual_memory().available
+    if states + activations > free:
+        raise NotEnoughMemory(
+            f"tuning needs about {(states + activations) >> 20} MB and {free >> 20} MB are free",
+            "Lower batch_tokens, use method = 'lora', or a smaller base",
+        )
+
+
+def save(model: nn.Module, base: Path, out: Path) -> None:
+    """Write weights as bfloat16 (float32 where the base is) and the base's other files beside them."""
+    from safetensors.torch import save_file
+
+    config = _json(base / "config.json")
+    tied = bool(config.get("tie_word_embeddings"))
+    keep = torch.bfloat16
+    tensors = {}
+    for name, value in model.state_dict().items():
+        if tied and name == "lm_head.weight":
+            continue
+        tensors[name] = value.detach().to(keep).cpu().contiguous()
+    out.mkdir(parents=True, exist_ok=True)
+    copy_companions(base, out)
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    config["dtype"] = "bfloat16"
+    (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def copy_companions(base: Path, out: Path) -> None:
+    """Copy configuration, tokenizer and chat template, unchanged."""
+    for name in _COPIED:
+        if (base / name).exists():
+            shutil.copyfile(base / name, out / name)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise BadModelFile(f"cannot read {path}: {error}", "Check that the folder is complete") from error
+    if not isinstance(value, dict):
+        raise BadModelFile(f"{path} is not a JSON object", "Check that the folder is complete")
+    return value
+
+
+def _token(value: object) -> str:
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else ""

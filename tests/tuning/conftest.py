@@ -1,0 +1,64 @@
+"""A tiny base trained from scratch by the trainer itself, and rows to tune it on."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from freehold.core.request import Message
+from freehold.data.rows import Row, write_rows
+from freehold.tuning.job import Architecture, TrainJob
+
+TINY = Architecture(vocab=300, hidden=64, layers=2, heads=4, kv_heads=2, intermediate=96, context=256)
+
+
+def rows(count: int, seed: int = 0) -> list[Row]:
+    """Questions whose answer is a word of the question."""
+    draw = random.Random(seed)
+    names, things = ["Ann", "Ben", "Cid", "Dora", "Eve"], ["key", "lamp", "map", "pen", "ring"]
+    made = []
+    for line in range(count):
+        name, thing = draw.choice(names), draw.choice(things)
+        question = Message("user", f"{name} has the {thing}. Who has the {thing}?")
+        made.append(Row((question, Message("assistant", f"{name} has it.")), line + 1))
+    return made
+
+
+@pytest.fixture(scope="session")
+def train_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "train.jsonl"
+    write_rows(path, rows(200))
+    return path
+
+
+@pytest.fixture(scope="session")
+def held_out_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "held_out.jsonl"
+    write_rows(path, rows(30, seed=1))
+    return path
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory, train_file: Path) -> Path:
+    """A tiny Llama that has seen the rows for a few steps."""
+    from freehold.tuning.launch import train
+
+    out = tmp_path_factory.mktemp("base")
+    job = TrainJob(
+        out=out, train=train_file, method="scratch", architecture=TINY, steps=8, batch_tokens=512,
+        learning_rate=5e-3, dtype="f32", threads=1,
+    )  # fmt: skip
+    return train(job, lambda _: None).model
+
+
+@pytest.fixture
+def job(tmp_path: Path, base: Path, train_file: Path, held_out_file: Path) -> Callable[..., TrainJob]:
+    def make(**fields: object) -> TrainJob:
+        defaults: dict[str, object] = {
+            "out": tmp_path / "run", "base": base, "train": train_file, "held_out": held_out_file, "steps": 6,
+            "batch_tokens": 512, "learning_rate": 5e-3, "rank": 4, "alpha": 8.0, "dtype": "f32", "threads": 1,
+        }  # fmt: skip
+        return TrainJob(**(defaults | fields))  # type: ignore[arg-type]
+
+    return make

@@ -1,0 +1,74 @@
+"""Only what the assistant wrote is learned."""
+
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from freehold.core.errors import BadData, BadModelFile
+from freehold.core.request import Message
+from freehold.tuning.render import Renderer
+from freehold.tuning.scratch import TEMPLATE
+
+
+@pytest.fixture
+def tokenizer(base: Path) -> Tokenizer:
+    return Tokenizer.from_file(str(base / "tokenizer.json"))
+
+
+def renderer(tokenizer: Tokenizer, **fields: object) -> Renderer:
+    settings: dict[str, object] = {"max_length": 1000, "prompt_weight": 0.0} | fields
+    return Renderer(tokenizer, TEMPLATE, **settings)  # type: ignore[arg-type]
+
+
+CHAT = [
+    Message("system", "Be brief."),
+    Message("user", "Who has the key?"),
+    Message("assistant", "Ann has it."),
+    Message("user", "And the map?"),
+    Message("assistant", "Ben."),
+]
+
+
+def test_the_supervised_tokens_spell_the_answers_and_their_ends(tokenizer: Tokenizer) -> None:
+    [sample] = renderer(tokenizer).samples([CHAT])
+    learned = [token for token, weight in zip(sample.ids, sample.weights, strict=True) if weight]
+    assert tokenizer.decode(learned, skip_special_tokens=False) == "Ann has it.<|im_end|>Ben.<|im_end|>"
+
+
+def test_no_token_of_a_prompt_is_supervised(tokenizer: Tokenizer) -> None:
+    [sample] = renderer(tokenizer).samples([CHAT])
+    context = [token for token, weight in zip(sample.ids, sample.weights, strict=True) if not weight]
+    text = tokenizer.decode(context, skip_special_tokens=False)
+    assert "Who has the key?" in text
+    assert "Ann" not in text
+    assert "Ben" not in text
+
+
+def test_the_prompt_weighs_what_it_was_told_to(tokenizer: Tokenizer) -> None:
+    [sample] = renderer(tokenizer, prompt_weight=0.25).samples([CHAT])
+    assert set(sample.weights) == {0.25, 1.0}
+
+
+def test_ids_are_those_of_the_whole_rendered_chat(tokenizer: Tokenizer) -> None:
+    render = renderer(tokenizer)
+    text, _ = render.text_and_spans(CHAT)
+    [sample] = render.samples([CHAT])
+    assert list(sample.ids) == tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def test_a_long_row_loses_its_end_and_says_so(tokenizer: Tokenizer) -> None:
+    [sample] = renderer(tokenizer, max_length=20).samples([CHAT])
+    assert (len(sample.ids), len(sample.weights), sample.cut) == (20, 20, True)
+    assert not sample.supervised
+
+
+def test_a_row_without_an_answer_is_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(BadData, match="no assistant message"):
+        list(renderer(tokenizer).samples([CHAT[:2]]))
+
+
+def test_a_template_that_rewrites_what_it_said_is_refused(tokenizer: Tokenizer) -> None:
+    shifty = "{{ messages|length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    with pytest.raises(BadModelFile, match="renders a finished answer differently"):
+        list(Renderer(tokenizer, shifty, max_length=10, prompt_weight=0.0).samples([CHAT]))

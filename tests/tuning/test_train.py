@@ -1,0 +1,178 @@
+"""Whole runs through the child process: they learn, they resume, and they end in the same bytes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from freehold.core.digest import Digest
+from freehold.core.errors import BadData, BadInput, BadModelFile, Interrupted, NotEnoughMemory, Unsupported
+from freehold.core.request import Message
+from freehold.data.rows import Row, write_rows
+from freehold.tuning.job import Architecture, Progress, TrainJob, TrainResult, encode
+from freehold.tuning.launch import train
+from freehold.tuning.merge import merge
+
+Jobs = Callable[..., TrainJob]
+
+
+def quiet(_: Progress) -> None:
+    return
+
+
+def weights(result: TrainResult) -> Digest:
+    [path] = result.model.glob("*.safetensors")
+    return Digest.of_file(path)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_tuning_lowers_the_held_out_loss(job: Jobs, method: str) -> None:
+    said: list[Progress] = []
+    result = train(job(method=method, steps=30, learning_rate=2e-2), said.append)
+    assert result.held_out_losses[0].step == 0
+    assert result.held_out_losses[-1].step == 30
+    assert result.held_out_losses[-1].loss < 0.8 * result.held_out_losses[0].loss
+    assert len(result.losses) == 30
+    assert [progress.step for progress in said if progress.phase == "training"] == list(range(1, 31))
+    assert result.supervised_tokens < result.tokens
+
+
+def test_the_same_job_gives_the_same_bytes(job: Jobs, tmp_path: Path) -> None:
+    first, second = (train(job(out=tmp_path / name), quiet) for name in ("a", "b"))
+    assert weights(first) == weights(second)
+    assert first.losses == second.losses
+    assert weights(train(job(out=tmp_path / "c", seed=2), quiet)) != weights(first)
+
+
+@pytest.mark.parametrize("method", ["lora", "scratch"])
+def test_a_killed_run_resumes_with_the_same_curve_and_bytes(job: Jobs, tmp_path: Path, method: str) -> None:
+    shape = Architecture(vocab=300, hidden=64, layers=2, heads=4, kv_heads=2, intermediate=96, context=256)
+    fields: dict[str, object] = {"method": method, "steps": 60, "checkpoint_seconds": 0.01, "architecture": shape}
+    if method == "scratch":
+        fields["base"] = None
+    whole = train(job(out=tmp_path / "whole", **fields), quiet)
+    broken = job(out=tmp_path / "broken", **fields)
+    kill_after_first_checkpoint(broken)
+    resumed = train(broken, quiet)
+    assert resumed.resumed == 1
+    assert resumed.losses == whole.losses
+    assert weights(resumed) == weights(whole)
+    assert not (broken.out / "checkpoint").exists()
+
+
+def kill_after_first_checkpoint(job: TrainJob) -> None:
+    job.out.mkdir()
+    path = job.out / "job.json"
+    path.write_bytes(encode(job))
+    child = subprocess.Popen([sys.executable, "-m", "freehold.tuning.child", str(path)], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (job.out / "checkpoint").exists():
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    child.kill()
+    child.wait()
+
+
+def test_an_interrupted_run_says_so_and_goes_on(job: Jobs) -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="interrupted"):
+        train(job(steps=200), interrupt)
+    result = train(job(steps=200), quiet)
+    assert result.resumed == 1
+    assert len(result.losses) == 200
+
+
+def test_a_killed_trainer_is_an_error_with_a_remedy(job: Jobs) -> None:
+    def kill(progress: Progress) -> None:
+        if progress.step == 2:
+            children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+            for child in children:
+                if b"freehold.tuning.child" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    os.kill(int(child), signal.SIGKILL)
+
+    with pytest.raises(NotEnoughMemory, match="killed"):
+        train(job(steps=2000), kill)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:transformers")  # PEFT calls what transformers renames
+def test_adapter_in_peft_and_merged_model_say_the_same(job: Jobs, base: Path, tmp_path: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    result = train(job(steps=12), quiet)
+    merge(base, result.model, tmp_path / "merged")
+    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    ids = torch.randint(3, 299, (1, 20))
+    before = plain(input_ids=ids).logits
+    adapted = PeftModel.from_pretrained(plain, result.model)(input_ids=ids).logits
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)(input_ids=ids).logits
+    assert (adapted - before).abs().max() > 0.1
+    # The merged weights are rounded to the base's bfloat16, the adapter's are not.
+    torch.testing.assert_close(merged, adapted, rtol=0.05, atol=0.1)
+    for name in ("tokenizer.json", "chat_template.jinja", "tokenizer_config.json"):
+        assert (tmp_path / "merged" / name).read_bytes() == (base / name).read_bytes()
+
+
+def test_an_adapter_for_another_base_is_refused(job: Jobs, base: Path, tmp_path: Path) -> None:
+    result = train(job(steps=1), quiet)
+    config = json.loads((result.model / "adapter_config.json").read_text())
+    (result.model / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True}))
+    with pytest.raises(Unsupported, match="only plain LoRA"):
+        merge(base, result.model, tmp_path / "merged")
+    (result.model / "adapter_config.json").write_text(json.dumps(config))
+    other = TrainJob(
+        out=tmp_path / "other", train=job().train, method="scratch", steps=1, batch_tokens=64, threads=1, dtype="f32",
+        architecture=Architecture(vocab=300, hidden=32, layers=1, heads=2, kv_heads=1, intermediate=32, context=64),
+    )  # fmt: skip
+    with pytest.raises(BadModelFile, match=r"does not fit|lacks"):
+        merge(train(other, quiet).model, result.model, tmp_path / "merged2")
+
+
+def test_long_rows_are_counted_and_told(job: Jobs, tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    short, long = "Ann has it.", "Ann has the key and the map and the ring. " * 20
+    write_rows(path, [Row((Message("user", "Who?"), Message("assistant", text))) for text in [short] * 5 + [long] * 2])
+    said: list[Progress] = []
+    result = train(job(train=path, max_length=64, steps=1), said.append)
+    assert result.rows_cut == 2
+    assert any("2 are longer than 64 tokens" in progress.note for progress in said)
+
+
+def test_rows_without_room_for_an_answer_are_refused(job: Jobs, tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    write_rows(path, [Row((Message("user", "Who has it? " * 50), Message("assistant", "Ann.")))] * 3)
+    with pytest.raises(BadData, match="has an answer within max_length"):
+        train(job(train=path, max_length=32), quiet)
+
+
+def test_a_base_that_cannot_be_tuned_is_refused(job: Jobs, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="needs a base"):
+        train(job(base=None), quiet)
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    (strange / "config.json").write_text('{"model_type": "mamba"}')
+    (strange / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    with pytest.raises(BadModelFile, match="tokenizer"):
+        train(job(base=strange), quiet)
+
+
+def test_a_job_above_memory_is_refused_with_numbers(job: Jobs) -> None:
+    with pytest.raises(NotEnoughMemory, match=r"needs about \d+ MB and \d+ MB are free"):
+        train(job(batch_tokens=1 << 24), quiet)
+
+
+def test_a_shape_that_cannot_be_is_refused(job: Jobs) -> None:
+    shape = Architecture(vocab=300, hidden=60, layers=1, heads=8, kv_heads=2, intermediate=64, context=64)
+    with pytest.raises(BadInput, match="do not divide hidden 60"):
+        train(job(base=None, method="scratch", architecture=shape), quiet)
