@@ -206,6 +206,7 @@ def test_a_tensor_without_a_place_is_named(model: Path, tmp_path: Path) -> None:
         ({"vocab_size": 4096}, BadModelFile, ["embed_tokens", "[520, 64]"]),
         ({"num_hidden_layers": 2_000_000_000}, BadModelFile, ["model.layers.2."]),
         ({"hidden_size": -1}, BadModelFile, ["hidden_size"]),
+        ({"rms_norm_eps": 1e300}, BadModelFile, ["rms_norm_eps"]),
         ({"hidden_size": True}, BadModelFile, ["hidden_size"]),
         ({"num_key_value_heads": 3}, BadModelFile, ["num_key_value_heads"]),
         ({"head_dim": 15}, BadModelFile, ["head_dim"]),
@@ -253,15 +254,17 @@ def test_a_truncated_weights_file_is_refused(model: Path, tmp_path: Path) -> Non
     refused(model, tmp_path / "out.gguf", BadModelFile, "model.safetensors")
 
 
-@pytest.mark.parametrize("file", ["../x.safetensors", "/etc/passwd", "a\\b", "", 7])
+@pytest.mark.parametrize("file", ["../x.safetensors", "/etc/passwd", "a\\b", "", "..", "model.bin", 7])
 def test_an_index_that_points_outside_the_folder_is_refused(file: object, model: Path, tmp_path: Path) -> None:
+    (model / "model.safetensors").unlink()
     index = {"weight_map": {"model.norm.weight": file}}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
     refused(model, tmp_path / "out.gguf", BadModelFile, "not a file name")
 
 
 def test_an_index_that_names_the_wrong_file_is_refused(model: Path, tmp_path: Path) -> None:
-    index = {"weight_map": {"model.other.weight": "model.safetensors"}}
+    (model / "model.safetensors").rename(model / "model-00001-of-00001.safetensors")
+    index = {"weight_map": {"model.other.weight": "model-00001-of-00001.safetensors"}}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
     refused(model, tmp_path / "out.gguf", BadModelFile, "model.other.weight")
 
@@ -291,10 +294,34 @@ def test_missing_and_broken_files(
     refused(model, tmp_path / "out.gguf", error, name)
 
 
+def test_an_adapter_is_told_apart(model: Path, tmp_path: Path) -> None:
+    (model / "adapter_config.json").write_text("{}")
+    refused(model, tmp_path / "out.gguf", Unsupported, "adapter")
+
+
+def test_a_stale_index_beside_whole_weights_is_ignored(model: Path, tmp_path: Path) -> None:
+    (model / "model.safetensors.index.json").write_text('{"weight_map": {"model.norm.weight": "gone.safetensors"}}')
+    assert converted(model, tmp_path / "out.gguf").architecture == "llama"
+
+
 def test_unknown_dtypes_and_folders_are_refused(model: Path, tmp_path: Path) -> None:
     refused(model, tmp_path / "out.gguf", Unsupported, "int3", "bf16", dtype="int3")
     with pytest.raises(NotFound, match="no such folder"):
         to_gguf(model, tmp_path / "nowhere" / "out.gguf")
+
+
+def test_a_disk_that_fills_up_meanwhile_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
+    """The limit on file size makes the kernel refuse the write in the middle, as a full disk does."""
+    code = (
+        "import resource, sys; from pathlib import Path; from freehold.convert import to_gguf\n"
+        "from freehold.core.errors import DiskFull\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "try: to_gguf(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "except DiskFull: print('full')"
+    )
+    command = [sys.executable, "-c", code, str(folder), str(tmp_path / "out.gguf")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "full\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_told_before_the_first_byte(

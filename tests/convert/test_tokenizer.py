@@ -96,6 +96,22 @@ def test_types_and_padding(model: Path) -> None:
     assert types[100] == NORMAL
 
 
+def test_an_added_token_that_another_one_replaces_is_unused(model: Path) -> None:
+    described = json.loads((model / "tokenizer.json").read_text())
+    described["added_tokens"] += [{"id": 9999, "content": "x!"}, {"id": 516, "content": "x!"}]
+    write_json(model / "tokenizer.json", described)
+    tokens = metadata(model)["tokenizer.ggml.tokens"]
+    assert isinstance(tokens, list)
+    assert tokens[516] == "x!"
+
+
+def test_a_half_character_is_refused(model: Path) -> None:
+    text = (model / "tokenizer.json").read_text()
+    (model / "tokenizer.json").write_text(text.replace('"<|im_end|>"', '"\\ud800"'))
+    with pytest.raises(BadModelFile):
+        metadata(model)
+
+
 def test_merges_are_read_in_both_spellings(model: Path) -> None:
     pairs = tokenizer_json()["model"]["merges"]
     assert isinstance(pairs[0], list)
@@ -177,10 +193,12 @@ def test_chat_templates_of_all_generations(model: Path) -> None:
         ("model.vocab", {"a": 520}, BadModelFile, "520"),
         ("model.vocab", {"a": -1}, BadModelFile, "-1"),
         ("model.vocab", {"a": 5, "b": 5}, BadModelFile, "both have id 5"),
+        ("model.vocab", {"a\0": 5}, BadModelFile, "NUL"),
         ("model.merges", ["a b c"], BadModelFile, "a b c"),
         ("model.merges", [["a", " b"]], BadModelFile, "merge"),
         ("added_tokens", [{"content": "x"}], BadModelFile, "added token"),
         ("added_tokens", [{"id": 1, "content": "x", "rstrip": True}], Unsupported, "spaces"),
+        ("added_tokens", [{"id": 9999, "content": "x"}], BadModelFile, "9999"),
         ("normalizer", {"type": "Lowercase"}, Unsupported, "normalizer"),
         ("pre_tokenizer", {"type": "Whitespace"}, Unsupported, "Whitespace"),
         ("pre_tokenizer", None, Unsupported, "pre-tokenizer"),

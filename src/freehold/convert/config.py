@@ -1,6 +1,5 @@
 """config.json, read with bounds, in the spellings of transformers 4 and 5."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from freehold.core.errors import BadModelFile
 from freehold.formats.reading import bad_file, regular_file, shown
 
 _LARGEST = (1 << 31) - 1
+_LARGEST_F32 = 3.4e38
 
 
 def read_json(path: Path, limit: int) -> dict[str, Any]:
@@ -61,10 +61,10 @@ class Config:
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        """A positive finite number."""
+        """A positive number that F32 can hold."""
         value = self._value(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise self.bad(f"{key} is {shown(repr(value))}, not a positive number")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LARGEST_F32:
+            raise self.bad(f"{key} is {shown(repr(value))}, not a positive number of F32")
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:

@@ -26,6 +26,8 @@ def to_gguf(folder: Path, out: Path, *, dtype: str = "auto") -> None:
     """See `freehold.convert.to_gguf`."""
     if dtype not in DTYPES:
         raise Unsupported(f"dtype {dtype!r} is not supported", f"Use one of: {', '.join(DTYPES)}")
+    if (folder / "adapter_config.json").exists():
+        raise Unsupported(f"{shown(folder, 400)} is an adapter, not a model", "Merge it into its base model first")
     if not (folder / "config.json").exists():
         raise NotFound(f"{shown(folder, 400)} holds no config.json", "Name a folder with a model in safetensors format")
     config, weights = Config.read(folder / "config.json"), Weights.open(folder)

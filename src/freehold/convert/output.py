@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from freehold.convert.plan import Metadata
 from freehold.core.errors import NotFound
-from freehold.formats.atomic import disk_full, replacing
+from freehold.formats.atomic import disk_errors, disk_full, replacing
 from freehold.formats.reading import shown
 
 ALIGNMENT = 32
@@ -33,7 +33,7 @@ def header_bytes(architecture: str, metadata: Metadata, tensors: Sequence[OutTen
     import gguf
     import numpy as np
 
-    with tempfile.TemporaryDirectory() as folder:
+    with disk_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "header"
         writer = gguf.GGUFWriter(path, architecture)
         for key, value in metadata.items():

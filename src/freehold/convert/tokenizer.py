@@ -131,10 +131,16 @@ def _tokens(tokenizer: Tokenizer, vocab_size: int) -> tuple[list[str], list[int]
             raise tokenizer.bad(f"token {shown(text)} has id {id_}, but the model has {vocab_size} rows")
         if types[id_] != UNUSED:
             raise tokenizer.bad(f"tokens {shown(tokens[id_])} and {shown(text)} both have id {id_}")
-        tokens[id_], types[id_] = text, NORMAL
-    for id_, token in tokenizer.added.items():
-        types[id_] = CONTROL if token.get("special") else USER_DEFINED
+        if "\0" in text:  # C strings end there
+            raise tokenizer.bad(f"token {id_} holds a NUL character")
+        tokens[id_], types[id_] = text, _type(tokenizer.added.get(id_))
     return tokens, types
+
+
+def _type(added: dict[str, Any] | None) -> int:
+    if added is None:
+        return NORMAL
+    return CONTROL if added.get("special") else USER_DEFINED
 
 
 def _merges(tokenizer: Tokenizer) -> list[str]:

@@ -52,11 +52,11 @@ class Weights:
     @classmethod
     def open(cls, folder: Path) -> "Weights":
         """Read the headers. Raises NotFound, BadModelFile."""
+        if (folder / SINGLE).exists():  # first, as transformers looks: an index beside it may be older
+            return cls(folder, _tensors(folder / SINGLE))
         if (folder / INDEX).exists():
             return cls(folder, _sharded(folder))
-        if not (folder / SINGLE).exists():
-            raise NotFound(f"{shown(folder, 400)} holds no {SINGLE}", "Name a folder of safetensors weights")
-        return cls(folder, _tensors(folder / SINGLE))
+        raise NotFound(f"{shown(folder, 400)} holds no {SINGLE}", "Name a folder of safetensors weights")
 
     def names(self) -> list[str]:
         """In alphabetical order."""
