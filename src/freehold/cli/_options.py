@@ -1,9 +1,16 @@
-"""Options that several verbs share, so that they read the same everywhere."""
+"""Options that several verbs share, so that they read the same everywhere, and the store that they open."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from freehold.core.settings import Settings, load
+
+if TYPE_CHECKING:
+    from freehold.store import Store
 
 Home = Annotated[
     Path | None, typer.Option("--home", help="Where everything is kept (FREEHOLD_HOME, else ~/.freehold).")
@@ -11,3 +18,16 @@ Home = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
+Model = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, as 'freehold list' shows it.")]
+
+
+@contextmanager
+def opened(home: Path | None, **flags: Any) -> "Iterator[tuple[Settings, Store]]":
+    """The settings in force and the store, with the starter model in it."""
+    from freehold.serving.ready import ensure_starter
+    from freehold.store import Store
+
+    settings = load({"home": home, **flags})
+    with Store.open(settings.store) as store:
+        ensure_starter(store)
+        yield settings, store

@@ -3,12 +3,14 @@
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from freehold.core.digest import Digest
+from freehold.core.name import Name
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -21,6 +23,11 @@ def printable(text: str) -> str:
 def write(text: str) -> None:
     """Print a piece of text as it comes, without a newline."""
     sys.stdout.write(printable(text))
+    sys.stdout.flush()
+
+
+def flush() -> None:
+    """Let whoever reads stdout have it now."""
     sys.stdout.flush()
 
 
@@ -37,16 +44,22 @@ def note(text: str, *, quiet: bool = False) -> None:
 
 
 def emit(value: Any) -> None:
-    """Print a value as indented JSON."""
-    text = msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain, order="deterministic"), indent=2).decode()
-    escaped = re.sub(r"[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", text)
-    sys.stdout.write(escaped + "\n")
+    """Print a value as indented JSON. Digests and names are shown as their text."""
+    text = msgspec.json.format(msgspec.json.encode(_plain(value)), indent=2).decode()
+    # JSON escapes only part of the control characters.
+    sys.stdout.write(re.sub(r"[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Digest):
+    if isinstance(value, Digest | Name | Path):
         return str(value)
-    return str(value)
+    if isinstance(value, msgspec.Struct):
+        return {field: _plain(getattr(value, field)) for field in value.__struct_fields__}
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,0 +1,129 @@
+"""An answer, from the running server where there is one, otherwise from a worker of our own."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from freehold.cli._output import write
+from freehold.cli._server import error_of, named, running, unreachable
+from freehold.core.errors import WorkerFailed
+from freehold.core.event import Event, Failed, Finished, Text, Usage
+from freehold.core.request import Request
+from freehold.core.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
+
+    from freehold.serving.run import ServerState
+    from freehold.store import Store
+
+
+class Asker(Protocol):
+    """Something that answers requests; the desk is one."""
+
+    def generate(self, request: Request) -> AsyncGenerator[Event, None]:
+        """The events of a request."""
+        ...
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A whole answer."""
+
+    model: str
+    text: str
+    finish_reason: str
+    usage: Usage
+
+
+@asynccontextmanager
+async def asker(settings: Settings, store: "Store") -> AsyncIterator[Asker]:
+    """The server of this home if one runs, else a desk in this process."""
+    state = running(settings)
+    if state is not None:
+        yield Remote(state)
+        return
+    from freehold.serving.desk import Desk
+    from freehold.serving.engine import Lazy
+
+    desk = Desk(settings, store, Lazy())
+    try:
+        yield desk
+    finally:
+        await desk.pool.close()
+
+
+async def stream(ask: Asker, request: Request, *, show: bool) -> Answer:
+    """The answer, printed while it comes if `show`. Raises what ended it early."""
+    pieces: list[str] = []
+    finished: Finished | None = None
+    async with aclosing(ask.generate(request)) as events:
+        async for event in events:
+            if isinstance(event, Failed):
+                raise event.error
+            if isinstance(event, Finished):
+                finished = event
+            elif isinstance(event, Text):
+                pieces.append(event.text)
+                if show:
+                    write(event.text)
+    if finished is None:
+        raise WorkerFailed("the answer broke off", "Ask again")
+    return Answer(request.model, "".join(pieces), finished.reason, finished.usage)
+
+
+class Remote:
+    """A running server, spoken to as any OpenAI client would."""
+
+    def __init__(self, state: "ServerState") -> None:
+        self._state = state
+
+    async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
+        """The events of a request."""
+        import httpx
+
+        url = f"{self._state.url}/v1/chat/completions"
+        limits = httpx.Timeout(request.deadline, connect=10)
+        try:
+            async with httpx.AsyncClient(timeout=limits, trust_env=False) as client:
+                async with client.stream("POST", url, json=_body(request)) as answer:
+                    if answer.is_error:
+                        await answer.aread()
+                        raise error_of(answer)
+                    async for event in _events(answer):
+                        yield event
+        except httpx.HTTPError as error:
+            raise unreachable(self._state, error) from error
+
+
+def _body(request: Request) -> dict[str, Any]:
+    sampling = {"temperature": request.sampling.temperature, "seed": request.sampling.seed}
+    body = {
+        "model": request.model,
+        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        "max_completion_tokens": request.max_tokens,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **sampling,
+    }
+    return {key: value for key, value in body.items() if value is not None}
+
+
+async def _events(answer: "httpx.Response") -> AsyncIterator[Event]:
+    reason, usage = None, Usage()
+    async for line in answer.aiter_lines():
+        if not line.startswith("data: ") or line == "data: [DONE]":
+            continue
+        chunk = msgspec.json.decode(line.removeprefix("data: "))
+        if "error" in chunk:
+            yield Failed(named(chunk["error"].get("code"), str(chunk["error"].get("message"))))
+            return
+        if counted := chunk.get("usage"):
+            usage = Usage(counted["prompt_tokens"], counted["completion_tokens"])
+        for choice in chunk.get("choices", ()):
+            reason = choice.get("finish_reason") or reason
+            if text := choice.get("delta", {}).get("content"):
+                yield Text(text)
+    if reason is not None:
+        yield Finished(reason, usage)

@@ -1,0 +1,55 @@
+"""The running server, as other verbs reach it."""
+
+from typing import TYPE_CHECKING, Any
+
+from freehold.core import errors
+from freehold.core.errors import FreeholdError, WorkerFailed
+from freehold.core.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
+
+    from freehold.serving.run import ServerState
+
+
+def running(settings: Settings) -> "ServerState | None":
+    """The server of this home, if one runs."""
+    from freehold.serving.run import running
+
+    return running(settings)
+
+
+def call(state: "ServerState", method: str, path: str, body: Any = None) -> Any:
+    """The server's JSON answer. Raises the error it answers with, and WorkerFailed when it does not answer."""
+    import httpx
+
+    try:
+        answer = httpx.request(method, state.url + path, json=body, timeout=30, trust_env=False)
+    except httpx.HTTPError as error:
+        raise unreachable(state, error) from error
+    if answer.is_error:
+        raise error_of(answer)
+    return answer.json()
+
+
+def unreachable(state: "ServerState", error: Exception) -> FreeholdError:
+    """The error for a server that does not answer."""
+    return WorkerFailed(
+        f"the server at {state.url} does not answer ({type(error).__name__})", "Stop it and start again"
+    )
+
+
+def error_of(answer: "httpx.Response") -> FreeholdError:
+    """The error in our own words that an answer with an error status carries."""
+    try:
+        described = answer.json()["error"]
+        return named(described.get("code"), str(described["message"]), str(described.get("remedy", "")))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return WorkerFailed(f"the server answered {answer.status_code}", "See its log")
+
+
+def named(code: object, message: str, remedy: str = "") -> FreeholdError:
+    """The error with this code."""
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, FreeholdError)]
+    kind = next((kind for kind in kinds if kind.code == code), FreeholdError)
+    return kind(message.rstrip(". "), remedy)

@@ -1,0 +1,115 @@
+"""Show what a model is, where it came from and what is known about it."""
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from freehold.cli._options import Home, Json, Model, opened
+from freehold.cli._output import count, emit, line, pairs, size, table
+from freehold.core.digest import Digest
+from freehold.core.errors import FreeholdError
+from freehold.core.name import Name
+
+if TYPE_CHECKING:
+    from freehold.core.manifest import Manifest
+    from freehold.core.settings import Settings
+    from freehold.engines.base import Fit
+    from freehold.store import Store
+
+
+def command(name: Model, json: Json = False, home: Home = None) -> None:
+    """Show what a model is, where it came from and what is known about it."""
+    with opened(home) as (settings, store):
+        parsed = Name.parse(name)
+        manifest = store.get(parsed)
+        labels = _labels(store, manifest)
+        facts = [fact for digest in manifest.evidence for fact in _facts(store, digest)]
+        fit = _fit(store, manifest, settings)
+    if json:
+        shown = {"name": str(parsed), "digest": manifest.digest, "manifest": manifest, "facts": facts}
+        emit(shown | {"memory": None if fit is None else {"needed": fit.needed, "available": fit.available}})
+        return
+    _print_details(parsed, manifest, fit)
+    _print_lineage(manifest, labels)
+    _print_facts(facts, labels)
+
+
+def _labels(store: "Store", manifest: "Manifest") -> dict[str, str]:
+    """What to call the digests that come up: models by name, this model's own parts by file name."""
+    named = {str(entry.digest): str(entry.name) for entry in store.list()}
+    named |= {str(p.digest): str(e.name) for e in store.list() for p in e.manifest.parts if p.role == "gguf"}
+    return named | {str(part.digest): part.filename for part in manifest.parts}
+
+
+def _facts(store: "Store", digest: Digest) -> list[dict[str, Any]]:
+    """The facts of one piece of evidence; none when it is in a form that this version does not read."""
+    try:
+        proof = msgspec.json.decode(store.path(digest).read_bytes())
+    except msgspec.DecodeError:
+        return []
+    facts = proof.get("facts", []) if isinstance(proof, dict) else []
+    return [fact for fact in facts if isinstance(fact, dict) and {"subject", "name", "value", "grade"} <= set(fact)]
+
+
+def _fit(store: "Store", manifest: "Manifest", settings: "Settings") -> "Fit | None":
+    """What running it takes; None for what no engine runs as it is."""
+    from freehold.engines.base import ModelFile
+    from freehold.serving.engine import Lazy
+
+    part = manifest.part("gguf")
+    if part is None:
+        return None
+    try:
+        return Lazy().fits(ModelFile(store.path(part.digest), "model"), settings)
+    except FreeholdError:
+        return None
+
+
+def _print_details(name: Name, manifest: "Manifest", fit: "Fit | None") -> None:
+    details = manifest.details
+    memory = f"{size(fit.needed)} of {size(fit.available)} free" if fit else ""
+    line(str(name))
+    pairs(
+        [
+            ("digest", str(manifest.digest)),
+            ("architecture", details.architecture),
+            ("parameters", count(details.parameters)),
+            ("quantisation", details.quantization),
+            ("context", f"{details.context_length} tokens" if details.context_length else ""),
+            ("size", size(manifest.size)),
+            ("memory to run", memory),
+            ("licence", manifest.licence),
+        ]
+    )
+    line("\nparts")
+    pairs([(part.filename, f"{size(part.size):>8}  {part.role:<17} {part.digest.short}") for part in manifest.parts])
+
+
+def _print_lineage(manifest: "Manifest", labels: dict[str, str]) -> None:
+    lineage = manifest.lineage
+    rows = [("base", lineage.base), ("recipe", lineage.recipe), *(("data", digest) for digest in lineage.data)]
+    shown = [(what, f"{digest.short}  {labels.get(str(digest), '')}".rstrip()) for what, digest in rows if digest]
+    if shown or lineage.source:
+        line("\nmade from")
+        pairs([*shown, ("source", lineage.source)])
+
+
+def _print_facts(facts: list[dict[str, Any]], labels: dict[str, str]) -> None:
+    """A row per fact name, a column per subject: base beside tuned beside quantised."""
+    if not facts:
+        return
+    subjects = list(dict.fromkeys(_text(fact["subject"]) for fact in facts))
+    values = {(fact["name"], _text(fact["subject"])): f"{_text(fact['value'])}" for fact in facts}
+    head = [labels.get(subject, subject.removeprefix("sha256:")[:12]) for subject in subjects]
+    rows = [
+        [name, *(values.get((name, subject), "") for subject in subjects)]
+        for name in dict.fromkeys(fact["name"] for fact in facts)
+    ]
+    line("\nevidence")
+    table(["FACT", *head], rows)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):  # a digest, as it is stored
+        return str(value.get("text", value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
