@@ -40,7 +40,10 @@ def fsck(store: Store, deep: bool = False) -> list[Finding]:
 
     Unfinished files and blobs that nothing refers to are not damage; prune removes them.
     """
-    integrity = store.catalog.integrity()
+    try:
+        integrity = store.catalog.integrity()
+    except Damaged as error:
+        integrity = error.message
     if integrity != "ok":
         return [Finding("catalog", str(store.catalog.path), integrity)]
     bad = {finding.subject: finding for finding in _check_files(store, deep)}

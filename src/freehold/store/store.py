@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from freehold.core.digest import Digest
-from freehold.core.errors import Busy, Damaged, DiskFull, NotFound, UnknownModel
+from freehold.core.errors import Busy, Damaged, DiskFull, FreeholdError, NotFound, UnknownModel
 from freehold.core.manifest import Manifest
 from freehold.core.name import Name
 from freehold.formats.atomic import disk_errors
@@ -84,13 +84,13 @@ class Store:
             self._release(holder)
 
     def _release(self, holder: str) -> None:
-        # A lease that cannot be ended now ends with the process.
-        with suppress(DiskFull, Busy):
+        # A lease that cannot be ended now ends with the process; the error that counts is the block's own.
+        with suppress(FreeholdError):
             self.catalog.release(holder)
 
     def settle(self, digests: Iterable[Digest]) -> None:
         """These blobs are referred to now: what this object itself held on them may end."""
-        with suppress(DiskFull, Busy):
+        with suppress(FreeholdError):
             self.catalog.release(self._own_holder, digests)
 
     def add_file(self, path: Path, *, move: bool = False) -> tuple[Digest, int]:

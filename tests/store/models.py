@@ -1,0 +1,97 @@
+"""Small models on the disk, whole as far as the store can tell."""
+
+import json
+import random
+from pathlib import Path
+
+from freehold.core.manifest import Manifest
+from freehold.core.name import Name
+from freehold.store import Store
+from freehold.store.check import fsck
+from tests.formats.ggufs import Raw
+
+CONFIG = {"model_type": "llama", "max_position_embeddings": 256, "hidden_size": 64, "vocab_size": 8}
+
+
+def name(text: str) -> Name:
+    return Name.parse(text)
+
+
+def gguf(path: Path, seed: int = 0, size: int = 1 << 16, **keys: int | str) -> Path:
+    """A GGUF file with one tensor of `size` bytes."""
+    raw = Raw().start(1, 3 + len(keys)).text_key("general.architecture", "llama")
+    raw.number_key("llama.context_length", 128).text_key("general.license", "apache-2.0")
+    for key, value in keys.items():
+        key = key.replace("__", ".")
+        raw.text_key(key, value) if isinstance(value, str) else raw.number_key(key, value)
+    raw.tensor("token_embd.weight", (32, size // 34), 8, 0).write(path)
+    with path.open("ab") as file:
+        file.write(random.Random(seed).randbytes(size // 34 * 34))
+    return path
+
+
+def safetensors(path: Path, names: tuple[str, ...] = ("a", "b"), seed: int = 0, weights: int = 64) -> Path:
+    size = weights * 2
+    header = {
+        n: {"dtype": "BF16", "shape": [weights], "data_offsets": [i * size, i * size + size]}
+        for i, n in enumerate(names)
+    }
+    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + random.Random(seed).randbytes(size * len(names)))
+    return path
+
+
+def folder(path: Path, seed: int = 0, weights: int = 64) -> Path:
+    """A folder as transformers writes it."""
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "config.json").write_text(json.dumps(CONFIG))
+    (path / "generation_config.json").write_text("{}")
+    (path / "tokenizer.json").write_text('{"model": {"type": "BPE"}}')
+    (path / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}')
+    (path / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    safetensors(path / "model.safetensors", seed=seed, weights=weights)
+    return path
+
+
+def sharded(path: Path) -> Path:
+    """The same in two parts with an index."""
+    folder(path)
+    (path / "model.safetensors").unlink()
+    safetensors(path / "model-00001-of-00002.safetensors", ("a", "b"))
+    safetensors(path / "model-00002-of-00002.safetensors", ("c",), seed=1)
+    parts = {"a": 1, "b": 1, "c": 2}
+    index = {"weight_map": {tensor: f"model-0000{part}-of-00002.safetensors" for tensor, part in parts.items()}}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    return path
+
+
+def adapter(path: Path) -> Path:
+    path.mkdir()
+    (path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 8}')
+    safetensors(path / "adapter_model.safetensors", ("base_model.lora_A.weight",))
+    (path / "README.md").write_text("An adapter")
+    return path
+
+
+def bytes_of(store: Store, manifest: Manifest) -> dict[str, bytes]:
+    """The content of every part, by file name."""
+    return {part.filename: store.path(part.digest).read_bytes() for part in manifest.parts}
+
+
+def assert_whole(store: Store) -> None:
+    """Every model listed is there to the last byte, and fsck says so too."""
+    assert fsck(store, deep=True) == []
+    for entry in store.list():
+        assert entry.manifest.digest == entry.digest
+        for part in entry.manifest.parts:
+            assert store.path(part.digest).stat().st_size == part.size
+            store.verify(part.digest)
+
+
+def leftovers(store: Store) -> list[Path]:
+    """Unfinished files."""
+    return list(store.blobs.incoming.iterdir())
+
+
+def blob_count(store: Store) -> int:
+    return sum(1 for _ in store.blobs.files())
