@@ -1,0 +1,105 @@
+import asyncio
+
+import pytest
+
+from freehold.core.digest import Digest
+from freehold.core.errors import Busy
+from freehold.core.request import EmbedRequest, Message, Request
+from freehold.core.settings import Settings
+from freehold.serving.admission import Admission, cost, embedding_cost
+from freehold.serving.pool import Key
+from tests.serving.support import in_loop, soon
+
+A = Key(Digest.of_bytes(b"a"), False)
+B = Key(Digest.of_bytes(b"b"), False)
+
+
+def test_cost_counts_prompt_and_answer_of_every_choice():
+    request = Request(model="m", messages=(Message("user", "x" * 299),), max_tokens=50, n=3)
+    assert cost(request, 4096) == 3 * (100 + 50)
+
+
+def test_cost_is_bounded_by_the_context():
+    request = Request(model="m", prompt="x" * 1_000_000)
+    assert cost(request, 512) == 2 * 512
+
+
+def test_embedding_cost_counts_texts_and_tokens():
+    assert embedding_cost(EmbedRequest(model="m", inputs=("x" * 29, (1, 2, 3)))) == 10 + 3
+
+
+async def _occupy(admission: Admission, key: Key, release: asyncio.Event, tokens: int = 10) -> None:
+    async with admission.slot(key, tokens):
+        await release.wait()
+
+
+@in_loop
+async def test_as_many_run_as_are_parallel_and_the_rest_wait(settings: Settings):
+    admission, release = Admission(settings), asyncio.Event()
+    tasks = [asyncio.create_task(_occupy(admission, A, release)) for _ in range(4)]
+    await soon(lambda: admission.waiting == 2)
+    assert admission.waiting_tokens == 20
+    release.set()
+    await asyncio.gather(*tasks)
+    assert (admission.waiting, admission.waiting_tokens) == (0, 0)
+
+
+@in_loop
+async def test_a_full_queue_refuses_at_once_with_a_time(settings: Settings):
+    admission, release = Admission(settings), asyncio.Event()
+    tasks = [asyncio.create_task(_occupy(admission, A, release)) for _ in range(4)]
+    await soon(lambda: admission.waiting == 2)
+    with pytest.raises(Busy) as caught:
+        async with admission.slot(A, 1):
+            pass
+    assert caught.value.status == 503
+    assert 1 <= caught.value.retry_after <= 60
+    release.set()
+    await asyncio.gather(*tasks)
+    async with admission.slot(A, 1):
+        pass
+
+
+@in_loop
+async def test_tokens_bound_the_queue_too(tmp_path):
+    settings = Settings(home=tmp_path, parallel=1, queue=100, queue_tokens=25)
+    admission, release = Admission(settings), asyncio.Event()
+    tasks = [asyncio.create_task(_occupy(admission, A, release)) for _ in range(3)]
+    await soon(lambda: admission.waiting_tokens == 20)
+    with pytest.raises(Busy, match="20 tokens"):
+        async with admission.slot(A, 10):
+            pass
+    release.set()
+    await asyncio.gather(*tasks)
+
+
+@in_loop
+async def test_a_large_request_runs_when_nothing_waits(tmp_path):
+    admission = Admission(Settings(home=tmp_path, parallel=1, queue_tokens=5))
+    async with admission.slot(A, 1_000_000):
+        pass
+
+
+@in_loop
+async def test_another_model_does_not_wait_for_the_first(settings: Settings):
+    admission, release = Admission(settings), asyncio.Event()
+    tasks = [asyncio.create_task(_occupy(admission, A, release)) for _ in range(4)]
+    await soon(lambda: admission.waiting == 2)
+    async with admission.slot(B, 1):
+        pass
+    release.set()
+    await asyncio.gather(*tasks)
+
+
+@in_loop
+async def test_who_leaves_the_queue_leaves_no_trace(settings: Settings):
+    admission, release = Admission(settings), asyncio.Event()
+    tasks = [asyncio.create_task(_occupy(admission, A, release)) for _ in range(4)]
+    await soon(lambda: admission.waiting == 2)
+    tasks[3].cancel()
+    await soon(lambda: admission.waiting == 1)
+    assert admission.waiting_tokens == 10
+    release.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    async with admission.slot(A, 1), admission.slot(A, 1):
+        pass

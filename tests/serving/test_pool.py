@@ -1,0 +1,210 @@
+import asyncio
+from contextlib import contextmanager
+
+import pytest
+
+from freehold.core.digest import Digest
+from freehold.core.errors import BadModelFile, Busy, NotEnoughMemory
+from freehold.core.settings import Settings
+from freehold.engines.base import ModelFile
+from freehold.serving.pool import Key, Pool
+from tests.serving.support import FakeEngine, in_loop, soon
+
+
+class Leases:
+    """Counts the leases that are held."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+    @contextmanager
+    def __call__(self):
+        self.held += 1
+        yield
+        self.held -= 1
+
+
+def _key(name: str, embedding: bool = False) -> Key:
+    return Key(Digest.of_bytes(name.encode()), embedding)
+
+
+def _model(tmp_path, name: str) -> ModelFile:
+    return ModelFile(tmp_path / name, name)
+
+
+@in_loop
+async def test_a_second_request_finds_the_first_ones_worker(settings: Settings, tmp_path):
+    engine, leases = FakeEngine(), Leases()
+    pool = Pool(engine, settings)
+    for _ in range(2):
+        async with pool.worker(_key("a"), _model(tmp_path, "a"), leases) as worker:
+            assert worker.alive
+    assert len(engine.workers) == 1
+    assert pool.workers[0].served == 2
+    await pool.close()
+    assert leases.held == 0
+
+
+@in_loop
+async def test_simultaneous_requests_start_one_worker(settings: Settings, tmp_path):
+    engine = FakeEngine()
+    engine.start_seconds = 0.02
+    pool = Pool(engine, settings)
+
+    async def use() -> int:
+        async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()) as worker:
+            return worker.pid
+
+    assert len(set(await asyncio.gather(*(use() for _ in range(5))))) == 1
+    assert len(engine.workers) == 1
+    await pool.close()
+
+
+@in_loop
+async def test_text_and_embeddings_are_different_workers(settings: Settings, tmp_path):
+    engine = FakeEngine()
+    pool = Pool(engine, settings)
+    async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()) as one:
+        async with pool.worker(_key("a", True), _model(tmp_path, "a"), Leases()) as two:
+            assert one is not two
+    await pool.close()
+
+
+@in_loop
+async def test_a_leaving_client_does_not_stop_the_load_for_the_next(settings: Settings, tmp_path):
+    engine = FakeEngine()
+    engine.start_seconds = 0.05
+    pool = Pool(engine, settings)
+
+    async def use() -> None:
+        async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()):
+            pass
+
+    first, second = asyncio.create_task(use()), asyncio.create_task(use())
+    await asyncio.sleep(0.01)
+    first.cancel()
+    await second
+    assert len(engine.workers) == 1
+    await pool.close()
+
+
+@in_loop
+async def test_a_failed_start_reaches_the_caller_and_is_tried_anew(settings: Settings, tmp_path):
+    engine, leases = FakeEngine(), Leases()
+    pool = Pool(engine, settings)
+    engine.start_error = BadModelFile("broken")
+    with pytest.raises(BadModelFile):
+        async with pool.worker(_key("a"), _model(tmp_path, "a"), leases):
+            pass
+    assert leases.held == 0
+    engine.start_error = None
+    async with pool.worker(_key("a"), _model(tmp_path, "a"), leases):
+        assert leases.held == 1
+    await pool.close()
+
+
+@in_loop
+async def test_room_is_made_by_ending_the_least_recently_used_idle_worker(settings: Settings, tmp_path):
+    engine = FakeEngine()
+    engine.memory_bytes = 25
+    pool = Pool(engine, settings)
+    for name in ("a", "b", "a", "c"):
+        async with pool.worker(_key(name), _model(tmp_path, name), Leases()):
+            pass
+    assert {held.model.label for held in pool.workers} == {"a", "c"}
+    await pool.close()
+
+
+@in_loop
+async def test_a_worker_in_use_is_not_ended_for_another(settings: Settings, tmp_path):
+    engine = FakeEngine()
+    engine.memory_bytes = 15
+    pool = Pool(engine, settings)
+    async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()) as worker:
+        with pytest.raises(Busy) as caught:
+            async with pool.worker(_key("b"), _model(tmp_path, "b"), Leases()):
+                pass
+        assert caught.value.retry_after > 0
+        assert worker.alive
+    await pool.close()
+
+
+@in_loop
+async def test_a_model_that_never_fits_is_refused_with_numbers(settings: Settings, tmp_path):
+    engine = FakeEngine()
+    engine.memory_bytes, engine.model_bytes = 100 << 20, 300 << 20
+    pool = Pool(engine, settings)
+    with pytest.raises(NotEnoughMemory, match=r"needs 300 MiB .* 100 MiB are free"):
+        async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()):
+            pass
+
+
+@in_loop
+async def test_idle_workers_end_after_keep_alive(tmp_path):
+    engine, leases = FakeEngine(), Leases()
+    pool = Pool(engine, Settings(home=tmp_path, keep_alive=0.1))
+    async with pool.worker(_key("a"), _model(tmp_path, "a"), leases):
+        await asyncio.sleep(0.3)
+        assert pool.workers, "in use is not idle"
+    await soon(lambda: not pool.workers)
+    assert not engine.workers[0].alive
+    assert leases.held == 0
+    await pool.close()
+
+
+@in_loop
+async def test_a_dead_worker_is_replaced(settings: Settings, tmp_path):
+    engine = FakeEngine()
+    pool = Pool(engine, settings)
+    async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()):
+        engine.workers[0].alive = False
+    assert pool.workers == []
+    async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()) as worker:
+        assert worker.alive
+    await pool.close()
+
+
+@in_loop
+async def test_a_model_whose_workers_keep_dying_rests(settings: Settings, tmp_path):
+    engine = FakeEngine()
+    pool = Pool(engine, settings)
+    with pytest.raises(Busy, match="died 3 times"):
+        for _ in range(5):
+            async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()):
+                engine.workers[-1].alive = False
+    assert len(engine.workers) == 3
+    async with pool.worker(_key("b"), _model(tmp_path, "b"), Leases()):
+        pass
+    await pool.close()
+
+
+@in_loop
+async def test_stop_ends_one_model_or_all(settings: Settings, tmp_path):
+    engine = FakeEngine()
+    pool = Pool(engine, settings)
+    for name in ("a", "b", "c"):
+        async with pool.worker(_key(name), _model(tmp_path, name), Leases()):
+            pass
+    assert await pool.stop(_key("a").digest) == 1
+    assert await pool.stop(_key("a").digest) == 0
+    assert await pool.stop() == 2
+    assert not any(worker.alive for worker in engine.workers)
+    await pool.close()
+
+
+@in_loop
+async def test_closing_cancels_a_start(settings: Settings, tmp_path):
+    engine, leases = FakeEngine(), Leases()
+    engine.start_seconds = 60
+    pool = Pool(engine, settings)
+
+    async def use() -> None:
+        async with pool.worker(_key("a"), _model(tmp_path, "a"), leases):
+            pass
+
+    task = asyncio.create_task(use())
+    await soon(lambda: leases.held == 1)
+    await pool.close()
+    assert leases.held == 0
+    with pytest.raises(asyncio.CancelledError):
+        await task
