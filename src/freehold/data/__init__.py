@@ -6,6 +6,18 @@ out by content; `write_rows` and `read_rows` are the canonical file that the tra
 
 from freehold.data.loading import MIN_ROWS, load
 from freehold.data.rows import Dataset, Row, digest_rows, read_rows, write_rows
-from freehold.data.splitting import Split, divide, split
+from freehold.data.splitting import Split, divide, sample, split
 
-__all__ = ["MIN_ROWS", "Dataset", "Row", "Split", "digest_rows", "divide", "load", "read_rows", "split", "write_rows"]
+__all__ = [
+    "MIN_ROWS",
+    "Dataset",
+    "Row",
+    "Split",
+    "digest_rows",
+    "divide",
+    "load",
+    "read_rows",
+    "sample",
+    "split",
+    "write_rows",
+]

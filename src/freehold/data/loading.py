@@ -13,6 +13,7 @@ from freehold.data import conversations
 from freehold.data.normal import normal
 from freehold.data.readers import Reader, Table, readers
 from freehold.data.rows import Dataset, Row, digest_rows
+from freehold.data.text import read_bytes
 
 MIN_ROWS = 10
 """Fewer cannot be split into a part to learn from and a part that tells anything."""
@@ -26,8 +27,11 @@ def load(
     format: str = "auto",
     system: str = "",
     minimum: int = MIN_ROWS,
+    repetitions: bool = False,
 ) -> Dataset:
     """The conversations in a data file. `columns` maps roles to columns; `system` opens rows that have no system turn.
+
+    Exact repetitions are left out unless `repetitions`; what was assumed and left out is in the notes.
 
     Raises BadData naming the line where the file is wrong, MissingExtra for Parquet without pyarrow.
     """
@@ -37,7 +41,7 @@ def load(
         raise BadData(f"{path} has no rows", f"Give at least {minimum} rows")
     parsed = _conversations(path, table) if conversations.key_of(table.columns) and not columns else None
     rows, found, notes = parsed or _columns(table, columns)
-    rows, more = _distinct([_opened(row, system) for row in rows])
+    rows, more = _distinct([_opened(row, system) for row in rows], repetitions)
     if len(rows) < minimum:
         raise BadData(
             f"{path} has {len(rows)} usable {'row' if len(rows) == 1 else 'rows'}",
@@ -52,13 +56,7 @@ def _reader(path: Path, format: str) -> Reader:
         if format not in known:
             raise BadData(f"unknown format {format!r}", f"Known: auto, {', '.join(known)}")
         return known[format]
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD).removeprefix(b"\xef\xbb\xbf")
-    except FileNotFoundError as error:
-        raise BadData(f"no such file: {path}", "Check the path") from error
-    except OSError as error:
-        raise BadData(f"cannot read {path}: {error.strerror}", "Give a file that you may read") from error
+    head = read_bytes(path)[:_HEAD].removeprefix(b"\xef\xbb\xbf")
     return max(known.values(), key=lambda reader: reader.likelihood(head, path.suffix.lower()))
 
 
@@ -120,17 +118,17 @@ def _opened(row: Row, system: str) -> Row:
     return msgspec.structs.replace(row, messages=(Message("system", system), *row.messages))
 
 
-def _distinct(rows: list[Row]) -> tuple[list[Row], list[str]]:
-    """The rows without exact repetitions, and notes on those and on questions with more than one answer."""
+def _distinct(rows: list[Row], repetitions: bool) -> tuple[list[Row], list[str]]:
+    """The rows, without exact repetitions unless wanted, and notes on those and on questions with several answers."""
     first: dict[tuple[Message, ...], Row] = {}
     answers: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         first.setdefault(row.messages, row)
         answers[normal(row.question)].add(row.answer)
     notes = []
-    if len(first) < len(rows):
+    if len(first) < len(rows) and not repetitions:
         notes.append(f"{len(rows) - len(first)} exact repetitions are left out")
     conflicts = sum(len(found) > 1 for found in answers.values())
     if conflicts:
         notes.append(f"{conflicts} questions have more than one answer: the model can match only one of them")
-    return list(first.values()), notes
+    return rows if repetitions else list(first.values()), notes

@@ -44,7 +44,7 @@ def divide(rows: Sequence[Row], held_out: float, seed: int) -> Split:
     grouping = group_texts(questions)
     members: dict[int, list[tuple[str, Row]]] = defaultdict(list)
     for number, row in zip(grouping.group, rows, strict=True):
-        members[number].append((Digest.of_bytes(f"{seed}:".encode() + row.encode()).hex, row))
+        members[number].append((_hash(row, seed), row))
     # A group's place is the least of its members' hashes: as good as drawn, and the same in any order of rows.
     groups = sorted((sorted(group, key=_place) for group in members.values()), key=lambda group: group[0][0])
     chosen = _choose([len(group) for group in groups], wanted)
@@ -73,3 +73,12 @@ def _choose(sizes: Sequence[int], wanted: int) -> set[int]:
             chosen.add(number)
             total += size
     return chosen or {min(range(len(sizes)), key=lambda number: sizes[number])}
+
+
+def sample(rows: Sequence[Row], count: int, seed: int) -> tuple[Row, ...]:
+    """At most `count` of the rows, drawn by content and seed whatever their order."""
+    return tuple(sorted(rows, key=lambda row: _hash(row, seed))[:count])
+
+
+def _hash(row: Row, seed: int) -> str:
+    return Digest.of_bytes(f"{seed}:".encode() + row.encode()).hex

@@ -12,6 +12,8 @@ _UTF16 = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 def read_bytes(path: Path) -> bytes:
     """A file's content. Raises BadData when it is missing, empty or no file, TooLarge above 2 GiB."""
     try:
+        if path.exists() and not path.is_file():
+            raise BadData(f"cannot read {path}: not a file", "Give a data file")
         size = path.stat().st_size
         if size > MAX_FILE:
             raise TooLarge(f"{path} has {size:,} bytes", f"Split it: at most {MAX_FILE:,} bytes are read")

@@ -1,0 +1,1 @@
+"""The steps of a recipe: one module each, registered by being here. Each has STEP."""

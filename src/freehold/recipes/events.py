@@ -1,0 +1,43 @@
+"""What the runner says while it works."""
+
+from collections.abc import Callable
+
+import msgspec
+
+
+class StepBegins(msgspec.Struct, frozen=True):
+    """A task starts; `why` it was not taken from memory."""
+
+    task: str
+    number: int
+    total: int
+    why: str
+
+
+class StepMoves(msgspec.Struct, frozen=True):
+    """Progress within a task, `fraction` in [0, 1]."""
+
+    task: str
+    fraction: float
+    text: str = ""
+
+
+class StepEnds(msgspec.Struct, frozen=True):
+    """A task is done; `before` says that its result was remembered."""
+
+    task: str
+    number: int
+    total: int
+    seconds: float
+    before: bool = False
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Something that the user should know."""
+
+    task: str
+    text: str
+
+
+RunEvent = StepBegins | StepMoves | StepEnds | Note
+OnEvent = Callable[[RunEvent], None]

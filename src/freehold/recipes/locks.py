@@ -1,0 +1,66 @@
+"""Locks on folders that end with their holder, however it ends."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from freehold.core.errors import Conflict
+from freehold.formats.atomic import disk_errors
+
+_LOCK = "lock"
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder, made where there is none, for this process alone. Raises Conflict naming the holder."""
+    descriptor = _opened(folder, what)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the folders in `folder` that dead processes held."""
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        with suppress(Conflict), locked(entry, entry.name):
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _opened(folder: Path, what: str) -> int:
+    """The lock file, locked."""
+    while True:
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:
+                continue  # swept between the two
+        if not _taken(descriptor):
+            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(descriptor)
+            raise Conflict(f"{what} is being made already, by process {holder}", "Wait for it, or stop it first")
+        if _is(descriptor, folder / _LOCK):
+            return descriptor
+        os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is(descriptor: int, path: Path) -> bool:
+    """Whether the file that is open still has this name: a sweep may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

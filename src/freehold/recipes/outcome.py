@@ -1,0 +1,112 @@
+"""What a run came to: the table, the gate, and where things are."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from freehold.core.digest import Digest
+from freehold.formats.atomic import replacing
+from freehold.recipes.schema import RecipeFile
+from freehold.recipes.steps.convert import MODEL
+from freehold.recipes.steps.evaluate import REPORT
+from freehold.recipes.steps.gate import VERDICT, Condition, Report, Verdict
+from freehold.recipes.steps.release import released
+from freehold.recipes.task import Result
+from freehold.store import Store
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """One line of the table."""
+
+    model: str
+    """base, tuned, or a quantisation."""
+    token_f1: float
+    exact_match: float
+    size: int
+    """Bytes of the GGUF file."""
+    tokens_per_second: float
+    rows: int
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """A finished run. Without `names` the gate was not passed and nothing was released."""
+
+    name: str
+    passed: bool
+    measured: tuple[Measured, ...]
+    conditions: tuple[Condition, ...]
+    names: dict[str, Digest]
+    """Every name that points to something new, the model's own first."""
+    evidence: dict[str, Digest]
+    folder: Path
+    """Loss curve, answers and journal, for people."""
+    training: dict[str, Any]
+    notes: tuple[str, ...]
+    seconds: float
+
+    def failures(self) -> list[str]:
+        """The conditions that do not hold, in words."""
+        return [condition.line() for condition in self.conditions if not condition.passed]
+
+
+def gate_passed(results: Mapping[str, Result]) -> bool:
+    """Whether the gate's verdict is that the model may be released."""
+    return bool(results["gate"].facts["passed"])
+
+
+def outcome_of(file: RecipeFile, results: Mapping[str, Result], store: Store, folder: Path, seconds: float) -> Outcome:
+    """Read the outcome from the results, and put what people want to see into `folder`."""
+    verdict = msgspec.json.decode(_content(store, results["gate"], VERDICT), type=Verdict)
+    _show(results, store, folder)
+    return Outcome(
+        name=str(file.recipe.name),
+        passed=verdict.passed,
+        measured=tuple(_measured(results, store)),
+        conditions=verdict.conditions,
+        names={str(name): digest for name, digest in released(results["release"])} if "release" in results else {},
+        evidence={task: result.file(REPORT).digest for task, result in _evaluations(results)},
+        folder=folder,
+        training={key: value for key, value in results["tune"].facts.items() if key != "notes"},
+        notes=tuple(f"{task}: {text}" for task, result in results.items() for text in result.facts.get("notes", ())),
+        seconds=seconds,
+    )
+
+
+def _evaluations(results: Mapping[str, Result]) -> Iterator[tuple[str, Result]]:
+    """Base first, then tuned, then quantised."""
+    found = [task for task in results if task.startswith("evaluate ")]
+    order = {"evaluate base": 0, "evaluate tuned": 1}
+    for task in sorted(found, key=lambda task: order.get(task, 2)):
+        yield task, results[task]
+
+
+def _measured(results: Mapping[str, Result], store: Store) -> Iterator[Measured]:
+    for task, result in _evaluations(results):
+        kind = task.removeprefix("evaluate ")
+        report = msgspec.json.decode(_content(store, result, REPORT), type=Report)
+        source = results[f"convert {kind}" if kind in ("base", "tuned") else f"quantize {kind}"]
+        yield Measured(
+            model=kind,
+            token_f1=report.value("token_f1"),
+            exact_match=report.value("exact_match"),
+            size=source.file(MODEL).size,
+            tokens_per_second=result.facts.get("tokens_per_second", 0.0),
+            rows=int(report.value("rows")),
+        )
+
+
+def _content(store: Store, result: Result, name: str) -> bytes:
+    return store.path(result.file(name).digest).read_bytes()
+
+
+def _show(results: Mapping[str, Result], store: Store, folder: Path) -> None:
+    """Copies of loss curve and answers under plain names."""
+    shown = {output.name: output for output in results["tune"].extras}
+    for task, result in _evaluations(results):
+        shown[f"answers-{task.removeprefix('evaluate ')}.json"] = result.file(REPORT)
+    for name, output in shown.items():
+        with replacing(folder / name) as temporary:
+            shutil.copyfile(store.path(output.digest), temporary)

@@ -1,0 +1,132 @@
+"""make: a recipe to a released model, each task once."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from freehold.core.errors import FreeholdError, Interrupted
+from freehold.core.settings import Settings
+from freehold.formats.atomic import disk_errors
+from freehold.recipes import tools as rooms
+from freehold.recipes.events import Note, OnEvent, StepBegins, StepEnds
+from freehold.recipes.history import folder_of, journal, read_history, write_history
+from freehold.recipes.locks import locked, sweep
+from freehold.recipes.outcome import Outcome, gate_passed, outcome_of
+from freehold.recipes.plan import Planned, look, plan, remember, tasks_of
+from freehold.recipes.schema import RecipeFile, read
+from freehold.recipes.sources import check_room
+from freehold.recipes.task import Result, Task, Work, steps
+from freehold.recipes.tools import Tools
+from freehold.store import Store
+
+_NEED_EXTRA = ("tune", "merge")
+
+
+def make(
+    recipe_path: Path,
+    settings: Settings,
+    *,
+    on_event: OnEvent = lambda event: None,
+    tools: Tools | None = None,
+) -> Outcome:
+    """Run a recipe to its end; what is done already is not done again. The outcome says whether the gate was passed.
+
+    Raises BadRecipe, BadData, MissingExtra, DiskFull and Conflict before any work; Interrupted, after which the same
+    call goes on.
+    """
+    file = read(recipe_path)
+    with Store.open(settings.store) as store:
+        run = _Run(file, settings, store, tools or rooms.real(), on_event)
+        planned = plan(file, store, settings)
+        if planned.runs(*_NEED_EXTRA):
+            run.tools.require()
+            check_room(file, store, settings)
+        with _run_folder(run):
+            return run.go()
+
+
+class _Run:
+    """One execution."""
+
+    def __init__(self, file: RecipeFile, settings: Settings, store: Store, tools: Tools, on_event: OnEvent) -> None:
+        self.file, self.settings, self.store, self.tools, self.on_event = file, settings, store, tools, on_event
+        self.folder = folder_of(file, settings)
+        self.history = read_history(file, settings)
+        self.results: dict[str, Result] = {}
+        self.current = ""
+
+    def go(self) -> Outcome:
+        """Run every task that is not done; release only past the gate."""
+        sweep(self.settings.runs / "scratch")
+        tasks = tasks_of(self.file, self.store)
+        begin = time.monotonic()
+        for number, task in enumerate(tasks, 1):
+            if task.step == "release" and not gate_passed(self.results):
+                break
+            self.current = task.name
+            self._do(task, number, len(tasks))
+        return outcome_of(self.file, self.results, self.store, self.folder, time.monotonic() - begin)
+
+    def _do(self, task: Task, number: int, total: int) -> None:
+        item = look(task, self.results, self.store, self.history)
+        begin = time.monotonic()
+        if item.result is None:
+            self.on_event(StepBegins(task.name, number, total, item.why))
+            result = self._run(item)
+            journal(self.folder, task=task.name, why=item.why, seconds=time.monotonic() - begin, facts=result.facts)
+        else:
+            result = item.result
+            self._record(item)
+        for text in result.facts.get("notes", ()):
+            self.on_event(Note(task.name, text))
+        self.results[task.name] = result
+        self.on_event(StepEnds(task.name, number, total, time.monotonic() - begin, item.result is not None))
+
+    def _run(self, item: Planned) -> Result:
+        step = steps()[item.task.step]
+        self._record(item)
+        place = self.settings.runs / ("resumable" if step.resumable else "scratch") / item.key.hex[:32]
+        inputs = {need: self.results[need] for need in item.task.needs}
+        needed = {digest for result in inputs.values() for digest in result.digests}
+        with _workplace(place, item.task.name, keep=step.resumable), disk_errors(place), self.store.lease(*needed):
+            work = Work(item.task, self.file, self.settings, self.store, self.tools, place, inputs, self.on_event)
+            result = step.run(work)
+            remember(self.store, item.key, result)
+        return result
+
+    def _record(self, item: Planned) -> None:
+        if self.history.get(item.task.name) != item.ingredients:
+            self.history[item.task.name] = item.ingredients
+            write_history(self.folder, self.history)
+
+
+@contextmanager
+def _run_folder(run: _Run) -> Iterator[None]:
+    """The recipe's folder, for this process alone; gone again when the run failed before it got anywhere."""
+    fresh = not run.folder.exists()
+    try:
+        with locked(run.folder, str(run.file.recipe.name)):
+            yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            f"interrupted in the step {run.current!r}", "Run the same command again: it goes on from there"
+        ) from error
+    except FreeholdError as error:
+        if fresh and not run.results and not isinstance(error, Interrupted):
+            shutil.rmtree(run.folder, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def _workplace(folder: Path, what: str, *, keep: bool) -> Iterator[None]:
+    """A task's folder, for this process alone. Removed at its end; with `keep`, only at a good one."""
+    with locked(folder, what):
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            if done or not keep:
+                shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,263 @@
+"""The recipe's sections and keys, each with its bounds."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from freehold.core.digest import Digest
+from freehold.core.errors import BadName, BadRecipe
+from freehold.core.name import Name
+from freehold.tuning.job import Architecture, Dtype, Method, TrainJob
+
+MAX_SIZE = 1 << 20
+Share = Annotated[float, Meta(ge=0, le=1)]
+Short = Annotated[str, Meta(max_length=4096)]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of a recipe."""
+
+
+class ModelSection(Section, frozen=True, kw_only=True):
+    """What is made, of what."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    base: Annotated[str, Meta(min_length=1, max_length=4096)] = "starter"
+    """A name in the catalog, or the path of a folder with safetensors weights."""
+    licence: Annotated[str, Meta(max_length=200)] = ""
+
+
+class DataSection(Section, frozen=True, kw_only=True):
+    """What is learned from: a data file, or a script that writes one."""
+
+    path: Short = ""
+    generator: Short = ""
+    """A Python script, run as `python SCRIPT --out DIR --seed SEED`, that writes train.jsonl and held_out.jsonl."""
+    columns: dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=1024)]] = {}
+    system: Annotated[str, Meta(max_length=1 << 16)] = ""
+    held_out: Annotated[float, Meta(gt=0, le=10_000_000)] = 0.1
+    """A share below 1, or a number of rows."""
+    format: Annotated[str, Meta(max_length=32)] = "auto"
+    rows: Annotated[int, Meta(ge=0, le=100_000_000)] = 0
+    """At most this many rows are used; 0 uses all. For a generator, the number given to its --rows."""
+
+
+class TuneSection(Section, frozen=True, kw_only=True):
+    """How it is learned. The keys mean what they mean in `tuning.job.TrainJob`."""
+
+    method: Method = "lora"
+    rank: Annotated[int, Meta(ge=1, le=4096)] = 16
+    alpha: Annotated[float, Meta(gt=0, le=65536)] = 32.0
+    learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 5e-4
+    warmup: Share = 0.03
+    weight_decay: Share = 0.0
+    epochs: Annotated[float, Meta(gt=0, le=10_000)] = 3.0
+    steps: Annotated[int, Meta(ge=0, le=100_000_000)] = 0
+    batch_tokens: Annotated[int, Meta(ge=16, le=1 << 24)] = 4096
+    max_length: Annotated[int, Meta(ge=16, le=1 << 20)] = 1024
+    prompt_weight: Share = 0.0
+    seed: Annotated[int, Meta(ge=0, lt=1 << 63)] = 1
+    dtype: Dtype = "auto"
+    threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    vocab: Annotated[int, Meta(ge=300, le=1 << 20)] = 4096
+    hidden: Annotated[int, Meta(ge=32, le=1 << 16)] = 512
+    layers: Annotated[int, Meta(ge=1, le=512)] = 5
+    heads: Annotated[int, Meta(ge=1, le=1024)] = 8
+    kv_heads: Annotated[int, Meta(ge=1, le=1024)] = 2
+    intermediate: Annotated[int, Meta(ge=32, le=1 << 18)] = 768
+    context: Annotated[int, Meta(ge=64, le=1 << 20)] = 1024
+
+    def job(self, *, out: Path, train: Path, held_out: Path | None, base: Path | None) -> TrainJob:
+        """The trainer's job with these keys."""
+        values = msgspec.structs.asdict(self)
+        shape = Architecture(**{key: values[key] for key in Architecture.__struct_fields__})
+        common = {key: values[key] for key in TrainJob.__struct_fields__ if key in values}
+        return TrainJob(out=out, train=train, held_out=held_out, base=base, architecture=shape, **common)
+
+
+class QuantizeSection(Section, frozen=True, kw_only=True):
+    """Which smaller copies are made."""
+
+    types: Annotated[tuple[Annotated[str, Meta(max_length=16)], ...], Meta(max_length=16)] = ("Q4_K_M",)
+    keep: bool = True
+    """Whether the other types and the unquantised weights get names too, as NAME:q8_0 and NAME:weights."""
+
+
+class EvaluateSection(Section, frozen=True, kw_only=True):
+    """How it is measured."""
+
+    rows: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
+    """At most this many of the held-out rows are asked."""
+    max_tokens: Annotated[int, Meta(ge=1, le=1 << 16)] = 256
+    context_length: Annotated[int, Meta(ge=64, le=1 << 20)] = 4096
+    """Tokens of question and answer, cut to what the model was trained with."""
+
+
+class GateSection(Section, frozen=True, kw_only=True):
+    """What must hold before the name points to the new model."""
+
+    min_token_f1: Share | None = None
+    min_exact_match: Share | None = None
+    min_gain: Annotated[float, Meta(ge=-1, le=1)] | None = None
+    """Token-F1 of the tuned model over that of its base; 0 unless said, where there is a base."""
+    max_quantized_drop: Annotated[float, Meta(ge=0, le=1)] = 0.03
+    """Token-F1 that a quantised copy may lose against the tuned model."""
+
+
+class ReleaseSection(Section, frozen=True, kw_only=True):
+    """What the name gets."""
+
+    quantization: Annotated[str, Meta(max_length=16)] = ""
+    """The type that the name points to; the first of [quantize] types unless said."""
+    tags: Annotated[tuple[Annotated[str, Meta(max_length=96)], ...], Meta(max_length=16)] = ()
+    """Further tags of the same model, as NAME:TAG."""
+
+
+class Recipe(Section, frozen=True, kw_only=True):
+    """How a model is made."""
+
+    model: ModelSection
+    data: DataSection
+    tune: TuneSection = TuneSection()
+    quantize: QuantizeSection = QuantizeSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    gate: GateSection = GateSection()
+    release: ReleaseSection = ReleaseSection()
+
+    @property
+    def name(self) -> Name:
+        """The model's name."""
+        return Name.parse(self.model.name)
+
+    @property
+    def released_type(self) -> str:
+        """The quantisation that gets the name; empty for the unquantised model."""
+        return self.release.quantization or (self.quantize.types[0] if self.quantize.types else "")
+
+
+class RecipeFile(msgspec.Struct, frozen=True):
+    """A recipe and where it lies: relative paths in it start there."""
+
+    recipe: Recipe
+    path: Path
+    source: bytes
+
+    @property
+    def digest(self) -> Digest:
+        """Of the file's bytes."""
+        return Digest.of_bytes(self.source)
+
+    def resolve(self, path: str) -> Path:
+        """A path that the recipe names, made absolute."""
+        return (self.path.parent / Path(path).expanduser()).absolute()
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "model": ModelSection,
+    "data": DataSection,
+    "tune": TuneSection,
+    "quantize": QuantizeSection,
+    "evaluate": EvaluateSection,
+    "gate": GateSection,
+    "release": ReleaseSection,
+}
+
+
+def read(path: Path) -> RecipeFile:
+    """The recipe in a TOML file. Raises BadRecipe naming section and key, and the nearest known one."""
+    source = _source(path)
+    try:
+        values = tomllib.loads(source.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BadRecipe(f"{path} is not TOML: {error}", "Correct it there") from error
+    return RecipeFile(parse(values, path), path.absolute(), source)
+
+
+def parse(values: Mapping[str, Any], path: Path) -> Recipe:
+    """The recipe that decoded TOML spells; `path` is for messages. Raises BadRecipe."""
+    _check_keys(values, path)
+    try:
+        recipe = msgspec.convert(values, Recipe)
+    except msgspec.ValidationError as error:
+        raise BadRecipe(f"{path}: {_plain(str(error))}", "Correct the value") from error
+    _check_sense(recipe, path)
+    return recipe
+
+
+def _source(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            source = file.read(MAX_SIZE + 1)
+    except FileNotFoundError as error:
+        raise BadRecipe(
+            f"no such recipe: {path}", "Check the path, or write one with: freehold make --new DATA"
+        ) from error
+    except OSError as error:
+        raise BadRecipe(f"cannot read {path}: {error.strerror}", "Give a TOML file that you may read") from error
+    if len(source) > MAX_SIZE:
+        raise BadRecipe(f"{path} is larger than a recipe can be", "Give the recipe, not the data")
+    return source
+
+
+def _check_keys(values: Mapping[str, Any], path: Path) -> None:
+    for section, keys in values.items():
+        if section not in SECTIONS:
+            kind = f"section [{section}]" if isinstance(keys, dict) else f"key {section!r} outside of a section"
+            raise BadRecipe(f"{path}: unknown {kind}{_nearest(section, SECTIONS)}", _known("Sections", SECTIONS))
+        if not isinstance(keys, dict):
+            raise BadRecipe(f"{path}: {section!r} is not a section", f"Write [{section}] on a line of its own")
+        known = SECTIONS[section].__struct_fields__
+        for key in keys:
+            if key not in known:
+                raise BadRecipe(
+                    f"{path}: unknown key {key!r} in [{section}]{_nearest(key, known)}", _known("Keys", known)
+                )
+
+
+def _check_sense(recipe: Recipe, path: Path) -> None:
+    """What no single key can tell."""
+    from freehold.convert.types import TYPES
+
+    try:
+        name = recipe.name
+        for tag in recipe.release.tags:
+            Name(name.org, name.model, tag)
+    except BadName as error:
+        raise BadRecipe(f"{path}: {error.message}", error.remedy) from error
+    if bool(recipe.data.path) == bool(recipe.data.generator):
+        raise BadRecipe(f"{path}: [data] needs either path or generator", 'As in: path = "tickets.csv"')
+    for kind in recipe.quantize.types:
+        if kind not in TYPES:
+            raise BadRecipe(f"{path}: [quantize] unknown type {kind!r}{_nearest(kind, TYPES)}", _known("Types", TYPES))
+    if recipe.release.quantization and recipe.release.quantization not in recipe.quantize.types:
+        raise BadRecipe(
+            f"{path}: [release] quantization {recipe.release.quantization!r} is not made",
+            "Name one of [quantize] types",
+        )
+    if recipe.tune.method == "scratch" and recipe.gate.min_gain is not None:
+        raise BadRecipe(f"{path}: [gate] min_gain needs a base, and method scratch has none", "Remove min_gain")
+
+
+def _plain(text: str) -> str:
+    """msgspec's `Expected ... - at `$.tune.rank`` as [tune] rank: expected ..."""
+    found = re.fullmatch(r"(.*?) - at `\$\.(\w+)\.?([\w\[\].…]*)`", text)
+    if found:
+        what, section, key = found.groups()
+        return f"[{section}] {key or 'section'}: {what[0].lower()}{what[1:]}"
+    missing = re.fullmatch(r"Object missing required field `(\w+)`(?: - at `\$\.(\w+)`)?", text)
+    return f"{'key' if missing[2] else 'section'} {missing[1]} is missing" if missing else text
+
+
+def _nearest(word: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(word, list(known), 1, 0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _known(what: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
+    return f"{what}: {', '.join(known)}"

@@ -1,0 +1,100 @@
+"""What a recipe starts from: its base model and its data, named by their content before anything runs."""
+
+import shutil
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+
+from freehold.core.digest import Digest
+from freehold.core.errors import BadData, BadRecipe, Unsupported
+from freehold.core.manifest import Manifest, Part
+from freehold.core.name import Name
+from freehold.core.settings import Settings
+from freehold.formats.atomic import disk_full
+from freehold.recipes.schema import RecipeFile
+from freehold.store import Store
+
+STARTER = Name.parse("starter")
+_PATHS = ("/", "./", "../", "~")
+
+
+class Base(msgspec.Struct, frozen=True):
+    """The base model; `folder` holds its files unless the store does."""
+
+    manifest: Manifest
+    folder: Path | None = None
+
+
+def base_of(file: RecipeFile, store: Store) -> Base:
+    """The model that is tuned. Raises UnknownModel, NotFound, BadModelFile, Unsupported for one without weights."""
+    text = file.recipe.model.base
+    folder = file.resolve(text)
+    if text.startswith(_PATHS) or folder.is_dir():
+        if folder.is_file():
+            raise Unsupported(
+                f"base {text} is a file", "Tuning needs a folder with config.json and safetensors weights"
+            )
+        return _from_folder(folder)
+    name = Name.parse(text)
+    if name == STARTER and not any(store.catalog.bound(name)):
+        with resources.as_file(resources.files("freehold.assets").joinpath("starter")) as shipped:
+            if shipped.is_dir():
+                return _from_folder(shipped, licence="Apache-2.0")
+    return Base(_tunable(store.get(name), text))
+
+
+def _from_folder(folder: Path, licence: str = "") -> Base:
+    """The manifest that importing this folder would make."""
+    from freehold.store.folders import inspect
+
+    inspected = inspect(folder)
+    parts = tuple(
+        Part(role, Digest.of_file(path), path.stat().st_size, filename) for role, filename, path in inspected.members
+    )
+    manifest = Manifest(parts=parts, details=inspected.details, licence=licence)
+    return Base(_tunable(manifest, str(folder)), folder)
+
+
+def _tunable(manifest: Manifest, label: str) -> Manifest:
+    if manifest.part("weights") is None:
+        kind = "an adapter" if manifest.part("adapter") else "a GGUF file"
+        raise Unsupported(f"base {label} is {kind}", "Tuning needs safetensors weights: pull the model's folder")
+    return manifest
+
+
+def data_digest(file: RecipeFile) -> Digest:
+    """Of the data file, or of the generator and every Python file beside and below it. Raises BadData, BadRecipe."""
+    if file.recipe.data.generator:
+        return _code_digest(generator_of(file))
+    path = file.resolve(file.recipe.data.path)
+    if not path.is_file():
+        raise BadData(f"no such file: {path}" if not path.exists() else f"not a file: {path}", "Check [data] path")
+    return Digest.of_file(path)
+
+
+def generator_of(file: RecipeFile) -> Path:
+    """The script that writes the data. Raises BadRecipe."""
+    script = file.resolve(file.recipe.data.generator)
+    if script.suffix != ".py" or not script.is_file():
+        raise BadRecipe(f"[data] generator {script} is no Python script", "Name a .py file beside the recipe")
+    return script
+
+
+def _code_digest(script: Path) -> Digest:
+    # Whatever it reads beside its code (word lists, templates) decides over its text as much as the code does.
+    files = [path for path in sorted(script.parent.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
+    return Digest.of_json(
+        [script.name, *((path.relative_to(script.parent).as_posix(), Digest.of_file(path).text) for path in files)]
+    )
+
+
+def check_room(file: RecipeFile, store: Store, settings: Settings) -> None:
+    """Raises DiskFull, with numbers, when the file system cannot hold what the recipe makes."""
+    if file.recipe.tune.method == "scratch":
+        return
+    size = base_of(file, store).manifest.size
+    # The base, the merged or tuned copy, its GGUF and each quantised one; a checkpoint of full tuning has two moments.
+    copies = 3 + len(file.recipe.quantize.types) + (6 if file.recipe.tune.method == "full" else 0)
+    if shutil.disk_usage(settings.home).free < copies * size:
+        raise disk_full(settings.home, copies * size)

@@ -1,0 +1,69 @@
+"""evaluate: base, tuned and each quantised model answer the held-out questions."""
+
+import asyncio
+from collections.abc import Iterable
+
+import msgspec
+
+from freehold import data
+from freehold.engines.base import ModelFile
+from freehold.proofs.evaluate import Evaluation, evaluate
+from freehold.recipes.schema import RecipeFile
+from freehold.recipes.steps.convert import MODEL
+from freehold.recipes.steps.data import HELD_OUT
+from freehold.recipes.task import Result, Step, Task, Work
+from freehold.store import Store
+
+REPORT = "evaluation.json"
+PARALLEL = 1
+"""Answers at the same time. More share the batches of one calculation, whose rounding then depends on chance."""
+
+
+def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
+    """One task for each model file."""
+    parameters = msgspec.structs.asdict(file.recipe.evaluate)
+    if file.recipe.tune.method != "scratch":
+        yield Task("evaluate base", "evaluate", ("convert base", "data"), parameters)
+    yield Task("evaluate tuned", "evaluate", ("convert tuned", "data"), parameters)
+    for kind in file.recipe.quantize.types:
+        yield Task(f"evaluate {kind}", "evaluate", (f"quantize {kind}", "data"), parameters)
+
+
+def run(work: Work) -> Result:
+    """The report with every answer, and how fast they came."""
+    subject = work.inputs[work.task.needs[0]].file(MODEL).digest
+    asked = work.recipe.evaluate
+    rows = data.sample(data.read_rows(work.input(HELD_OUT, "data")), asked.rows, work.recipe.tune.seed)
+    found = asyncio.run(_evaluation(work, rows))
+    report = work.keep_bytes(found.report(subject, asked.max_tokens), REPORT)
+    return Result(files=(report,), facts=_facts(found, len(rows)))
+
+
+async def _evaluation(work: Work, rows: tuple[data.Row, ...]) -> Evaluation:
+    model = ModelFile(work.input(MODEL, work.task.needs[0]), work.task.name)
+    settings = msgspec.structs.replace(
+        work.settings, parallel=PARALLEL, context_length=work.recipe.evaluate.context_length
+    )
+    worker = await work.tools.engine().start(model, settings)
+    try:
+        return await evaluate(
+            worker,
+            rows,
+            max_tokens=work.recipe.evaluate.max_tokens,
+            parallel=PARALLEL,
+            on_progress=lambda done, total: work.moved(done / total, f"{done}/{total} answers"),
+        )
+    finally:
+        await worker.stop()
+
+
+def _facts(found: Evaluation, rows: int) -> dict[str, object]:
+    notes = []
+    if found.count("length"):
+        notes.append(f"{found.count('length')} of {rows} answers were cut at max_tokens or at the end of the context")
+    if found.count("too_long"):
+        notes.append(f"{found.count('too_long')} of {rows} questions do not fit the context and count as not answered")
+    return {"tokens_per_second": found.speed.tokens_per_second, "seconds": found.speed.seconds, "notes": notes}
+
+
+STEP = Step("evaluate", tasks, run, rooms=("proofs", "engines", "data"), packages=("xllamacpp",), order=30)

@@ -1,0 +1,129 @@
+"""release: the names point to the new model, with its lineage and evidence."""
+
+from collections.abc import Iterable, Iterator
+
+from freehold.core.digest import Digest
+from freehold.core.errors import UnknownModel
+from freehold.core.manifest import Lineage, Manifest, Part
+from freehold.core.name import Name
+from freehold.recipes.schema import RecipeFile
+from freehold.recipes.steps.convert import MODEL
+from freehold.recipes.steps.data import HELD_OUT, TRAIN
+from freehold.recipes.steps.evaluate import REPORT
+from freehold.recipes.steps.gate import VERDICT
+from freehold.recipes.task import Output, Result, Step, Task, Work
+from freehold.store import Store
+from freehold.store.folders import inspect
+
+_NAME = "name:"
+UNQUANTISED = "weights"
+
+
+def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
+    """One task, past the gate."""
+    recipe = file.recipe
+    kinds = recipe.quantize.types
+    needs = ["data", "tune", "convert tuned", "gate", *(f"quantize {kind}" for kind in kinds)]
+    needs += ["evaluate tuned", *(f"evaluate {kind}" for kind in kinds)]
+    needs += [] if recipe.tune.method == "scratch" else ["base", "evaluate base"]
+    needs += ["merge"] if recipe.tune.method == "lora" else []
+    parameters = {
+        "name": str(recipe.name),
+        "tags": list(recipe.release.tags),
+        "released": recipe.released_type,
+        "keep": recipe.quantize.keep,
+        "licence": recipe.model.licence,
+        "recipe": file.digest.text,
+    }
+    yield Task("release", "release", tuple(needs), parameters)
+
+
+def run(work: Work) -> Result:
+    """Manifests, and the names that point to them; the model's own name comes last."""
+    lineage, evidence = _lineage(work), _evidence(work)
+    bound = []
+    for name, manifest in reversed(list(_manifests(work, lineage, evidence))):
+        digest = work.store.put(name, manifest)
+        bound.append(Output(_NAME + str(name), digest, len(manifest.encode())))
+    return Result(files=tuple(reversed(bound)))
+
+
+def holds(store: Store, result: Result) -> bool:
+    """Whether every name still points to what was released."""
+    try:
+        return all(store.resolve(name) == digest for name, digest in released(result))
+    except UnknownModel:
+        return False
+
+
+def released(result: Result) -> list[tuple[Name, Digest]]:
+    """Names and manifests of a release, the model's own name first."""
+    return [(Name.parse(output.name.removeprefix(_NAME)), output.digest) for output in result.files]
+
+
+def _manifests(work: Work, lineage: Lineage, evidence: tuple[Digest, ...]) -> Iterator[tuple[Name, Manifest]]:
+    recipe, name = work.recipe, work.recipe.name
+    chosen = _gguf(work, recipe.released_type, lineage, evidence)
+    yield name, chosen
+    for tag in recipe.release.tags:
+        yield Name(name.org, name.model, tag), chosen
+    if recipe.quantize.keep:
+        for kind in recipe.quantize.types:
+            if kind != recipe.released_type:
+                yield _variant(name, kind.lower()), _gguf(work, kind, lineage, evidence)
+        yield _variant(name, UNQUANTISED), _weights(work, lineage, evidence)
+
+
+def _variant(name: Name, suffix: str) -> Name:
+    return Name(name.org, name.model, suffix if name.tag == "latest" else f"{name.tag}-{suffix}")
+
+
+def _gguf(work: Work, kind: str, lineage: Lineage, evidence: tuple[Digest, ...]) -> Manifest:
+    from freehold.formats.gguf import read_header
+
+    file = work.inputs[f"quantize {kind}" if kind else "convert tuned"].file(MODEL)
+    details = read_header(work.store.path(file.digest)).details()
+    part = Part("gguf", file.digest, file.size, f"{work.recipe.name.model}.{details.quantization or kind}.gguf")
+    return Manifest(
+        parts=(part, _recipe_part(work)),
+        details=details,
+        lineage=lineage,
+        evidence=evidence,
+        licence=work.recipe.model.licence,
+    )
+
+
+def _weights(work: Work, lineage: Lineage, evidence: tuple[Digest, ...]) -> Manifest:
+    task = "merge" if "merge" in work.inputs else "tune"
+    inspected = inspect(work.unpack(task, "model"))
+    outputs = {output.name: output for output in work.inputs[task].files}
+    parts = tuple(
+        Part(role, outputs[f"model/{filename}"].digest, outputs[f"model/{filename}"].size, filename)
+        for role, filename, _ in inspected.members
+    )
+    return Manifest(
+        parts=(*parts, _recipe_part(work)),
+        details=inspected.details,
+        lineage=lineage,
+        evidence=evidence,
+        licence=work.recipe.model.licence,
+    )
+
+
+def _recipe_part(work: Work) -> Part:
+    source = work.file.source
+    return Part("recipe", work.store.add_bytes(source), len(source), "recipe.toml")
+
+
+def _lineage(work: Work) -> Lineage:
+    base = work.inputs["base"].file("manifest.json").digest if "base" in work.inputs else None
+    sides = tuple(work.inputs["data"].file(name).digest for name in (TRAIN, HELD_OUT))
+    return Lineage(base=base, recipe=work.file.digest, data=sides)
+
+
+def _evidence(work: Work) -> tuple[Digest, ...]:
+    reports = [work.inputs[task].file(REPORT).digest for task in work.inputs if task.startswith("evaluate ")]
+    return (work.inputs["tune"].file("training.json").digest, *reports, work.inputs["gate"].file(VERDICT).digest)
+
+
+STEP = Step("release", tasks, run, holds=holds)

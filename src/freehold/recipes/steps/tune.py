@@ -1,0 +1,84 @@
+"""tune: the base and the rows to an adapter, or to a model of its own."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from freehold.recipes.schema import RecipeFile
+from freehold.recipes.steps.data import HELD_OUT, TRAIN
+from freehold.recipes.task import Output, Result, Step, Task, Work
+from freehold.store import Store
+from freehold.tuning.job import Architecture, Progress, TrainResult
+
+_LORA = ("rank", "alpha")
+_COUNTS = ("tokens", "steps", "trainable", "dtype", "rows_cut", "rows_dropped")
+_EVIDENCE = (*_COUNTS, "method", "supervised_tokens", "losses", "held_out_losses", "rows", "threads")
+_FACTS = (*_COUNTS, "seconds", "peak_rss", "resumed")
+
+
+def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
+    """One task, which depends on the keys that its method reads."""
+    method = file.recipe.tune.method
+    unused = (*(_LORA if method != "lora" else ()), *(Architecture.__struct_fields__ if method != "scratch" else ()))
+    parameters = {key: value for key, value in msgspec.structs.asdict(file.recipe.tune).items() if key not in unused}
+    yield Task("tune", "tune", ("data",) if method == "scratch" else ("base", "data"), parameters)
+
+
+def run(work: Work) -> Result:
+    """The trainer's files, the losses, and a plot of them."""
+    base = work.unpack("base", "model") if "base" in work.inputs else None
+    job = work.recipe.tune.job(
+        out=work.folder / "out",
+        train=work.input(TRAIN, "data"),
+        held_out=work.input(HELD_OUT, "data"),
+        base=base,
+    )
+    notes: list[str] = []
+
+    def progress(report: Progress) -> None:
+        if report.note:
+            notes.append(report.note)
+        work.moved(report.step / report.steps if report.steps else 0.0, _text(report))
+
+    trained = work.tools.train(job, progress)
+    kind = "adapter" if trained.method == "lora" else "model"
+    record = work.keep_bytes(_record(trained), "training.json")
+    files = (record, *work.keep_folder(trained.model, kind))
+    return Result(files=files, extras=_curve(work, trained), facts=_facts(trained, notes))
+
+
+def _text(report: Progress) -> str:
+    if report.phase != "training":
+        return report.phase
+    minutes, seconds = divmod(round(report.seconds_left), 60)
+    left = f"{minutes}:{seconds:02d} left"
+    return (
+        f"step {report.step}/{report.steps}  loss {report.loss:.3f}  {report.tokens_per_second:,.0f} tokens/s  {left}"
+    )
+
+
+def _record(trained: TrainResult) -> bytes:
+    """What the training was, without what differs from run to run: evidence."""
+    values = {"schema": 1, "kind": "training", **{key: getattr(trained, key) for key in _EVIDENCE}}
+    return msgspec.json.encode(values, order="sorted")
+
+
+def _facts(trained: TrainResult, notes: list[str]) -> dict[str, object]:
+    first_last = {"first_loss": trained.losses[0], "last_loss": trained.losses[-1]} if trained.losses else {}
+    held_out = {"held_out_loss": trained.held_out_losses[-1].loss} if trained.held_out_losses else {}
+    return {**{key: getattr(trained, key) for key in _FACTS}, **first_last, **held_out, "notes": notes}
+
+
+def _curve(work: Work, trained: TrainResult) -> tuple[Output, ...]:
+    """The loss per step for people: CSV, and PNG."""
+    from freehold.tuning import plot
+
+    numbers, picture = work.folder / "loss.csv", work.folder / "loss.png"
+    plot.write_numbers(trained.losses, trained.held_out_losses, numbers)
+    plot.draw(trained.losses, trained.held_out_losses, picture)
+    return work.keep(numbers, numbers.name), work.keep(picture, picture.name)
+
+
+STEP = Step(
+    "tune", tasks, run, rooms=("tuning",), packages=("torch", "transformers", "tokenizers"), resumable=True, order=40
+)

@@ -1,0 +1,62 @@
+"""The programs that steps call, behind one door: tests pass their own through it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from freehold.engines.base import Engine
+from freehold.tuning.job import Progress, TrainJob, TrainResult
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the steps work with. Each is called as its room documents it."""
+
+    require: Callable[[], None]
+    """Raises MissingExtra unless tuning is possible here."""
+    train: Callable[[TrainJob, Callable[[Progress], None]], TrainResult]
+    merge: Callable[[Path, Path, Path], None]
+    convert: Callable[[Path, Path], None]
+    quantize: Callable[[Path, Path, str, int, Callable[[int, int], None]], None]
+    engine: Callable[[], Engine]
+
+
+def real() -> Tools:
+    """The program's own rooms, imported when a step needs them."""
+    return Tools(_require, _train, _merge, _convert, _quantize, _engine)
+
+
+def _require() -> None:
+    from freehold.tuning.launch import require_extra
+
+    require_extra()
+
+
+def _train(job: TrainJob, on_progress: Callable[[Progress], None]) -> TrainResult:
+    from freehold.tuning.launch import train
+
+    return train(job, on_progress)
+
+
+def _merge(base: Path, adapter: Path, out: Path) -> None:
+    from freehold.tuning.merge import merge
+
+    merge(base, adapter, out)
+
+
+def _convert(folder: Path, out: Path) -> None:
+    from freehold.convert import to_gguf
+
+    to_gguf(folder, out)
+
+
+def _quantize(source: Path, out: Path, kind: str, threads: int, on_progress: Callable[[int, int], None]) -> None:
+    from freehold.convert import quantize
+
+    quantize(source, out, kind, threads=threads, on_progress=on_progress)
+
+
+def _engine() -> Engine:
+    from freehold.engines.llamacpp import LlamaCpp
+
+    return LlamaCpp()
