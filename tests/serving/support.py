@@ -146,7 +146,13 @@ def live(app: Starlette, **config: Any) -> Iterator[str]:
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
     bound.listen(256)
-    options = {"http": DeadlineProtocol, "log_level": "critical", "ws": "none", "timeout_graceful_shutdown": 2, **config}
+    options = {
+        "http": DeadlineProtocol,
+        "log_level": "critical",
+        "ws": "none",
+        "timeout_graceful_shutdown": 2,
+        **config,
+    }
     server = uvicorn.Server(uvicorn.Config(app, **options))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
     thread.start()

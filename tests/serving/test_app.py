@@ -64,7 +64,9 @@ async def test_health(app):
 async def test_foreign_hosts_are_refused_on_every_route(app, host: str):
     async with _client(app) as client:
         for method, route in _every_route(app):
-            answer = await client.request(method, route.path.replace("{model:path}", "helpdesk"), headers={"host": host})
+            answer = await client.request(
+                method, route.path.replace("{model:path}", "helpdesk"), headers={"host": host}
+            )
             assert answer.status_code == 403, (method, route.path)
 
 
@@ -150,7 +152,8 @@ async def test_compressed_and_oversized_bodies_are_refused_on_every_route(settin
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/nothing", "/nothing", "/v1/", "/v1", "/v1/models/", "//v1/models", "/V1/models", "/v1/chat", "/openai/v1/x"]
+    "path",
+    ["/v1/nothing", "/nothing", "/v1/", "/v1", "/v1/models/", "//v1/models", "/V1/models", "/v1/chat", "/openai/v1/x"],
 )
 @in_loop
 async def test_unknown_routes_are_404_in_the_clients_shape(app, path: str):

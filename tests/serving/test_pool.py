@@ -168,10 +168,15 @@ async def test_a_dead_worker_is_replaced(settings: Settings, tmp_path):
 async def test_a_model_whose_workers_keep_dying_rests(settings: Settings, tmp_path):
     engine = FakeEngine()
     pool = Pool(engine, settings)
+
+    async def use_and_kill() -> None:
+        async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()):
+            engine.workers[-1].alive = False
+
+    for _ in range(3):
+        await use_and_kill()
     with pytest.raises(Busy, match="died 3 times"):
-        for _ in range(5):
-            async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()):
-                engine.workers[-1].alive = False
+        await use_and_kill()
     assert len(engine.workers) == 3
     async with pool.worker(_key("b"), _model(tmp_path, "b"), Leases()):
         pass

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from freehold.core.errors import FreeholdError, NotFound, WrongMethod
+from freehold.core.errors import FreeholdError, NotFound, TooLarge, WrongMethod
 from freehold.core.settings import Settings
 from freehold.engines.base import Engine
 from freehold.guard import origin
@@ -20,6 +20,9 @@ from freehold.serving.http import departure, read_body, require_json
 from freehold.serving.own import OWN
 from freehold.serving.routes import Dialect, Incoming, Role, Route, installed_dialects
 from freehold.store import Store
+
+MAX_HEAD = 32 << 10
+"""Bytes of a request's target and headers. h11 bounds only what has not arrived whole."""
 
 
 class Mount(NamedTuple):
@@ -116,6 +119,12 @@ def _allowed(settings: Settings) -> frozenset[str]:
     return origin.LOOPBACK | {name.lower() for name in (*settings.allowed_hosts, host)}
 
 
+def _check_head(scope: Scope) -> None:
+    size = len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(k) + len(v) for k, v in scope["headers"])
+    if size > MAX_HEAD:
+        raise TooLarge(f"the request's head is larger than {MAX_HEAD} bytes", "Send fewer or shorter headers")
+
+
 class Door:
     """Turns away, before any route is looked for, what a foreign page sends through its user's browser."""
 
@@ -131,6 +140,7 @@ class Door:
             return
         request = Request(scope)
         try:
+            _check_head(scope)
             origin.check(
                 request.headers.get("host", ""),
                 request.headers.get("origin"),

@@ -12,7 +12,7 @@ from freehold.guard import strict_json
 
 MAX_CHOICES = 128
 """Choices of all prompts of one request."""
-_PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_PLACE = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"field `(?P<name>[^`]*)`")
 T = TypeVar("T")
 

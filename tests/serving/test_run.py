@@ -1,0 +1,134 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import psutil
+import pytest
+
+from freehold.core.errors import BadInput, Conflict
+from freehold.core.settings import Settings
+from freehold.serving.run import ServerState, running, serve
+from freehold.store import Store, processes
+from tests.serving.support import add_gguf, wait_for
+from tests.tiny import write_gguf
+
+SERVER = """
+import sys
+from freehold.core.settings import load
+from freehold.serving.run import serve
+from freehold.store import Store
+settings = load({"port": 0, "threads": 1, "parallel": 2})
+with Store.open(settings.store) as store:
+    serve(settings, store, lambda state: print(state.url, flush=True))
+print("stopped", flush=True)
+"""
+
+
+@pytest.fixture
+def server(home):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def _url(process) -> str:
+    line = process.stdout.readline().strip()
+    assert line.startswith("http://127.0.0.1:"), process.stderr.read()
+    return line
+
+
+def test_ready_soon_small_and_found(server, home):
+    began = time.monotonic()
+    url = _url(server)
+    assert time.monotonic() - began < 3
+    assert psutil.Process(server.pid).memory_info().rss < 150e6
+    settings = Settings(home=home)
+    state = running(settings)
+    assert state is not None
+    assert (state.pid, state.url) == (server.pid, url)
+    assert httpx.get(f"{url}/health").json() == {"status": "ok", "pid": server.pid}
+    assert psutil.Process(server.pid).children() == [], "no model is loaded before it is asked for"
+
+
+def test_it_listens_on_one_loopback_port_and_its_workers_on_none(server, home, tmp_path):
+    with Store.open(Settings(home=home).store) as store:
+        add_gguf(store, "tiny", write_gguf(tmp_path / "tiny.gguf"))
+    url = _url(server)
+    body = {"model": "tiny", "prompt": "Where", "max_tokens": 2}
+    assert httpx.post(f"{url}/v1/completions", json=body, timeout=30).status_code == 200
+    process = psutil.Process(server.pid)
+    (child,) = process.children()
+    listening = [c.laddr for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert listening == [("127.0.0.1", int(url.rpartition(":")[2]))]
+    assert child.net_connections("inet") == []
+    assert oct((home / "run").stat().st_mode & 0o777) == "0o700"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_and_its_workers_and_clears_the_record(server, home, tmp_path, number):
+    with Store.open(Settings(home=home).store) as store:
+        add_gguf(store, "tiny", write_gguf(tmp_path / "tiny.gguf"))
+    url = _url(server)
+    httpx.post(f"{url}/v1/completions", json={"model": "tiny", "prompt": "Where", "max_tokens": 2}, timeout=30)
+    (child,) = psutil.Process(server.pid).children()
+    server.send_signal(number)
+    assert server.stdout.readline().strip() == "stopped"
+    assert server.wait(10) == 0
+    assert not child.is_running()
+    assert not (home / "server.json").exists()
+    assert list((home / "run").iterdir()) == []
+
+
+def test_killed_its_workers_end_and_its_record_counts_for_nothing(server, home, tmp_path):
+    with Store.open(Settings(home=home).store) as store:
+        add_gguf(store, "tiny", write_gguf(tmp_path / "tiny.gguf"))
+    url = _url(server)
+    httpx.post(f"{url}/v1/completions", json={"model": "tiny", "prompt": "Where", "max_tokens": 2}, timeout=30)
+    (child,) = psutil.Process(server.pid).children()
+    server.kill()
+    server.wait()
+    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 5)
+    assert (home / "server.json").exists()
+    assert running(Settings(home=home)) is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.com", "127.0.0.1.evil.com"])
+def test_other_hosts_than_loopback_are_refused(tmp_path, store: Store, host: str):
+    with pytest.raises(BadInput, match="no keys"):
+        serve(Settings(home=tmp_path, host=host, port=0), store)
+
+
+def test_a_taken_port_is_one_line_with_the_port_and_the_remedy(tmp_path, store: Store):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(Conflict) as caught:
+            serve(Settings(home=tmp_path, port=port), store)
+    line = caught.value.line()
+    assert str(port) in line
+    assert "--port" in line
+    assert "\n" not in line
+    assert caught.value.exit_code == 2
+
+
+def test_a_second_server_of_the_same_home_is_refused(tmp_path, store: Store):
+    import msgspec
+
+    me = ServerState(*processes.me(), "127.0.0.1", 1)
+    (tmp_path / "server.json").write_bytes(msgspec.json.encode(me))
+    with pytest.raises(Conflict, match=f"pid {os.getpid()}"):
+        serve(Settings(home=tmp_path, port=0), store)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"nonsense", b'{"pid":1,"start":"0","host":"x","port":1}'])
+def test_a_stale_or_broken_record_counts_for_nothing(tmp_path, content: bytes):
+    (tmp_path / "server.json").write_bytes(content)
+    assert running(Settings(home=tmp_path)) is None
