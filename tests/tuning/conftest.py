@@ -46,7 +46,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, train_file: Path) -> Path:
 
     out = tmp_path_factory.mktemp("base")
     job = TrainJob(
-        out=out, train=train_file, method="scratch", architecture=TINY, steps=8, batch_tokens=512,
+        out=out, train=train_file, method="scratch", architecture=TINY, steps=30, batch_tokens=512,
         learning_rate=5e-3, dtype="f32", threads=1,
     )  # fmt: skip
     return train(job, lambda _: None).model
