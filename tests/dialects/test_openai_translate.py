@@ -103,7 +103,8 @@ def test_a_grammar_is_a_constraint():
     "fields",
     [
         {"metadata": {"a": "b"}}, {"store": True}, {"user": "u"}, {"service_tier": "auto"}, {"prompt_cache_key": "k"},
-        {"safety_identifier": "s"}, {"modalities": ["text"]}, {"prediction": {"type": "content"}}, {"verbosity": "medium"},
+        {"safety_identifier": "s"}, {"modalities": ["text"]}, {"prediction": {"type": "content"}},
+        {"verbosity": "medium"},
         {"reasoning_effort": "none"}, {"stream_options": {"include_usage": True}}, {"logprobs": False},
         {"stream_options": {"include_obfuscation": False}}, {"tools": []}, {"tool_choice": "auto"},
     ],
@@ -248,15 +249,14 @@ def test_every_field_with_every_kind_of_value_is_taken_or_refused(kind):
         schema.CompletionRequest: translate.completion_requests,
         schema.EmbeddingRequest: translate.embed_request,
     }[kind]
-    refused = 0
+    refused = set()
     for field in sorted(fields):
         for value in _values("auto"):
             try:
                 turn(translate.decode(msgspec.json.encode({**known, field: value}), kind))
             except FreeholdError as error:
-                refused += 1
-                assert error.status in (400, 413)
-    assert refused > 30
+                refused.add(error.status)
+    assert refused == {400}
 
 
 def _bounded(kind: Any) -> bool:
