@@ -6,7 +6,6 @@ import typer
 
 from freehold.cli._options import Home, Json, Quiet, opened
 from freehold.cli._output import emit, flush, line, note
-from freehold.core.errors import Interrupted
 
 if TYPE_CHECKING:
     from freehold.serving.run import ServerState
@@ -33,7 +32,5 @@ def command(
         flush()
 
     with opened(home, host=host, port=port) as (settings, store):
-        try:
-            serve(settings, store, ready)
-        except KeyboardInterrupt:
-            raise Interrupted("stopped") from None
+        serve(settings, store, ready)
+    note("stopped", quiet=quiet)
