@@ -1,7 +1,7 @@
 """Kills operations of the store with SIGKILL, each at every call that touches the disk, and looks at what is left.
 
-Run as `python -m tests.faults.store_kills OPERATION FOLDER FIRST STEP`; forks, so that nothing is imported twice. Ends with
-an error when a store is not whole afterwards; otherwise prints how many times it killed.
+Run as `python -m tests.faults.store_kills OPERATION FOLDER FIRST STEP`; forks, so that nothing is imported twice.
+Ends with an error when a store is not whole afterwards; otherwise prints how many times it killed.
 """
 
 import os
@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from freehold.core.digest import Digest
 from freehold.core.manifest import Manifest, Part
 from freehold.store import Store
 from freehold.store.check import prune
@@ -53,7 +52,6 @@ class Scene:
         return Store.open(self.home)
 
 
-
 def remember(scene: Scene) -> None:
     with scene.store() as store:
         digest = store.add_bytes(b"step output")
@@ -87,7 +85,7 @@ OPERATIONS: dict[str, Callable[[Scene], Any]] = {
 
 
 class Killer:
-    """Ends this process at the `number`-th call that touches the disk: odd numbers before the call, even ones after it."""
+    """Ends this process at the `number`-th call that touches the disk: odd numbers before it, even ones after it."""
 
     def __init__(self, number: int) -> None:
         self.number, self.seen = number, 0
