@@ -62,7 +62,7 @@ class TuneSection(Section, frozen=True, kw_only=True):
     batch_tokens: Annotated[int, Meta(ge=16, le=1 << 24)] = 4096
     max_length: Annotated[int, Meta(ge=16, le=1 << 20)] = 1024
     prompt_weight: Share = 0.0
-    seed: Annotated[int, Meta(ge=0, lt=1 << 63)] = 1
+    seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 1
     dtype: Dtype = "auto"
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     vocab: Annotated[int, Meta(ge=300, le=1 << 20)] = 4096

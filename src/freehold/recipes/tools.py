@@ -19,11 +19,13 @@ class Tools:
     convert: Callable[[Path, Path], None]
     quantize: Callable[[Path, Path, str, int, Callable[[int, int], None]], None]
     engine: Callable[[], Engine]
+    draw: Callable[[TrainResult, Path], None]
+    """Draws the loss curve as PNG."""
 
 
 def real() -> Tools:
     """The program's own rooms, imported when a step needs them."""
-    return Tools(_require, _train, _merge, _convert, _quantize, _engine)
+    return Tools(_require, _train, _merge, _convert, _quantize, _engine, _draw)
 
 
 def _require() -> None:
@@ -60,3 +62,9 @@ def _engine() -> Engine:
     from freehold.engines.llamacpp import LlamaCpp
 
     return LlamaCpp()
+
+
+def _draw(trained: TrainResult, path: Path) -> None:
+    from freehold.tuning.plot import draw
+
+    draw(trained.losses, trained.held_out_losses, path)

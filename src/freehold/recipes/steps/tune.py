@@ -71,11 +71,11 @@ def _facts(trained: TrainResult, notes: list[str]) -> dict[str, object]:
 
 def _curve(work: Work, trained: TrainResult) -> tuple[Output, ...]:
     """The loss per step for people: CSV, and PNG."""
-    from freehold.tuning import plot
+    from freehold.tuning.plot import write_numbers
 
     numbers, picture = work.folder / "loss.csv", work.folder / "loss.png"
-    plot.write_numbers(trained.losses, trained.held_out_losses, numbers)
-    plot.draw(trained.losses, trained.held_out_losses, picture)
+    write_numbers(trained.losses, trained.held_out_losses, numbers)
+    work.tools.draw(trained, picture)
     return work.keep(numbers, numbers.name), work.keep(picture, picture.name)
 
 
