@@ -2,6 +2,8 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -278,3 +280,22 @@ def test_a_step_whose_output_is_lost_has_to_be_done_again(store):
     assert store.runs.recall_step("k") is None
     with pytest.raises(NotFound):
         store.runs.remember_step("j", b"1", [Digest.of_bytes(b"absent")])
+
+
+def test_nothing_heavy_is_loaded_before_a_store_is_opened():
+    script = (
+        "import sys, freehold.store, freehold.store.importing, freehold.store.check; print('sqlalchemy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_an_open_store_takes_little_memory(tmp_path):
+    script = (
+        "import sys, resource; from pathlib import Path; from freehold.store import Store\n"
+        "Store.open(Path(sys.argv[1])).list()\n"
+        "print('numpy' in sys.modules, 'gguf' in sys.modules, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "s")], capture_output=True, text=True)
+    numpy, package, kilobytes = done.stdout.split()
+    assert (numpy, package) == ("False", "False")
+    assert int(kilobytes) < 80_000

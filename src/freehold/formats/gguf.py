@@ -10,10 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from freehold.core.errors import BadModelFile
 from freehold.core.manifest import Details
 from freehold.formats.ggml import FILE_TYPES, TENSOR_TYPES
-from freehold.formats.gguf_values import ARRAY, MAX_STRING, STRING, Cursor, Value, read_value
+from freehold.formats.gguf_values import Cursor, Value, read_value
 from freehold.formats.reading import bad_file, regular_file, shown
 
 MAX_TENSORS = 1 << 17
@@ -206,6 +205,3 @@ def _check_layout(cursor: Cursor, tensors: list[TensorInfo], data_offset: int) -
             raise cursor.bad(
                 f"tensor {tensor.name!r} ends at byte {data_offset + end} of a file of {cursor.size} bytes: truncated"
             )
-
-
-__all__ = ["ARRAY", "MAX_STRING", "STRING", "BadModelFile", "GgufHeader", "TensorInfo", "Value", "read_header"]
