@@ -45,6 +45,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """Loss curve, answers and journal, for people."""
     training: dict[str, Any]
     notes: tuple[str, ...]
+    question: str
+    """One of the held-out questions, to try the model with."""
     seconds: float
 
     def failures(self) -> list[str]:
@@ -71,6 +73,7 @@ def outcome_of(file: RecipeFile, results: Mapping[str, Result], store: Store, fo
         folder=folder,
         training={key: value for key, value in results["tune"].facts.items() if key != "notes"},
         notes=tuple(f"{task}: {text}" for task, result in results.items() for text in result.facts.get("notes", ())),
+        question=_question(store, results["evaluate tuned"]),
         seconds=seconds,
     )
 
@@ -96,6 +99,21 @@ def _measured(results: Mapping[str, Result], store: Store) -> Iterator[Measured]
             tokens_per_second=result.facts.get("tokens_per_second", 0.0),
             rows=int(report.value("rows")),
         )
+
+
+class _Asked(msgspec.Struct):
+    question: str
+    token_f1: float
+
+
+class _Answers(msgspec.Struct):
+    answers: tuple[_Asked, ...]
+
+
+def _question(store: Store, result: Result) -> str:
+    """The shortest of the questions that were answered best."""
+    answers = msgspec.json.decode(_content(store, result, REPORT), type=_Answers).answers
+    return min(answers, key=lambda asked: (-asked.token_f1, len(asked.question), asked.question)).question
 
 
 def _content(store: Store, result: Result, name: str) -> bytes:

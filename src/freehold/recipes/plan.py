@@ -1,13 +1,14 @@
 """What will run, and why: each task's key, and whether the store remembers its result."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from freehold.core.digest import Digest
 from freehold.core.settings import Settings
-from freehold.recipes.schema import RecipeFile
+from freehold.recipes.schema import RecipeFile, read
 from freehold.recipes.task import Result, Task, steps
 from freehold.recipes.versions import version_of
 from freehold.store import Store
@@ -68,6 +69,13 @@ def plan(file: RecipeFile, store: Store, settings: Settings, history: History | 
     known = read_history(file, settings) if history is None else history
     results: dict[str, Result] = {}
     return Plan(tuple(_entry(task, results, store, known) for task in tasks_of(file, store)))
+
+
+def plan_of(path: Path, settings: Settings) -> Plan:
+    """The plan of the recipe in a file."""
+    file = read(path)
+    with Store.open(settings.store) as store:
+        return plan(file, store, settings)
 
 
 def _entry(task: Task, results: dict[str, Result], store: Store, history: History) -> Entry:

@@ -1,0 +1,134 @@
+"""draft: a recipe for a data file, written after a look at the file."""
+
+import json
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+
+from freehold import data
+from freehold.core.errors import BadName
+from freehold.core.name import Name
+from freehold.tuning.job import TrainJob
+
+HELD_OUT = 0.1
+SEED = 1
+_TURN = 6
+"""Tokens that the chat template puts around a turn."""
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """A recipe's text, and what was found and assumed in writing it."""
+
+    name: str
+    text: str
+    findings: tuple[tuple[str, str], ...]
+    """Pairs of a word and what there is to say about it."""
+    notes: tuple[str, ...]
+
+
+def draft(path: Path, recipe_folder: Path) -> Draft:
+    """A recipe for the data in `path`, to lie in `recipe_folder`. Raises BadData."""
+    found = data.load(path)
+    parts = data.divide(found.rows, HELD_OUT, SEED)
+    lengths = _lengths(found.rows)
+    longest = max(lengths)
+    context = TrainJob.__struct_defaults__[TrainJob.__struct_fields__.index("max_length") - _required()]
+    cut = sum(length > context for length in lengths)
+    answers = len({row.answer for row in found.rows})
+    findings = (
+        ("format", found.format),
+        ("columns", ", ".join(f"{column!r} is the {role}'s" for role, column in found.columns.items())),
+        ("rows", f"{len(found.rows):,}, with {answers:,} different answers"),
+        ("held out", f"{len(parts.held_out):,} rows ({HELD_OUT:.0%}), of questions that no other row repeats"),
+        ("near-duplicates", f"{parts.groups:,} groups of questions; a group is never split"),
+        ("length", f"{_middle(lengths):,} tokens in the middle, {longest:,} at most"),
+        ("cut", f"{cut:,} rows are longer than {context:,} tokens and would lose their end" if cut else ""),
+    )
+    name = _name(path)
+    text = _text(name, path, recipe_folder, found, len(parts.held_out))
+    return Draft(name, text, tuple(pair for pair in findings if pair[1]), found.notes)
+
+
+def _required() -> int:
+    return len(TrainJob.__struct_fields__) - len(TrainJob.__struct_defaults__)
+
+
+def _lengths(rows: Sequence[data.Row]) -> list[int]:
+    """Tokens of each row, as the starter model counts them."""
+    texts = [[message.content for message in row.messages] for row in rows]
+    shipped = resources.files("freehold.assets").joinpath("starter", "tokenizer.json")
+    if not shipped.is_file():
+        return [sum(len(text.split()) * 3 // 2 + _TURN for text in row) for row in texts]
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(shipped.read_text("utf-8"))
+    return [sum(len(tokenizer.encode(text).ids) + _TURN for text in row) for row in texts]
+
+
+def _middle(lengths: Sequence[int]) -> int:
+    return sorted(lengths)[len(lengths) // 2]
+
+
+def _name(path: Path) -> str:
+    """A model's name from the file's."""
+    word = re.sub(r"[^A-Za-z0-9]+", "-", path.stem).strip("-").lower()[:60] or "model"
+    try:
+        return str(Name.parse(word))
+    except BadName:
+        return "model"
+
+
+def _text(name: str, path: Path, recipe_folder: Path, found: data.Dataset, held_out: int) -> str:
+    absolute = path.absolute()
+    inside = absolute.is_relative_to(recipe_folder.absolute())
+    shown = absolute.relative_to(recipe_folder.absolute()) if inside else absolute
+    columns = ", ".join(f"{role} = {_quoted(column)}" for role, column in found.columns.items())
+    return _TEMPLATE.format(
+        name=_quoted(name),
+        path=_quoted(shown.as_posix()),
+        columns=f"columns = {{{columns}}}\n" if columns else "",
+        format=_quoted(found.format),
+        held_out=HELD_OUT,
+        rows=min(200, held_out),
+        seed=SEED,
+    )
+
+
+def _quoted(text: str) -> str:
+    """A TOML string: JSON's escapes are TOML's, but for DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+_TEMPLATE = """\
+# How this model is made. Run it with 'freehold make'; what is done once is not done again.
+
+[model]
+name = {name}
+base = "starter"           # or another model of 'freehold list' with safetensors weights, or a folder
+
+[data]
+path = {path}
+format = {format}
+{columns}held_out = {held_out}             # share of the rows that is not learned from, to measure on
+# system = "You are the help desk of …"
+
+[tune]
+method = "full"            # all weights: best for small bases; "lora" (an adapter) for large ones
+learning_rate = 1e-3       # about 2e-5 for full tuning of large bases, 2e-4 for lora
+epochs = 6
+batch_tokens = 2048
+seed = {seed}
+
+[quantize]
+types = ["Q4_K_M"]         # the first gets the name
+
+[evaluate]
+rows = {rows}
+
+[gate]
+min_gain = 0.05            # token F1 that tuning must gain over the base
+max_quantized_drop = 0.03  # token F1 that quantising may lose
+"""
