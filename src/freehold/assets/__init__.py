@@ -1,0 +1,1 @@
+"""Files that ship with Freehold: the starter model and the demo's data."""
