@@ -31,8 +31,11 @@ class LlamaWorker:
         self._slots = slots
         self._embedding = embedding
         self._knows_tools = False
+        # The server closes a kept connection after a few seconds or a hundred requests, sometimes just as the next
+        # request is on its way.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._http = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(socket.path), limits=httpx.Limits(max_connections=None)),
+            transport=httpx.AsyncHTTPTransport(uds=str(socket.path), limits=limits),
             base_url="http://worker",
             timeout=httpx.Timeout(None, connect=5.0),
             trust_env=False,
