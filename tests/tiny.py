@@ -11,6 +11,29 @@ CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+HERMES = """\
+{% if tools %}<|im_start|>system
+# Tools
+<tools>
+{% for tool in tools %}{{ tool | tojson }}
+{% endfor %}</tools>
+For each function call return a json object with function name and arguments within <tool_call></tool_call> tags:
+<tool_call>
+{"name": <function-name>, "arguments": <args-json-object>}
+</tool_call><|im_end|>
+{% endif %}{% for message in messages %}{% if message.tool_calls %}<|im_start|>assistant
+{% for call in message.tool_calls %}<tool_call>
+{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
+</tool_call>{% endfor %}<|im_end|>
+{% elif message.role == 'tool' %}<|im_start|>user
+<tool_response>
+{{ message.content }}
+</tool_response><|im_end|>
+{% else %}<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+"""The tool-calling template that many models share, written out shortly."""
 CORPUS = (
     "The quick brown fox jumps over the lazy dog. Where is my order? You can cancel an order within 30 days. "
     '{"name": "Ada", "city": "Paris", "age": 36, "ok": true} What is the weather in Berlin? Please help me, thank you.'
@@ -32,7 +55,7 @@ def tokenizer(vocab_size: int = 400) -> Tokenizer:
     return bpe
 
 
-def write_gguf(path: Path, *, hidden: int = 64, layers: int = 2, context: int = 512, seed: int = 0) -> Path:
+def write_gguf(path: Path, *, hidden: int = 64, layers: int = 2, context: int = 1024, template: str = CHATML) -> Path:
     """Write the model to `path`. The larger `hidden` and `layers`, the slower it generates."""
     vocabulary, merges = _vocabulary(tokenizer())
     writer = GGUFWriter(path, "llama")
@@ -56,8 +79,8 @@ def write_gguf(path: Path, *, hidden: int = 64, layers: int = 2, context: int = 
     writer.add_eos_token_id(2)
     writer.add_pad_token_id(0)
     writer.add_add_bos_token(False)
-    writer.add_chat_template(CHATML)
-    _add_weights(writer, hidden, layers, len(vocabulary), seed)
+    writer.add_chat_template(template)
+    _add_weights(writer, hidden, layers, len(vocabulary))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -73,8 +96,8 @@ def _vocabulary(bpe: Tokenizer) -> tuple[list[str], list[str]]:
     return tokens, [" ".join(pair) for pair in described["merges"]]
 
 
-def _add_weights(writer: GGUFWriter, hidden: int, layers: int, vocab: int, seed: int) -> None:
-    draw = np.random.default_rng(seed)
+def _add_weights(writer: GGUFWriter, hidden: int, layers: int, vocab: int) -> None:
+    draw = np.random.default_rng(0)
     shapes = {"token_embd.weight": (vocab, hidden), "output.weight": (vocab, hidden)}
     for layer in range(layers):
         shapes |= {

@@ -146,7 +146,7 @@ class Child:
             else f"ended with {code}"
         )
         errors = [line for line in self.last_words if any(mark in line for mark in _COMPLAINTS)]
-        said = errors[-1] if errors else self.last_words[-1] if self.last_words and code and code > 0 else ""
+        said = errors[0] if errors else self.last_words[-1] if self.last_words and code and code > 0 else ""
         return f"{ending}: {said[-300:]}" if said else ending
 
     def _read_line(self) -> bytes:

@@ -21,6 +21,13 @@ _MAX_EMBEDDING_CONTEXT = 2048
 """Pooling needs a whole text in one batch, whose scratch memory grows with its length."""
 
 
+_ENVIRONMENT = {
+    # llama.cpp's two spinning threads fall under 1 token/s beside one busy process; 1000 costs nothing when quiet
+    "GOMP_SPINCOUNT": "1000",
+    "GGML_NO_BACKTRACE": "1",  # else an abort first runs a debugger for seconds, while its clients wait
+}
+
+
 class _Status(msgspec.Struct):
     ready: str = ""
     error: str = ""
@@ -33,27 +40,20 @@ class LlamaCpp:
 
     def fits(self, model: ModelFile, settings: Settings) -> Fit:
         """What this model takes, from its header alone. Raises BadModelFile."""
-        metadata = gguf.read_header(model.path).metadata
-        context = memory.context_per_slot(metadata, settings.context_length)
-        if model.embedding:
-            context = min(context, _MAX_EMBEDDING_CONTEXT)
-        return memory.estimate(
-            model.path, metadata, context, settings.parallel, context if model.embedding else memory.UBATCH
-        )
+        return _Shape.of(model, settings).fit
 
     async def start(self, model: ModelFile, settings: Settings) -> LlamaWorker:
         """A ready worker. Raises BadModelFile, NotEnoughMemory, WorkerFailed."""
-        fit = self.fits(model, settings)
-        if not fit.ok:
-            raise not_enough(model.label, fit)
+        shape = _Shape.of(model, settings)
+        if not shape.fit.ok:
+            raise not_enough(model.label, shape.fit)
         socket = Socket(settings.sockets)
-        # llama.cpp's two spinning threads fall under 1 token/s beside one busy process; 1000 costs nothing when quiet
-        environment = clean_environment({"GOMP_SPINCOUNT": "1000"})
-        document = _document(model, settings, fit, socket)
+        environment = clean_environment(_ENVIRONMENT)
+        document = shape.document(model, settings, socket)
         child = Child([sys.executable, "-I", str(_WORKER)], document, environment, model.label)
-        worker = LlamaWorker(child, socket, settings.parallel, embedding=model.embedding)
+        worker = LlamaWorker(child, socket, shape.slots, embedding=model.embedding)
         try:
-            await _ready(child, 60 + fit.weights / _LOAD_RATE)
+            await _ready(child, 60 + shape.fit.weights / _LOAD_RATE)
             await worker.connect()
         except BaseException:
             await worker.stop()
@@ -74,21 +74,44 @@ def _mib(count: int) -> int:
     return -(-count >> 20) if count >= 0 else 0
 
 
-def _document(model: ModelFile, settings: Settings, fit: Fit, socket: Socket) -> dict[str, object]:
-    ubatch = fit.context_length if model.embedding else memory.UBATCH
-    metadata = gguf.read_header(model.path).metadata
-    pooling = f"{metadata.get('general.architecture', '')}.pooling_type"
-    return {
-        "model": str(model.path),
-        "socket": str(socket.path),
-        "parallel": settings.parallel,
-        "context_length": fit.context_length,
-        "batch": ubatch,  # a cancelled prompt is noticed between batches
-        "ubatch": ubatch,
-        "threads": settings.threads or len(os.sched_getaffinity(0)),
-        "embedding": model.embedding,
-        "mean_pooling": pooling not in metadata,
-    }
+class _Shape(msgspec.Struct, frozen=True):
+    """How a worker divides its context and batches its tokens."""
+
+    fit: Fit
+    slots: int
+    ubatch: int
+    mean_pooling: bool
+
+    @classmethod
+    def of(cls, model: ModelFile, settings: Settings) -> "_Shape":
+        """The shape for a model, from its header. Raises BadModelFile."""
+        metadata = gguf.read_header(model.path).metadata
+        context, slots, ubatch = (
+            memory.context_per_slot(metadata, settings.context_length),
+            settings.parallel,
+            memory.UBATCH,
+        )
+        if model.embedding:
+            context = min(context, _MAX_EMBEDDING_CONTEXT)
+            # llama.cpp aborts when it pools a batch that its sequences do not divide
+            slots = 1 << (settings.parallel.bit_length() - 1)
+            ubatch = -(-context // slots) * slots
+        fit = memory.estimate(model.path, metadata, context, slots, ubatch)
+        return cls(fit, slots, ubatch, f"{metadata.get('general.architecture', '')}.pooling_type" not in metadata)
+
+    def document(self, model: ModelFile, settings: Settings, socket: Socket) -> dict[str, object]:
+        """What the worker is told."""
+        return {
+            "model": str(model.path),
+            "socket": str(socket.path),
+            "parallel": self.slots,
+            "context_length": self.fit.context_length,
+            "batch": self.ubatch,  # no more at once: a cancelled prompt is noticed between batches
+            "ubatch": self.ubatch,
+            "threads": settings.threads or len(os.sched_getaffinity(0)),
+            "embedding": model.embedding,
+            "mean_pooling": self.mean_pooling,
+        }
 
 
 async def _ready(child: Child, timeout: float) -> None:

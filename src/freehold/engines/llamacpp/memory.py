@@ -11,6 +11,8 @@ from freehold.engines.base import Fit
 
 UBATCH = 512
 """Tokens that llama.cpp computes at once; its activations for these are the scratch memory."""
+_CONTEXT_STEP = 256
+"""llama.cpp rounds each slot's context up to a multiple of this."""
 _PROCESS = 96 << 20
 """Python, the library and its tables, measured with a model of half a megabyte."""
 _CACHE_BYTES = 2
@@ -18,9 +20,10 @@ _CACHE_BYTES = 2
 
 
 def context_per_slot(metadata: Mapping[str, Any], wanted: int) -> int:
-    """Tokens of context of one slot: what is wanted, cut to what the model was trained with."""
+    """Tokens of context of one slot: what is wanted, cut to what the model was trained with, in llama.cpp's steps."""
     trained = _number(metadata, "context_length")
-    return min(wanted, trained) if trained else wanted
+    context = min(wanted, trained) if trained else wanted
+    return -(-context // _CONTEXT_STEP) * _CONTEXT_STEP
 
 
 def estimate(path: Path, metadata: Mapping[str, Any], context: int, slots: int, ubatch: int = UBATCH) -> Fit:

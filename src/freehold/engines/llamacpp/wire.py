@@ -22,6 +22,9 @@ from freehold.core.event import (
 from freehold.core.request import Constraint, Message, Request, Tool
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repeat_penalty")
+# How the wheel's llguidance reads a schema: one blank after commas and colons, as most training data has it; by default
+# a weak model can write blanks until its context is full. A server built without llguidance ignores it.
+_GUIDANCE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _TOO_LONG = re.compile(r"input \((\d+) tokens\) is too large.*batch size: (\d+)")
 _SCHEMA_ERROR = "JSON schema error"
 _RANDOM_SEED = 0xFFFFFFFF
@@ -95,7 +98,8 @@ def constraint_body(constraint: Constraint) -> dict[str, Any]:
     """The fields that make the output match."""
     if constraint.kind == "grammar":
         return {"grammar": constraint.grammar}
-    return {"json_schema": constraint.schema if constraint.kind == "schema" else {"type": "object"}}
+    schema = constraint.schema if constraint.kind == "schema" else {"type": "object"}
+    return {"json_schema": {**schema, "x-guidance": _GUIDANCE}}
 
 
 class StreamReader:

@@ -70,6 +70,8 @@ def _serve(wanted: dict[str, Any]) -> Any:
     params.ui = False
     params.cors_origins = ""
     if wanted["embedding"]:
+        params.cache_prompt = False  # what is cached would be left out of the pooling
+        params.kv_unified = True  # else texts of different lengths are split, and only their last pieces pooled
         params.embedding = True
         if wanted["mean_pooling"]:
             params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
