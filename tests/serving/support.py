@@ -143,7 +143,7 @@ def add_gguf(store: Store, name: str, path: Path) -> None:
 @contextmanager
 def live(app: Starlette, **config: Any) -> Iterator[str]:
     """Serve `app` on a free loopback port in a thread; the base URL."""
-    bound = socket.socket()
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.bind(("127.0.0.1", 0))
     bound.listen(256)
     options = {

@@ -57,6 +57,18 @@ def test_ready_soon_small_and_found(server, home):
     assert psutil.Process(server.pid).children() == [], "no model is loaded before it is asked for"
 
 
+def test_answers_do_not_wait_for_acknowledgements(server, home):
+    url = _url(server)
+    with httpx.Client(base_url=url) as client:
+        client.get("/health")
+        took = []
+        for _ in range(20):
+            began = time.monotonic()
+            client.get("/health")
+            took.append(time.monotonic() - began)
+    assert sorted(took)[5] < 0.03, "Nagle's algorithm and delayed acknowledgements make it 0.04"
+
+
 def test_it_listens_on_one_loopback_port_and_its_workers_on_none(server, home, tmp_path):
     with Store.open(Settings(home=home).store) as store:
         add_gguf(store, "tiny", write_gguf(tmp_path / "tiny.gguf"))
