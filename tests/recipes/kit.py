@@ -86,7 +86,7 @@ class Fakes:
     jobs: list[TrainJob] = field(default_factory=list)
     during_training: Callable[[TrainJob], None] = lambda job: None
     cut: int = 0
-    knows: dict[str, str] = field(default_factory=dict)
+    knows: dict[str, str] = field(default_factory=lambda: dict(pairs()))
     installed: bool = True
 
     def tools(self) -> Tools:

@@ -246,12 +246,14 @@ def _check_sense(recipe: Recipe, path: Path) -> None:
 
 def _plain(text: str) -> str:
     """msgspec's `Expected ... - at `$.tune.rank`` as [tune] rank: expected ..."""
+    missing = re.fullmatch(r"Object missing required field `(\w+)`(?: - at `\$\.(\w+)`)?", text)
+    if missing:
+        return f"[{missing[2]}] key {missing[1]} is missing" if missing[2] else f"section [{missing[1]}] is missing"
     found = re.fullmatch(r"(.*?) - at `\$\.(\w+)\.?([\w\[\].…]*)`", text)
     if found:
         what, section, key = found.groups()
-        return f"[{section}] {key or 'section'}: {what[0].lower()}{what[1:]}"
-    missing = re.fullmatch(r"Object missing required field `(\w+)`(?: - at `\$\.(\w+)`)?", text)
-    return f"{'key' if missing[2] else 'section'} {missing[1]} is missing" if missing else text
+        return f"[{section}] {key}: {what[0].lower()}{what[1:]}"
+    return text
 
 
 def _nearest(word: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
