@@ -77,7 +77,7 @@ def test_changed_data_is_named(run: Run, workshop: Path, settings: Settings) -> 
 
 def test_keys_that_a_method_does_not_read_change_nothing(run: Run, workshop: Path, settings: Settings) -> None:
     run()
-    write_recipe(workshop, tune="epochs = 3\nhidden = 256\nvocab = 999")
+    write_recipe(workshop, tune="epochs = 3\nhidden = 256\nvocab = 999\ncheckpoint_seconds = 5")
     assert _plan(workshop, settings)["tune"].state == "done"
 
 

@@ -45,7 +45,7 @@ def test_manifest_carries_its_evidence(run: Run, settings: Settings, workshop: P
     outcome = run()
     with Store.open(settings.store) as store:
         manifest = store.get(Name.parse("desk"))
-        assert manifest.digest == outcome.names["desk"]
+        assert str(manifest.digest) == outcome.names["desk"]
         assert manifest.details.quantization == "Q8_0"
         assert manifest.lineage.recipe == Digest.of_file(workshop / "recipe.toml")
         assert manifest.lineage.base is not None
@@ -149,7 +149,7 @@ def test_removed_name_is_released_again(run: Run, settings: Settings) -> None:
 
 
 def test_failed_gate_keeps_the_old_model(run: Run, workshop: Path, fakes: Fakes, settings: Settings) -> None:
-    old = run().names["desk"]
+    old = Digest.parse(run().names["desk"])
     write_recipe(workshop, tune="epochs = 9", gate="min_token_f1 = 0.9")
     fakes.skill["Q8_0"] = fakes.skill["tuned"] = 0.5
     events: list[RunEvent] = []
@@ -241,7 +241,7 @@ def test_base_from_the_catalog(run: Run, workshop: Path, settings: Settings, fak
     second = run()
     assert second.names["desk2"] != first.names["desk"]
     with Store.open(settings.store) as store:
-        assert store.get(Name.parse("desk2")).lineage.base == first.names["desk:weights"]
+        assert store.get(Name.parse("desk2")).lineage.base == Digest.parse(first.names["desk:weights"])
 
 
 def test_name_with_a_tag(run: Run, workshop: Path) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from freehold.core.digest import Digest
 from freehold.formats.atomic import replacing
 from freehold.recipes.schema import RecipeFile
 from freehold.recipes.steps.convert import MODEL
@@ -38,9 +37,9 @@ class Outcome(msgspec.Struct, frozen=True):
     passed: bool
     measured: tuple[Measured, ...]
     conditions: tuple[Condition, ...]
-    names: dict[str, Digest]
-    """Every name that points to something new, the model's own first."""
-    evidence: dict[str, Digest]
+    names: dict[str, str]
+    """Every name that points to something new and its manifest's digest, the model's own first."""
+    evidence: dict[str, str]
     folder: Path
     """Loss curve, answers and journal, for people."""
     training: dict[str, Any]
@@ -68,8 +67,8 @@ def outcome_of(file: RecipeFile, results: Mapping[str, Result], store: Store, fo
         passed=verdict.passed,
         measured=tuple(_measured(results, store)),
         conditions=verdict.conditions,
-        names={str(name): digest for name, digest in released(results["release"])} if "release" in results else {},
-        evidence={task: result.file(REPORT).digest for task, result in _evaluations(results)},
+        names={str(name): str(digest) for name, digest in released(results["release"])} if "release" in results else {},
+        evidence={task: str(result.file(REPORT).digest) for task, result in _evaluations(results)},
         folder=folder,
         training={key: value for key, value in results["tune"].facts.items() if key != "notes"},
         notes=tuple(f"{task}: {text}" for task, result in results.items() for text in result.facts.get("notes", ())),

@@ -65,6 +65,7 @@ class TuneSection(Section, frozen=True, kw_only=True):
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 1
     dtype: Dtype = "auto"
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    checkpoint_seconds: Annotated[float, Meta(gt=0, le=86400)] = 60.0
     vocab: Annotated[int, Meta(ge=300, le=1 << 20)] = 4096
     hidden: Annotated[int, Meta(ge=32, le=1 << 16)] = 512
     layers: Annotated[int, Meta(ge=1, le=512)] = 5

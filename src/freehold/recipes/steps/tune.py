@@ -19,7 +19,8 @@ _FACTS = (*_COUNTS, "seconds", "peak_rss", "resumed")
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     """One task, which depends on the keys that its method reads."""
     method = file.recipe.tune.method
-    unused = (*(_LORA if method != "lora" else ()), *(Architecture.__struct_fields__ if method != "scratch" else ()))
+    unused = {"checkpoint_seconds"}  # changes when it can be stopped, not what comes out
+    unused.update(_LORA if method != "lora" else (), Architecture.__struct_fields__ if method != "scratch" else ())
     parameters = {key: value for key, value in msgspec.structs.asdict(file.recipe.tune).items() if key not in unused}
     yield Task("tune", "tune", ("data",) if method == "scratch" else ("base", "data"), parameters)
 

@@ -1,0 +1,65 @@
+"""A recipe for a data file: it can be run as it is, and says what was seen."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from freehold import data
+from freehold.core.errors import BadData
+from freehold.recipes.draft import draft
+from freehold.recipes.schema import parse
+from tests.recipes.kit import pairs, write_csv
+
+
+def test_recipe_of_a_csv(tmp_path: Path) -> None:
+    made = draft(write_csv(tmp_path / "My tickets (2).csv"), tmp_path)
+    recipe = parse(tomllib.loads(made.text), tmp_path / "r.toml")
+    assert made.name == recipe.model.name == "my-tickets-2"
+    assert recipe.data.path == "My tickets (2).csv"
+    assert recipe.data.columns == {"user": "question", "assistant": "answer"}
+    found = dict(made.findings)
+    assert found["format"] == "csv"
+    assert found["rows"] == "72, with 24 different answers"
+    assert found["held out"].startswith("7 rows")
+    assert "72 groups" in found["near-duplicates"]
+    assert "cut" not in found
+    assert "user text is in column 'question'" in made.notes
+
+
+def test_path_from_elsewhere_is_absolute(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv")
+    recipe = parse(tomllib.loads(draft(path, tmp_path / "other").text), tmp_path / "r.toml")
+    assert Path(recipe.data.path) == path
+
+
+def test_odd_names_are_quoted(tmp_path: Path) -> None:
+    path = tmp_path / 'ein "Ü\x7f\\.csv'
+    rows = "".join(f"{q}\t{a}\n" for q, a in pairs())
+    path.write_text('Quéstion "x"\tanswer\n' + rows)
+    with pytest.raises(BadData):
+        draft(path, tmp_path)
+    path.write_text("Customer Message\tanswer\n" + rows)
+    recipe = parse(tomllib.loads(draft(path, tmp_path).text), tmp_path / "r.toml")
+    assert (tmp_path / recipe.data.path) == path
+    assert data.load(path, columns=recipe.data.columns, format=recipe.data.format).rows
+
+
+def test_chat_file_has_no_columns(tmp_path: Path) -> None:
+    turns = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in pairs()]
+    path = tmp_path / "chats.jsonl"
+    path.write_text("".join(json.dumps({"messages": each}) + "\n" for each in turns))
+    made = draft(path, tmp_path)
+    assert parse(tomllib.loads(made.text), path).data.columns == {}
+    assert "columns" not in dict(made.findings)
+
+
+def test_rows_that_would_be_cut_are_counted(tmp_path: Path) -> None:
+    long = ("Tell me everything", " ".join(f"word{number}" for number in range(2000)))
+    made = draft(write_csv(tmp_path / "a.csv", [*pairs(), long]), tmp_path)
+    assert dict(made.findings)["cut"].startswith("1 rows are longer")
+
+
+def test_name_that_cannot_be_one(tmp_path: Path) -> None:
+    assert draft(write_csv(tmp_path / "---.csv"), tmp_path).name == "model"
