@@ -15,7 +15,10 @@ from freehold.proofs.evaluate import Evaluation, evaluate
 from freehold.proofs.facts import Fact
 
 ROWS = [
-    Row((Message("system", "Be brief."), Message("user", f"What is {n}?"), Message("assistant", f"It is number {n}.")), n)
+    Row(
+        (Message("system", "Be brief."), Message("user", f"What is {n}?"), Message("assistant", f"It is number {n}.")),
+        n,
+    )
     for n in range(8)
 ]
 SUBJECT = Digest.of_bytes(b"model")
