@@ -38,6 +38,11 @@ class Fit(msgspec.Struct, frozen=True):
         """Whether the machine has them free."""
         return self.needed <= self.available
 
+    def shortage(self, label: str) -> str:
+        """Why the model does not fit, in numbers."""
+        parts = f"weights {self.weights >> 20}, cache {self.cache >> 20}, scratch {self.scratch >> 20}"
+        return f"{label} needs {self.needed >> 20} MiB ({parts}) and {self.available >> 20} MiB are free"
+
 
 class Worker(Protocol):
     """One process holding one model. It may die at any time; that costs the requests it holds, nothing more."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from freehold.core.digest import Digest
 from freehold.core.errors import Busy, NotEnoughMemory
 from freehold.core.settings import Settings
-from freehold.engines.base import Engine, Fit, ModelFile, Worker
+from freehold.engines.base import Engine, ModelFile, Worker
 
 _SWEEP = 5.0
 """Seconds between looks for idle workers."""
@@ -140,10 +140,12 @@ class Pool:
             if idle:
                 await self._end(min(idle, key=lambda held: held.last_used))
             elif self._held:
-                raise Busy(f"{_wants(model, fit)} and all loaded models are in use", "Try again later", retry_after=5)
+                raise Busy(
+                    f"{fit.shortage(model.label)} and all loaded models are in use", "Try again later", retry_after=5
+                )
             else:
                 remedy = "Lower FREEHOLD_CONTEXT_LENGTH or FREEHOLD_PARALLEL, or take a smaller quantisation"
-                raise NotEnoughMemory(_wants(model, fit), remedy)
+                raise NotEnoughMemory(fit.shortage(model.label), remedy)
 
     async def _end(self, held: Held) -> None:
         if self._held.get(held.key) is held:
@@ -174,11 +176,3 @@ class Pool:
                 "Try again later; 'freehold fsck' checks the model",
                 retry_after=wait,
             )
-
-
-def _wants(model: ModelFile, fit: Fit) -> str:
-    needed, available = fit.needed >> 20, fit.available >> 20
-    return (
-        f"{model.label} needs {needed} MiB (weights {fit.weights >> 20}, cache {fit.cache >> 20}, "
-        f"scratch {fit.scratch >> 20}) and {available} MiB are free"
-    )

@@ -4,6 +4,7 @@ import base64
 import struct
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -93,7 +94,7 @@ class _Answer:
         return {**self._head, "choices": choices, **more}
 
 
-class Whole(_Answer):
+class Whole(_Answer, ABC):
     """An answer in one piece."""
 
     def __init__(self, model: str) -> None:
@@ -113,11 +114,11 @@ class Whole(_Answer):
         choices = [self._choice(index, self._choices[index]) for index in sorted(self._choices)]
         return self._body(choices, usage=usage_body(self.usage))
 
-    def _choice(self, index: int, choice: "_Choice") -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _choice(self, index: int, choice: "_Choice") -> dict[str, Any]: ...
 
 
-class Stream(_Answer):
+class Stream(_Answer, ABC):
     """An answer in chunks. Log-probabilities go out with the text that follows them."""
 
     def __init__(self, model: str, *, include_usage: bool) -> None:
@@ -146,9 +147,9 @@ class Stream(_Answer):
         if self._more:
             yield self._body([], usage=usage_body(self.usage))
 
+    @abstractmethod
     def _piece(self, event: Event, tokens: list[TokenLogprob]) -> dict[str, Any] | None:
         """What a chunk says about an event, and about the tokens that belong to it; None if nothing."""
-        raise NotImplementedError
 
 
 class ChatStream(Stream):

@@ -21,6 +21,7 @@ _MAX_EMBEDDING_CONTEXT = 2048
 """Pooling needs a whole text in one batch, whose scratch memory grows with its length."""
 
 
+_LESS = "Stop another model, lower FREEHOLD_CONTEXT_LENGTH or FREEHOLD_PARALLEL, or take a smaller quantisation"
 _ENVIRONMENT = {
     # llama.cpp's two spinning threads fall under 1 token/s beside one busy process; 1000 costs nothing when quiet
     "GOMP_SPINCOUNT": "1000",
@@ -46,7 +47,7 @@ class LlamaCpp:
         """A ready worker. Raises BadModelFile, NotEnoughMemory, WorkerFailed."""
         shape = _Shape.of(model, settings)
         if not shape.fit.ok:
-            raise not_enough(model.label, shape.fit)
+            raise NotEnoughMemory(shape.fit.shortage(model.label), _LESS)
         socket = Socket(settings.sockets)
         environment = clean_environment(_ENVIRONMENT)
         document = shape.document(model, settings, socket)
@@ -59,19 +60,6 @@ class LlamaCpp:
             await worker.stop()
             raise
         return worker
-
-
-def not_enough(label: str, fit: Fit) -> NotEnoughMemory:
-    """The model does not fit, with the numbers."""
-    parts = f"weights {_mib(fit.weights)}, cache {_mib(fit.cache)}, scratch {_mib(fit.scratch)}"
-    return NotEnoughMemory(
-        f"{label} needs {_mib(fit.needed)} MiB ({parts}) and {_mib(fit.available)} MiB are free",
-        "Stop another model, lower FREEHOLD_CONTEXT_LENGTH or FREEHOLD_PARALLEL, or take a smaller quantisation",
-    )
-
-
-def _mib(count: int) -> int:
-    return -(-count >> 20) if count >= 0 else 0
 
 
 class _Shape(msgspec.Struct, frozen=True):

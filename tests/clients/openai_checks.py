@@ -1,0 +1,262 @@
+"""Run by the client's own interpreter: what OpenAI's package sees of a server. Prints one JSON object of outcomes.
+
+python openai_checks.py http://127.0.0.1:PORT/v1 MODEL
+"""
+
+import asyncio
+import json
+import sys
+import time
+import traceback
+
+import openai
+from pydantic import BaseModel
+
+BASE, MODEL = sys.argv[1], sys.argv[2]
+FAILURES = (AssertionError, AttributeError, LookupError, TypeError, ValueError, openai.OpenAIError)
+HELLO = [{"role": "user", "content": "Where is my order?"}]
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 8}, "n": {"type": "integer", "minimum": 0, "maximum": 9}},
+    "required": ["city", "n"],
+    "additionalProperties": False,
+}
+WEATHER = {"type": "function", "function": {"name": "weather", "description": "of a city", "parameters": SCHEMA}}
+CLOCK = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}}}
+
+client = openai.OpenAI(base_url=BASE, api_key="none", max_retries=0, timeout=60, _strict_response_validation=True)
+
+
+class Place(BaseModel):
+    city: str
+    n: int
+
+
+def check_models():
+    assert MODEL in [model.id for model in client.models.list()]
+    assert client.models.retrieve(MODEL).object == "model"
+
+
+def check_model_with_a_slash():
+    assert client.models.retrieve("org/" + MODEL).id == "org/" + MODEL
+
+
+def check_chat():
+    answer = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=6, logit_bias={"2": -100})
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.choices[0].message.role == "assistant"
+    assert answer.usage.completion_tokens == 6
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + 6
+
+
+def check_roles_and_parts():
+    messages = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+    ]
+    answer = client.chat.completions.create(model=MODEL, messages=messages, max_completion_tokens=3)
+    assert answer.choices[0].message.content is not None
+
+
+def check_stream():
+    stream = client.chat.completions.create(
+        model=MODEL, messages=HELLO, max_tokens=6, stream=True, stream_options={"include_usage": True}, temperature=0
+    )
+    chunks = list(stream)
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    whole = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=6, temperature=0)
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert text, "there is text"
+    assert whole.usage.completion_tokens == chunks[-1].usage.completion_tokens
+    assert chunks[-1].choices == []
+    assert len({c.id for c in chunks}) == 1
+
+
+def check_stream_helper():
+    grammar = {"grammar": 'root ::= "yes" | "no"'}
+    with client.chat.completions.stream(model=MODEL, messages=HELLO, extra_body=grammar) as stream:
+        assert "content.delta" in [event.type for event in stream]
+        assert stream.get_final_completion().choices[0].message.content in ("yes", "no")
+
+
+def check_several_choices():
+    answer = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=8, n=6, seed=3, temperature=1)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3, 4, 5]
+    assert len({choice.message.content for choice in answer.choices}) > 3
+    again = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=8, n=6, seed=3, temperature=1)
+    assert [c.message.content for c in again.choices] == [c.message.content for c in answer.choices]
+
+
+def check_stop():
+    answer = client.chat.completions.create(model=MODEL, messages=HELLO, seed=1, stop=["e", "a"], max_tokens=200)
+    assert not set("ea") & set(answer.choices[0].message.content)
+
+
+def check_forced_tool():
+    for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
+        answer = client.chat.completions.create(model=MODEL, messages=HELLO, tools=[WEATHER], tool_choice=choice)
+        assert answer.choices[0].finish_reason == "tool_calls"
+        (call,) = answer.choices[0].message.tool_calls
+        assert call.function.name == "weather"
+        assert set(json.loads(call.function.arguments)) == {"city", "n"}
+
+
+def check_tool_stream():
+    stream = client.chat.completions.create(
+        model=MODEL, messages=HELLO, tools=[WEATHER, CLOCK], tool_choice="required", stream=True
+    )
+    names, arguments = [], ""
+    for chunk in stream:
+        for call in chunk.choices[0].delta.tool_calls or []:
+            names += [call.function.name] if call.function.name else []
+            arguments += call.function.arguments or ""
+    assert names in (["weather"], ["clock"])
+    json.loads(arguments)
+
+
+def check_tool_round():
+    first = client.chat.completions.create(model=MODEL, messages=HELLO, tools=[WEATHER], tool_choice="required")
+    message = first.choices[0].message
+    messages = [*HELLO, message, {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "sunny"}]
+    second = client.chat.completions.create(model=MODEL, messages=messages, tools=[WEATHER], max_tokens=5)
+    assert second.choices[0].message.role == "assistant"
+
+
+def check_schema():
+    form = {"type": "json_schema", "json_schema": {"name": "place", "schema": SCHEMA, "strict": True}}
+    for seed in range(5):
+        answer = client.chat.completions.create(model=MODEL, messages=HELLO, response_format=form, seed=seed)
+        value = json.loads(answer.choices[0].message.content)
+        assert set(value) == {"city", "n"}
+        assert 0 <= value["n"] <= 9
+
+
+def check_parse_with_pydantic():
+    answer = client.chat.completions.parse(model=MODEL, messages=HELLO, response_format=Place, seed=1, temperature=0.1)
+    assert isinstance(answer.choices[0].message.parsed, Place)
+
+
+def check_json_object():
+    answer = client.chat.completions.create(
+        model=MODEL, messages=HELLO, response_format={"type": "json_object"}, max_tokens=20, seed=1
+    )
+    assert answer.choices[0].message.content.startswith("{")
+
+
+def check_logprobs():
+    answer = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=4, logprobs=True, top_logprobs=3)
+    content = answer.choices[0].logprobs.content
+    assert content
+    for token in content:
+        assert token.logprob <= 0
+        assert len(token.top_logprobs) == 3
+    stream = client.chat.completions.create(
+        model=MODEL, messages=HELLO, max_tokens=4, logprobs=True, top_logprobs=2, stream=True
+    )
+    assert [chunk for chunk in stream if chunk.choices[0].logprobs]
+
+
+def check_completions():
+    answer = client.completions.create(model=MODEL, prompt=["The", "A"], max_tokens=3, echo=True, n=2)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
+    assert answer.choices[0].text.startswith("The")
+    logged = client.completions.create(model=MODEL, prompt="The", max_tokens=3, logprobs=2)
+    assert len(logged.choices[0].logprobs.tokens) == len(logged.choices[0].logprobs.text_offset) > 0
+    # OpenAI's own chunks hold a null finish_reason too, which the client's strict validation does not know.
+    with openai.OpenAI(base_url=BASE, api_key="none", max_retries=0) as lax:
+        chunks = list(lax.completions.create(model=MODEL, prompt="The", max_tokens=3, stream=True))
+    assert chunks[-1].choices[0].finish_reason in ("length", "stop")
+
+
+def check_embeddings():
+    found = client.embeddings.create(model=MODEL, input=["hello", "world"], encoding_format="float")
+    assert [row.index for row in found.data] == [0, 1]
+    assert abs(sum(x * x for x in found.data[0].embedding) - 1) < 1e-3
+    # Asked for nothing, the client asks for base64, which its own strict validation does not know.
+    with openai.OpenAI(base_url=BASE, api_key="none", max_retries=0) as lax:
+        usual = lax.embeddings.create(model=MODEL, input="hello")
+    assert len(usual.data[0].embedding) == len(found.data[0].embedding)
+    assert all(abs(a - b) < 1e-3 for a, b in zip(usual.data[0].embedding, found.data[0].embedding, strict=True))
+
+
+def _raises(kind, call):
+    try:
+        call()
+    except kind as error:
+        return error
+    raise AssertionError(f"no {kind.__name__}")
+
+
+def check_unknown_model():
+    error = _raises(openai.NotFoundError, lambda: client.chat.completions.create(model="nobody", messages=HELLO))
+    assert error.code == "model_not_found"
+    assert _raises(openai.NotFoundError, lambda: client.models.retrieve("nobody")).code == "model_not_found"
+    assert _raises(openai.NotFoundError, lambda: client.embeddings.create(model="nobody", input="x"))
+    streamed = lambda: client.chat.completions.create(model="nobody", messages=HELLO, stream=True)  # noqa: E731
+    assert _raises(openai.NotFoundError, streamed)
+
+
+def check_bad_parameters():
+    def ask(**fields):
+        return lambda: client.chat.completions.create(model=MODEL, messages=HELLO, **fields)
+
+    for fields, param in (
+        ({"temperature": 5}, "temperature"),
+        ({"n": 0}, "n"),
+        ({"extra_body": {"nonsense": 1}}, "nonsense"),
+    ):
+        assert _raises(openai.BadRequestError, ask(**fields)).param == param
+    long = [{"role": "user", "content": "order " * 3000}]
+    error = _raises(openai.BadRequestError, lambda: client.chat.completions.create(model=MODEL, messages=long))
+    assert error.code == "context_length_exceeded"
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}
+    assert _raises(openai.BadRequestError, ask(response_format=form))
+    assert _raises(openai.NotFoundError, lambda: client.files.list())
+
+
+def check_cancel_midway():
+    began = time.monotonic()
+    stream = client.chat.completions.create(model=MODEL, messages=HELLO, stream=True, logit_bias={"2": -100})
+    for number, _ in enumerate(stream):
+        if number == 3:
+            break
+    stream.close()
+    assert time.monotonic() - began < 5
+    assert client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=2)
+
+
+def check_async():
+    async def main():
+        async with openai.AsyncOpenAI(
+            base_url=BASE, api_key="none", max_retries=0, _strict_response_validation=True
+        ) as other:
+            answers = await asyncio.gather(
+                *(other.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=4) for _ in range(6))
+            )
+            assert len(answers) == 6
+            stream = await other.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=4, stream=True)
+            assert [chunk async for chunk in stream]
+
+    asyncio.run(main())
+
+
+def main():
+    outcomes = {}
+    for name, check in sorted(globals().items()):
+        if name.startswith("check_"):
+            try:
+                check()
+                outcomes[name] = ""
+            except FAILURES:
+                outcomes[name] = traceback.format_exc()
+    print(json.dumps(outcomes))
+
+
+if __name__ == "__main__":
+    main()
