@@ -154,7 +154,7 @@ def show_places(outcome: "Outcome") -> None:
             ("names", ", ".join(outcome.names)),
             ("manifest", str(next(iter(outcome.names.values()), ""))),
             ("loss curve", str(outcome.folder / "loss.png")),
-            ("every answer", str(outcome.folder / f"answers-{outcome.measured[-1].model}.json")),
+            ("every answer", str(outcome.folder / f"answers-{outcome.released}.json")),
             ("journal", str(outcome.folder / "journal.jsonl")),
         ]
     )

@@ -34,6 +34,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """A finished run. Without `names` the gate was not passed and nothing was released."""
 
     name: str
+    released: str
+    """The quantisation that the name is for, or tuned."""
     passed: bool
     measured: tuple[Measured, ...]
     conditions: tuple[Condition, ...]
@@ -61,14 +63,15 @@ def gate_passed(results: Mapping[str, Result]) -> bool:
 def outcome_of(file: RecipeFile, results: Mapping[str, Result], store: Store, folder: Path, seconds: float) -> Outcome:
     """Read the outcome from the results, and put what people want to see into `folder`."""
     verdict = msgspec.json.decode(_content(store, results["gate"], VERDICT), type=Verdict)
-    _show(results, store, folder)
+    _show(file, results, store, folder)
     return Outcome(
         name=str(file.recipe.name),
+        released=file.recipe.released_type or "tuned",
         passed=verdict.passed,
-        measured=tuple(_measured(results, store)),
+        measured=tuple(_measured(file, results, store)),
         conditions=verdict.conditions,
         names={str(name): str(digest) for name, digest in released(results["release"])} if "release" in results else {},
-        evidence={task: str(result.file(REPORT).digest) for task, result in _evaluations(results)},
+        evidence={task: str(result.file(REPORT).digest) for task, result in _evaluations(file, results)},
         folder=folder,
         training={key: value for key, value in results["tune"].facts.items() if key != "notes"},
         notes=tuple(f"{task}: {text}" for task, result in results.items() for text in result.facts.get("notes", ())),
@@ -77,16 +80,15 @@ def outcome_of(file: RecipeFile, results: Mapping[str, Result], store: Store, fo
     )
 
 
-def _evaluations(results: Mapping[str, Result]) -> Iterator[tuple[str, Result]]:
-    """Base first, then tuned, then quantised."""
-    found = [task for task in results if task.startswith("evaluate ")]
-    order = {"evaluate base": 0, "evaluate tuned": 1}
-    for task in sorted(found, key=lambda task: order.get(task, 2)):
-        yield task, results[task]
+def _evaluations(file: RecipeFile, results: Mapping[str, Result]) -> Iterator[tuple[str, Result]]:
+    """Base first, then tuned, then quantised as the recipe lists them."""
+    for kind in ("base", "tuned", *file.recipe.quantize.types):
+        if f"evaluate {kind}" in results:
+            yield f"evaluate {kind}", results[f"evaluate {kind}"]
 
 
-def _measured(results: Mapping[str, Result], store: Store) -> Iterator[Measured]:
-    for task, result in _evaluations(results):
+def _measured(file: RecipeFile, results: Mapping[str, Result], store: Store) -> Iterator[Measured]:
+    for task, result in _evaluations(file, results):
         kind = task.removeprefix("evaluate ")
         report = msgspec.json.decode(_content(store, result, REPORT), type=Report)
         source = results[f"convert {kind}" if kind in ("base", "tuned") else f"quantize {kind}"]
@@ -119,10 +121,10 @@ def _content(store: Store, result: Result, name: str) -> bytes:
     return store.path(result.file(name).digest).read_bytes()
 
 
-def _show(results: Mapping[str, Result], store: Store, folder: Path) -> None:
+def _show(file: RecipeFile, results: Mapping[str, Result], store: Store, folder: Path) -> None:
     """Copies of loss curve and answers under plain names."""
     shown = {output.name: output for output in results["tune"].extras}
-    for task, result in _evaluations(results):
+    for task, result in _evaluations(file, results):
         shown[f"answers-{task.removeprefix('evaluate ')}.json"] = result.file(REPORT)
     for name, output in shown.items():
         with replacing(folder / name) as temporary:
