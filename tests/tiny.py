@@ -55,7 +55,9 @@ def tokenizer(vocab_size: int = 400) -> Tokenizer:
     return bpe
 
 
-def write_gguf(path: Path, *, hidden: int = 64, layers: int = 2, context: int = 1024, template: str = CHATML) -> Path:
+def write_gguf(
+    path: Path, *, hidden: int = 64, layers: int = 2, context: int = 1024, template: str = CHATML, seed: int = 0
+) -> Path:
     """Write the model to `path`. The larger `hidden` and `layers`, the slower it generates."""
     vocabulary, merges = _vocabulary(tokenizer())
     writer = GGUFWriter(path, "llama")
@@ -80,7 +82,7 @@ def write_gguf(path: Path, *, hidden: int = 64, layers: int = 2, context: int = 
     writer.add_pad_token_id(0)
     writer.add_add_bos_token(False)
     writer.add_chat_template(template)
-    _add_weights(writer, hidden, layers, len(vocabulary))
+    _add_weights(writer, hidden, layers, len(vocabulary), seed)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -96,8 +98,8 @@ def _vocabulary(bpe: Tokenizer) -> tuple[list[str], list[str]]:
     return tokens, [" ".join(pair) for pair in described["merges"]]
 
 
-def _add_weights(writer: GGUFWriter, hidden: int, layers: int, vocab: int) -> None:
-    draw = np.random.default_rng(0)
+def _add_weights(writer: GGUFWriter, hidden: int, layers: int, vocab: int, seed: int) -> None:
+    draw = np.random.default_rng(seed)
     shapes = {"token_embd.weight": (vocab, hidden), "output.weight": (vocab, hidden)}
     for layer in range(layers):
         shapes |= {

@@ -185,11 +185,18 @@ def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "interrupted; run the same command to resume\n"
 
 
+def wait_until_it_reads_its_pipe(pid: int) -> None:
+    deadline = time.monotonic() + 60
+    while "pipe" not in Path(f"/proc/{pid}/wchan").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_ctrl_c_at_a_real_command(home: Path) -> None:
     with subprocess.Popen(
         command("run", "starter"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        time.sleep(1.0)  # it waits for its pipe
+        wait_until_it_reads_its_pipe(process.pid)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)
     assert process.returncode == 130

@@ -32,7 +32,7 @@ def test_list_is_a_plain_table(freehold: Freehold, tiny: str) -> None:
     head, *rows = done.stdout.splitlines()
     assert head.split() == ["NAME", "SIZE", "TYPE", "PARAMS", "CONTEXT", "MODIFIED"]
     row = next(row for row in rows if row.startswith("tiny "))
-    assert row.split()[1:] == ["496", "kB", "F32", "121.7K", "512", "just", "now"]
+    assert row.split()[1:] == ["496", "kB", "F32", "121.7K", "1024", "just", "now"]
     assert "\x1b" not in done.stdout
 
 
@@ -53,7 +53,7 @@ def test_home_can_be_a_flag(inside: Freehold, tiny: str, tmp_path: Path) -> None
 def test_show(freehold: Freehold, tiny: str, gguf: Path) -> None:
     done = freehold("show", "tiny")
     assert done.returncode == 0
-    for text in ("llama", "F32", "512 tokens", "tiny.gguf", "memory to run", Digest.of_file(gguf).short):
+    for text in ("llama", "F32", "1024 tokens", "tiny.gguf", "memory to run", Digest.of_file(gguf).short):
         assert text in done.stdout
     shown = json.loads(freehold("show", "tiny", "--json").stdout)
     assert shown["manifest"]["parts"][0]["digest"] == str(Digest.of_file(gguf))
