@@ -22,6 +22,9 @@ _PATIENCE = 60.0
 _GRACE = 20.0
 """Seconds in which it must end."""
 
+_kept: list["subprocess.Popen[bytes]"] = []
+"""Servers that outlive this process: forgetting one that runs would be a warning."""
+
 
 class Answer(msgspec.Struct, frozen=True):
     """What the server said to one question."""
@@ -50,7 +53,9 @@ def served(settings: Settings, *, keep: bool) -> "Iterator[ServerState]":
         yield _ready(settings, child, log)
         ready = True
     finally:
-        if not (keep and ready):
+        if keep and ready:
+            _kept.append(child)
+        else:
             _end(child)
 
 
