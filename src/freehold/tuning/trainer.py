@@ -198,5 +198,13 @@ class Trainer:
             threads=self.threads,
             trainable=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
             resumed=state.resumed,
-            peak_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            peak_rss=peak_rss(),
         )
+
+
+def peak_rss() -> int:
+    """Bytes of memory that this process held at most. Linux's getrusage would count its parent's too."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text("ascii").partition("VmHWM:")[2].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
