@@ -1,6 +1,7 @@
 """Fixtures that every room uses."""
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -8,6 +9,9 @@ import pytest
 
 hypothesis.settings.register_profile("freehold", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("freehold")
+
+# A shell that runs the tests in the background has Ctrl-C ignored, and every child would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

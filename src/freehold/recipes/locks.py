@@ -22,6 +22,8 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
+        # A child that is just starting may hold a copy of the descriptor; the lock ends for all of them.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 
