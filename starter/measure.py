@@ -1,7 +1,7 @@
 """Ask a model folder the held-out questions and score it: `python starter/measure.py MODEL HELD_OUT.jsonl`.
 
 The answers come from the engine that serves the model, greedy, from its GGUF. The figures are printed and, with
-`--report`, written for the model card: `python starter/measure.py MODEL DATA/held_out.jsonl --report starter/report.json`.
+`--report starter/report.json`, written for the model card.
 """
 
 import argparse
