@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from freehold.core.digest import Digest
-from freehold.core.errors import BadData, BadRecipe, Unsupported
+from freehold.core.errors import BadData, BadName, BadRecipe, Unsupported
 from freehold.core.manifest import Manifest, Part
 from freehold.core.name import Name
 from freehold.core.settings import Settings
@@ -30,7 +30,7 @@ def base_of(file: RecipeFile, store: Store) -> Base:
     """The model that is tuned. Raises UnknownModel, NotFound, BadModelFile, Unsupported for one without weights."""
     text = file.recipe.model.base
     folder = file.resolve(text)
-    if text.startswith(_PATHS) or folder.is_dir():
+    if text.startswith(_PATHS) or (folder.is_dir() and not _known(text, store)):
         if folder.is_file():
             raise Unsupported(
                 f"base {text} is a file", "Tuning needs a folder with config.json and safetensors weights"
@@ -42,6 +42,15 @@ def base_of(file: RecipeFile, store: Store) -> Base:
             if shipped.is_dir():
                 return _from_folder(shipped, licence="Apache-2.0")
     return Base(_tunable(store.get(name), text))
+
+
+def _known(text: str, store: Store) -> bool:
+    """Whether the catalog has a model of this name: it goes before a folder that happens to be called so too."""
+    try:
+        name = Name.parse(text)
+    except BadName:
+        return False
+    return name == STARTER or any(store.catalog.bound(name))
 
 
 def _from_folder(folder: Path, licence: str = "") -> Base:
