@@ -21,6 +21,7 @@ from freehold.core.errors import UnknownModel
 from freehold.core.name import Name
 from freehold.core.settings import Settings
 from freehold.data.normal import normal
+from freehold.recipes.schema import read
 from freehold.store import Store
 from freehold.store.importing import import_gguf
 from tests.tiny import write_gguf
@@ -49,8 +50,9 @@ def test_questions_of_the_demo_are_new(rows: list[dict[str, str]]) -> None:
 
 def test_answers_are_all_learned_from(tmp_path: Path) -> None:
     """Held-out questions have answers that occur on the other side."""
-    found = data.load(_unpack(tmp_path).parent / "helpdesk.csv")
-    parts = data.divide(found.rows, 0.12, 1)
+    recipe = read(_unpack(tmp_path)).recipe
+    found = data.load(tmp_path / recipe.data.path)
+    parts = data.divide(found.rows, recipe.data.held_out, recipe.tune.seed)
     assert {row.answer for row in parts.held_out} <= {row.answer for row in parts.train}
 
 

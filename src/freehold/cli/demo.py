@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from freehold.cli._options import Home, Json, Quiet
-from freehold.cli._output import emit, line, note
+from freehold.cli._output import emit, line, note, pairs
 from freehold.core.errors import GateFailed
 from freehold.core.settings import load
 
@@ -84,10 +84,14 @@ def _show(outcome: "Outcome", answers: "list[Answer]", settings: "Settings", *, 
     line("alone, and nothing left it.")
     line()
     line("Next")
-    line(f'  freehold run {outcome.name} "How much is a new chain?"    ask it')
-    line("  freehold serve                                     an OpenAI-compatible server")
-    line(f"  freehold show {outcome.name}                             where it came from, and the evidence")
-    line("  freehold make --new YOUR.csv                       the same with your own questions and answers")
-    line(f"  {settings.home / 'demo'}  the recipe and data of this demo")
+    pairs(
+        [
+            (f'freehold run {outcome.name} "How much is a new chain?"', "ask it"),
+            ("freehold serve", "an OpenAI-compatible server"),
+            (f"freehold show {outcome.name}", "where it came from, and the evidence"),
+            ("freehold make --new YOUR.csv", "the same with your own questions and answers"),
+            (str(settings.home / "demo"), "the recipe and the data of this demo"),
+        ]
+    )
     if url:
         line(f"  The server still runs at {url}; stop it with: freehold stop --server")
