@@ -51,9 +51,15 @@ def sentence(d: Draw) -> str:
     )
 
 
+def nonsense(d: Draw) -> str:
+    """Some made-up words, which can only be copied."""
+    words = (w.invented(d, w.ENDS) if d.chance(0.5) else w.syllables(d).lower() for _ in range(d.number(2, 5)))
+    return d.side(" ".join(words))
+
+
 def repeat(d: Draw) -> tuple[str, str]:
     """Say exactly this."""
-    text = sentence(d) if d.chance(0.6) else phrase(d)
+    text = d.pick((sentence, sentence, sentence, phrase, nonsense))(d)
     ask = d.pick(
         (
             "Repeat after me: {}",

@@ -182,13 +182,13 @@ def missing(shop: str) -> str:
 
 
 def make(d: Draw) -> Sample:
-    """A shop with two to five facts and one to three customer questions."""
+    """A shop with two to five facts and one to four customer questions."""
     shop = f"{w.surname(d) if d.chance(0.6) else w.town(d)} {d.pick(NAME_ENDS)}"
     facts, keys = values(d), d.some(list(FACTS), d.number(2, 5))
     lines = " ".join(cap(d.pick(FACTS[key][0].split("|")).format(**facts)) for key in keys)
     system = d.pick(INTROS).format(shop=shop, trade=d.pick(TRADES), town=facts["town"], facts=lines)
     turns: list[str] = []
-    for key in d.some(keys, min(len(keys), 1 if d.held else d.pick((1, 1, 2, 3)))):
+    for key in d.some(keys, min(len(keys), 1 if d.held else d.pick((1, 2, 3, 4)))):
         turns += question(d, key, facts)
     absent = [key for key in FACTS if key not in keys and not blurred(key, keys)]
     if absent and d.chance(0.12):

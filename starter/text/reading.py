@@ -113,10 +113,10 @@ def unique(asked: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def make(d: Draw) -> Sample:
-    """One passage with one to three questions."""
+    """One passage with one to three questions, in training with up to five."""
     passage, asked, open_questions = notice(d) if d.chance(0.25) else story(d)
     taken = {question for question, _ in asked}
-    chosen = d.some(asked, min(len(asked), d.pick((1, 1, 2, 3))))
+    chosen = d.some(asked, min(len(asked), d.pick((1, 1, 2, 3) if d.held else (1, 2, 3, 5))))
     free = [question for question in open_questions if question not in taken]
     if free and d.chance(0.16):
         chosen[d.number(0, len(chosen) - 1)] = (d.pick(free), NOT_SAID)

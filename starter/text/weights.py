@@ -4,15 +4,15 @@ DEFAULT = 3.0
 
 WEIGHTS = {
     "arithmetic": 13.0,
-    "classify": 9.0,
-    "decline": 5.0,
+    "classify": 7.0,
+    "decline": 4.0,
     "extract": 11.0,
-    "forms": 11.0,
+    "forms": 12.0,
     "freehold": 6.0,
-    "knowledge": 9.0,
+    "knowledge": 11.0,
     "persona": 9.0,
-    "reading": 18.0,
-    "rewrite": 9.0,
-    "smalltalk": 4.0,
+    "reading": 16.0,
+    "rewrite": 10.0,
+    "smalltalk": 6.0,
     "unknown": 4.0,
 }

@@ -1,14 +1,19 @@
 """A base made from nothing: a byte-level BPE tokenizer learned from the rows, and a Llama of random weights."""
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from freehold.core.errors import BadData, BadInput
 from freehold.core.request import Message
 from freehold.tuning.job import Architecture
 
 END, TURN, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+_SPACE = "Ġ"
+"""A space in the byte-level alphabet."""
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -16,7 +21,14 @@ TEMPLATE = (
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""The `qwen2` split of llama.cpp: single digits, words with their leading space."""
+"""The `qwen2` split of llama.cpp: single digits, words with the space or sign before them."""
+_PARTS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+| "
+"""A finer split, which merges are learned on: what stands before a word is no part of it."""
+_WORD = re.compile(r"( ?)([^\W\d_]+|[^\w\s]+)")
+_SPACED_SHARE = 8
+"""One token in this many may be a word with its space."""
+_SPACED_ALWAYS = 0.95
+"""How often a word must follow a space for the two to become one token."""
 
 
 def make(folder: Path, rows: Sequence[Sequence[Message]], shape: Architecture, seed: int) -> None:
@@ -30,14 +42,22 @@ def make(folder: Path, rows: Sequence[Sequence[Message]], shape: Architecture, s
             "hidden must be a multiple of heads, and heads of kv_heads",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    _write_tokenizer(folder, (message.content for row in rows for message in row), shape.vocab)
+    _write_tokenizer(folder, [message.content for row in rows for message in row], shape.vocab)
     _write_model(folder, shape, seed)
 
 
-def _write_tokenizer(folder: Path, texts: Iterable[str], vocab: int) -> None:
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+def _write_tokenizer(folder: Path, texts: Sequence[str], vocab: int) -> None:
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-    tokenizer = Tokenizer(models.BPE())
+    learned = _learn(texts, vocab)
+    tokens, merges = learned["vocab"], [tuple(pair) for pair in learned["merges"]]
+    ordered = sorted(tokens, key=tokens.__getitem__)
+    spaced = _spaced(texts, ordered[: vocab - vocab // _SPACED_SHARE], vocab // _SPACED_SHARE)
+    kept = len(merges) - len(spaced)
+    ordered = ordered[: vocab - len(spaced)] + [_SPACE + word for word in spaced]
+    merges = merges[:kept] + [(_SPACE, word) for word in spaced]
+    tokenizer = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(ordered)}, merges=merges))
+    tokenizer.add_special_tokens([END, TURN, TURN_END])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_WORDS), behavior="isolated", invert=False),
@@ -45,19 +65,6 @@ def _write_tokenizer(folder: Path, texts: Iterable[str], vocab: int) -> None:
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab,
-        special_tokens=[END, TURN, TURN_END],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    # Roles are words of every rendered chat, though no message contains them.
-    tokenizer.train_from_iterator([*texts, *["system\n", "user\n", "assistant\n"] * 1000], trainer)
-    if tokenizer.get_vocab_size() < vocab:
-        raise BadData(
-            f"the text yields only {tokenizer.get_vocab_size()} tokens of the {vocab} asked for",
-            "Lower vocab or give more text",
-        )
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "chat_template.jinja").write_text(TEMPLATE, "utf-8")
     _write_json(
@@ -72,6 +79,48 @@ def _write_tokenizer(folder: Path, texts: Iterable[str], vocab: int) -> None:
         },
     )
     _write_json(folder / "generation_config.json", {"eos_token_id": 2, "pad_token_id": 0, "do_sample": False})
+
+
+def _learn(texts: Sequence[str], vocab: int) -> dict[str, Any]:
+    """A byte-pair encoding as tokenizer.json holds it: {"vocab": token -> id, "merges": pairs in their order}.
+
+    No merge joins a space or a sign to a word, so that a word is the same token wherever it stands: a small model
+    learns to copy names out of its prompt several times sooner.
+    """
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PARTS), behavior="isolated", invert=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab,
+        special_tokens=[END, TURN, TURN_END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    # Roles are words of every rendered chat, though no message contains them.
+    tokenizer.train_from_iterator([*texts, *["system\n", "user\n", "assistant\n"] * 1000], trainer)
+    if tokenizer.get_vocab_size() < vocab:
+        raise BadData(
+            f"the text yields only {tokenizer.get_vocab_size()} tokens of the {vocab} asked for",
+            "Lower vocab or give more text",
+        )
+    model: dict[str, Any] = json.loads(tokenizer.to_str())["model"]
+    return model
+
+
+def _spaced(texts: Iterable[str], tokens: Iterable[str], most: int) -> list[str]:
+    """The commonest words that are tokens and hardly ever stand without a space before them, at most `most`."""
+    after, alone = Counter[str](), Counter[str]()
+    for text in texts:
+        for space, word in _WORD.findall(text):
+            (after if space else alone)[word] += 1
+    words = [word for word in tokens if after[word] and alone[word] <= (1 - _SPACED_ALWAYS) * after[word]]
+    return sorted(words, key=lambda word: (-after[word], word))[:most]
 
 
 def _write_model(folder: Path, shape: Architecture, seed: int) -> None:

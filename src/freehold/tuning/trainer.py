@@ -40,6 +40,8 @@ class Trainer:
         torch.set_num_threads(self.threads)
         torch.manual_seed(job.seed)
         torch.use_deterministic_algorithms(True)
+        # It would fill every new tensor first; nothing here reads a tensor before writing it.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.compute = choose(job.dtype, self.device)
 
     def run(self) -> TrainResult:
