@@ -53,16 +53,16 @@ SURNAMES = Pool(
 )
 TOWNS = Pool(
     split(
-        "Ashford Bath Belmont Bergen Boston Bristol Cardiff Chester Cork Dover Dublin Durham Exeter Florence "
-        "Geneva Ghent "
-        "Glasgow Granada Hamburg Helsinki Hull Kent Krakow Leeds Lincoln Lisbon London Lyon Madrid Malmo Milan Naples "
-        "Newport Norwich Nottingham Oslo Oxford Paris Plymouth Porto Prague Riga Salem Seville Stirling Swansea Toledo "
-        "Toronto Turin Utrecht Valencia Vienna Warsaw Windsor York Zurich Bremen Brighton Denver Dallas "
-        "Aberdeen Antwerp Athens Austin Barcelona Basel Belfast Berlin Bologna Bruges Brussels Budapest Calgary Cambridge "
-        "Canterbury Carlisle Coventry Derby Dresden Dundee Edinburgh Frankfurt Galway Genoa Grimsby Halifax Hanover Hastings "
-        "Inverness Ipswich Lancaster Leicester Leipzig Limerick Liverpool Luton Manchester Marseille Melbourne Memphis Montreal "
-        "Munich Nairobi Nantes Newcastle Orlando Osaka Ottawa Palermo Perth Pisa Portland Preston Rome Rotterdam Salford "
-        "Seattle Sheffield Stockholm Stuttgart Sunderland Sydney Tampa Truro Vancouver Venice Verona Winchester Worcester"
+        "Ashford Bath Belmont Bergen Boston Bristol Cardiff Chester Cork Dover Dublin Durham Exeter Florence Geneva "
+        "Ghent Glasgow Granada Hamburg Helsinki Hull Kent Krakow Leeds Lincoln Lisbon London Lyon Madrid Malmo Milan "
+        "Naples Newport Norwich Nottingham Oslo Oxford Paris Plymouth Porto Prague Riga Salem Seville Stirling "
+        "Swansea Toledo Toronto Turin Utrecht Valencia Vienna Warsaw Windsor York Zurich Bremen Brighton Denver "
+        "Dallas Aberdeen Antwerp Athens Austin Barcelona Basel Belfast Berlin Bologna Bruges Brussels Budapest "
+        "Calgary Cambridge Canterbury Carlisle Coventry Derby Dresden Dundee Edinburgh Frankfurt Galway Genoa "
+        "Grimsby Halifax Hanover Hastings Inverness Ipswich Lancaster Leicester Leipzig Limerick Liverpool Luton "
+        "Manchester Marseille Melbourne Memphis Montreal Munich Nairobi Nantes Newcastle Orlando Osaka Ottawa "
+        "Palermo Perth Pisa Portland Preston Rome Rotterdam Salford Seattle Sheffield Stockholm Stuttgart Sunderland "
+        "Sydney Tampa Truro Vancouver Venice Verona Winchester Worcester"
     )
 )
 STREETS = Pool(
@@ -74,31 +74,32 @@ STREETS = Pool(
     )
 )
 THINGS = split(
-    "apple orange pear lemon banana carrot onion potato tomato egg cake pie cookie sandwich bun pen pencil notebook book "
-    "map stamp card envelope ruler lamp chair table cup plate bowl spoon fork pan kettle towel pillow blanket shirt hat "
-    "coat scarf sock belt jacket sweater boot button basket bag bucket box rope hammer nail screw brick tile candle "
-    "clock radio camera phone battery cable ticket poster toy ball kite puzzle drum flute guitar flower rose tulip seed "
-    "plant shovel rake ladder mirror vase bottle jar mug curtain rug cushion bell ring necklace ribbon printer keyboard "
-    "laptop charger speaker helmet tent backpack torch lock key magnet brush watch "
-    "anchor apron armchair arrow atlas axe badge bagel balloon bandage banjo banner barrel baton beaker bead bench "
-    "bicycle binder blender blouse board bolt bonnet bookcase bookmark bouquet bow bracelet bridle brooch broom buckle "
-    "bulb bunk cabinet cactus cage calculator calendar canoe canvas cap cape carpet cart cello chain chisel clamp "
-    "clarinet clip cloak coaster coin collar comb comic compass cone cork cot couch cracker cradle crate crayon crown "
-    "crystal cucumber cupboard dart desk diamond diary dish doll domino doormat doughnut drawer dress drill duster "
-    "earring easel engine eraser fan fence fiddle fig file filter flag flask folder frame freezer fridge funnel garland "
-    "gem glove goblet gong gown grape grill hairpin hammock hamper handbag handle hanger harmonica harp hatchet heater "
-    "hinge hoe hook hoop hose icon jigsaw jug juicer kayak kennel kimono knob lace lantern latch lawnmower leaflet lens "
-    "lever lid lighter lime locket log loom lunchbox magazine mallet mango marble marker mask mat mattress medal melon "
-    "menu microphone microscope mitten modem mop motor muffin napkin needle net nut oar olive oven paddle padlock pail "
-    "painting pancake panel parasol parcel pastry peach peanut pebble pedal peg pendant pepper piano picture pillar pin "
-    "pipe pitcher plank plum pole poncho postcard pot prism projector pump pumpkin puppet purse quilt racket radiator "
-    "radish raft razor receipt recorder reel robe robot rocket roller router saddle safe sandal satchel saucer saw scale "
-    "scanner scooter screen sculpture seat shawl shield shoe shutter sieve sign sink skateboard sketch skirt sled sleeve "
-    "slipper sofa spade spanner sponge spring stapler statue stencil sticker stool stove strap straw suit suitcase "
-    "surfboard swing sword tablet tambourine tank tap tape target tassel teapot telescope thermometer thimble tie timer "
-    "toaster token tool toothbrush tractor trampoline tray trolley trophy trombone trumpet trunk tub tube tunic turban "
-    "turnip tyre typewriter ukulele umbrella uniform urn valve van veil vest violin visor waffle wagon wallet walnut "
-    "wardrobe wheel wheelbarrow whistle wig wire wreath wrench zip"
+    "apple orange pear lemon banana carrot onion potato tomato egg cake pie cookie sandwich bun pen pencil notebook "
+    "book map stamp card envelope ruler lamp chair table cup plate bowl spoon fork pan kettle towel pillow blanket "
+    "shirt hat coat scarf sock belt jacket sweater boot button basket bag bucket box rope hammer nail screw brick "
+    "tile candle clock radio camera phone battery cable ticket poster toy ball kite puzzle drum flute guitar flower "
+    "rose tulip seed plant shovel rake ladder mirror vase bottle jar mug curtain rug cushion bell ring necklace "
+    "ribbon printer keyboard laptop charger speaker helmet tent backpack torch lock key magnet brush watch anchor "
+    "apron armchair arrow atlas axe badge bagel balloon bandage banjo banner barrel baton beaker bead bench bicycle "
+    "binder blender blouse board bolt bonnet bookcase bookmark bouquet bow bracelet bridle brooch broom buckle bulb "
+    "bunk cabinet cactus cage calculator calendar canoe canvas cap cape carpet cart cello chain chisel clamp "
+    "clarinet clip cloak coaster coin collar comb comic compass cone cork cot couch cracker cradle crate crayon "
+    "crown crystal cucumber cupboard dart desk diamond diary dish doll domino doormat doughnut drawer dress drill "
+    "duster earring easel engine eraser fan fence fiddle fig file filter flag flask folder frame freezer fridge "
+    "funnel garland gem glove goblet gong gown grape grill hairpin hammock hamper handbag handle hanger harmonica "
+    "harp hatchet heater hinge hoe hook hoop hose icon jigsaw jug juicer kayak kennel kimono knob lace lantern latch "
+    "lawnmower leaflet lens lever lid lighter lime locket log loom lunchbox magazine mallet mango marble marker mask "
+    "mat mattress medal melon menu microphone microscope mitten modem mop motor muffin napkin needle net nut oar "
+    "olive oven paddle padlock pail painting pancake panel parasol parcel pastry peach peanut pebble pedal peg "
+    "pendant pepper piano picture pillar pin pipe pitcher plank plum pole poncho postcard pot prism projector pump "
+    "pumpkin puppet purse quilt racket radiator radish raft razor receipt recorder reel robe robot rocket roller "
+    "router saddle safe sandal satchel saucer saw scale scanner scooter screen sculpture seat shawl shield shoe "
+    "shutter sieve sign sink skateboard sketch skirt sled sleeve slipper sofa spade spanner sponge spring stapler "
+    "statue stencil sticker stool stove strap straw suit suitcase surfboard swing sword tablet tambourine tank tap "
+    "tape target tassel teapot telescope thermometer thimble tie timer toaster token tool toothbrush tractor "
+    "trampoline tray trolley trophy trombone trumpet trunk tub tube tunic turban turnip tyre typewriter ukulele "
+    "umbrella uniform urn valve van veil vest violin visor waffle wagon wallet walnut wardrobe wheel wheelbarrow "
+    "whistle wig wire wreath wrench zip"
 )
 
 
@@ -116,44 +117,42 @@ ITEMS = Pool(
 COLOURS = split("red blue green yellow black white brown grey pink purple orange silver")
 ANIMALS = Pool(
     split(
-        "dog cat horse cow goat pig hen duck goose rabbit pony donkey parrot turtle hamster lamb kitten puppy rooster "
-        "badger bat bear beaver bee bull camel canary cheetah chicken cow crab crow deer dolphin dove eagle falcon ferret "
-        "finch fox frog giraffe gorilla hare hawk hedgehog heron kangaroo lion lizard llama lobster magpie mole monkey moose "
-        "mouse mule newt otter owl panda peacock penguin pigeon raven robin seal sheep skunk snail snake sparrow spider squirrel "
-        "stork swan tiger toad walrus weasel whale wolf wombat zebra"
+        "dog cat horse cow goat pig hen duck goose rabbit pony donkey parrot turtle hamster lamb kitten puppy "
+        "rooster badger bat bear beaver bee bull camel canary cheetah chicken cow crab crow deer dolphin dove eagle "
+        "falcon ferret finch fox frog giraffe gorilla hare hawk hedgehog heron kangaroo lion lizard llama lobster "
+        "magpie mole monkey moose mouse mule newt otter owl panda peacock penguin pigeon raven robin seal sheep "
+        "skunk snail snake sparrow spider squirrel stork swan tiger toad walrus weasel whale wolf wombat zebra"
     )
 )
 JOBS = Pool(
     split(
-        "teacher nurse doctor baker farmer driver cook painter gardener plumber singer writer lawyer dentist "
-        "builder clerk "
-        "pilot tailor waiter artist chemist librarian engineer carpenter mechanic photographer guard cleaner "
-        "postman vet "
-        "actor architect banker barber biologist bricklayer butcher captain cashier coach composer dancer designer detective "
-        "diver editor electrician fisherman florist gardener geologist hairdresser illustrator janitor jeweller journalist judge "
-        "locksmith manager midwife miner model musician optician pharmacist physicist poet porter potter priest printer ranger "
-        "reporter sailor scientist secretary sculptor shepherd soldier surgeon surveyor translator trucker tutor weaver welder"
+        "teacher nurse doctor baker farmer driver cook painter gardener plumber singer writer lawyer dentist builder "
+        "clerk pilot tailor waiter artist chemist librarian engineer carpenter mechanic photographer guard cleaner "
+        "postman vet actor architect banker barber biologist bricklayer butcher captain cashier coach composer "
+        "dancer designer detective diver editor electrician fisherman florist gardener geologist hairdresser "
+        "illustrator janitor jeweller journalist judge locksmith manager midwife miner model musician optician "
+        "pharmacist physicist poet porter potter priest printer ranger reporter sailor scientist secretary sculptor "
+        "shepherd soldier surgeon surveyor translator trucker tutor weaver welder"
     )
 )
 SHOPS = Pool(
     split(
         "bakery|bookshop|market|toy shop|flower shop|supermarket|corner shop|garden centre|hardware shop|farm shop|"
-        "music shop|gift shop|shoe shop|furniture shop|stationery shop|pet shop|department store|craft fair|phone shop|"
-        "second-hand shop|camera shop|kitchen shop|clothes shop|sports shop|"
-        "tea shop|shoe store|cheese shop|wine shop|fish market|sweet shop|candle shop|bike shop|hat shop|print shop|tool shop|"
+        "music shop|gift shop|shoe shop|furniture shop|stationery shop|pet shop|department store|craft fair|"
+        "phone shop|second-hand shop|camera shop|kitchen shop|clothes shop|sports shop|tea shop|shoe store|"
+        "cheese shop|wine shop|fish market|sweet shop|candle shop|bike shop|hat shop|print shop|tool shop|"
         "charity shop|antique shop|paint shop|jewellery shop|art shop|chemist's|computer shop|carpet shop|grocery"
     )
 )
 SPOTS = Pool(
     split(
-        "park|library|school|museum|station|harbour|beach|cafe|town hall|hospital|clinic|theatre|garden|river|old "
-        "bridge|"
-        "playground|swimming pool|sports hall|church|airport|castle|zoo|bus stop|post office|village square|lake|"
-        "community centre|gym|hotel|cinema|"
-        "stadium|bank|embassy|university|college|farm|factory|office|mill|lighthouse|windmill|temple|palace|prison|courthouse|"
-        "kindergarten|campsite|car park|concert hall|bowling alley|skating rink|tennis court|golf course|aquarium|gallery|tower|"
-        "fountain|mountain hut|fire station|police station|ferry terminal|bus station|shopping centre|tea room|youth club|"
-        "health centre|city gate|market hall|pier|orchard"
+        "park|library|school|museum|station|harbour|beach|cafe|town hall|hospital|clinic|theatre|garden|river|"
+        "old bridge|playground|swimming pool|sports hall|church|airport|castle|zoo|bus stop|post office|"
+        "village square|lake|community centre|gym|hotel|cinema|stadium|bank|embassy|university|college|farm|factory|"
+        "office|mill|lighthouse|windmill|temple|palace|prison|courthouse|kindergarten|campsite|car park|concert hall|"
+        "bowling alley|skating rink|tennis court|golf course|aquarium|gallery|tower|fountain|mountain hut|"
+        "fire station|police station|ferry terminal|bus station|shopping centre|tea room|youth club|health centre|"
+        "city gate|market hall|pier|orchard"
     )
 )
 DAYS = split("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
@@ -163,30 +162,29 @@ PARTS_OF_DAY = ("in the morning", "in the afternoon", "in the evening", "at noon
 ADJECTIVES = Pool(
     split(
         "small large old new bright quiet heavy light round square soft warm cold clean pretty simple strong cheap "
-        "long short "
-        "wooden plastic metal fresh lovely useful broken empty "
-        "ancient blank bent bumpy creamy curved dark dirty dull dusty elegant fancy flat fragile fuzzy "
-        "glossy gentle golden grand handmade hollow huge inexpensive loose loud modern muddy narrow neat odd painted pale patterned "
-        "polished rare rough rusty shiny sharp shallow slim smooth spare sticky striped sturdy thick thin tiny torn ugly unusual wet "
-        "wide worn"
+        "long short wooden plastic metal fresh lovely useful broken empty ancient blank bent bumpy creamy curved "
+        "dark dirty dull dusty elegant fancy flat fragile fuzzy glossy gentle golden grand handmade hollow huge "
+        "inexpensive loose loud modern muddy narrow neat odd painted pale patterned polished rare rough rusty shiny "
+        "sharp shallow slim smooth spare sticky striped sturdy thick thin tiny torn ugly unusual wet wide worn"
     )
 )
 FOODS = Pool(
     split(
-        "soup|rice|pasta|bread|cheese|salad|fish|pancakes|chicken|porridge|stew|pizza|beans|noodles|curry|fruit|toast|"
-        "roast potatoes|lentils|omelettes|dumplings|vegetable pie|"
-        "burgers|sausages|lasagne|risotto|tacos|mushrooms|spinach|broccoli|cabbage|peas|ham|bacon|meatballs|scrambled eggs|waffles|"
-        "muesli|yoghurt|jelly|ice cream|apple crumble|chocolate cake|biscuits|scones|gingerbread|tofu|couscous|chilli|ravioli|"
-        "goulash|shrimps|tuna|salmon|pickles|popcorn|nuts|honey bread|garlic bread|pumpkin soup|onion soup|fried rice"
+        "soup|rice|pasta|bread|cheese|salad|fish|pancakes|chicken|porridge|stew|pizza|beans|noodles|curry|fruit|"
+        "toast|roast potatoes|lentils|omelettes|dumplings|vegetable pie|burgers|sausages|lasagne|risotto|tacos|"
+        "mushrooms|spinach|broccoli|cabbage|peas|ham|bacon|meatballs|scrambled eggs|waffles|muesli|yoghurt|jelly|"
+        "ice cream|apple crumble|chocolate cake|biscuits|scones|gingerbread|tofu|couscous|chilli|ravioli|goulash|"
+        "shrimps|tuna|salmon|pickles|popcorn|nuts|honey bread|garlic bread|pumpkin soup|onion soup|fried rice"
     )
 )
 HOBBIES = Pool(
     split(
         "painting|swimming|running|reading|chess|singing|cooking|dancing|fishing|cycling|gardening|knitting|hiking|"
-        "drawing|sailing|skating|pottery|photography|bird watching|baking|tennis|football|yoga|woodwork|"
-        "sewing|weaving|juggling|climbing|rowing|surfing|skiing|archery|fencing|boxing|judo|karate|golf|hockey|cricket|rugby|"
-        "basketball|volleyball|badminton|bowling|darts|poker|origami|calligraphy|embroidery|sculpture|acting|magic|stargazing|"
-        "camping|diving|riding|jogging|quilting|carving|blogging|collecting stamps|model building|playing cards|folk music"
+        "drawing|sailing|skating|pottery|photography|bird watching|baking|tennis|football|yoga|woodwork|sewing|"
+        "weaving|juggling|climbing|rowing|surfing|skiing|archery|fencing|boxing|judo|karate|golf|hockey|cricket|"
+        "rugby|basketball|volleyball|badminton|bowling|darts|poker|origami|calligraphy|embroidery|sculpture|acting|"
+        "magic|stargazing|camping|diving|riding|jogging|quilting|carving|blogging|collecting stamps|model building|"
+        "playing cards|folk music"
     )
 )
 WEATHERS = ("sunny", "rainy", "windy", "cloudy", "foggy", "snowy", "stormy", "warm", "cold", "mild")
