@@ -217,3 +217,21 @@ def test_a_full_output_device_is_one_line(freehold: Freehold, home: Path) -> Non
     assert done.returncode == 2
     assert done.stderr.startswith("error: no space left")
     assert done.stderr.count("\n") == 1
+
+
+def test_an_interrupt_while_the_program_is_still_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": os.defpath}
+    command = [sys.executable, "-m", "freehold", "list"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_looking_for_a_server_does_not_load_one(tmp_path: Path) -> None:
+    code = (
+        "import sys; from freehold.cli import main\n"
+        f"assert main.run(['ps', '--home', {str(tmp_path)!r}]) == 0\n"
+        "print({'uvicorn', 'starlette', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"

@@ -11,7 +11,8 @@ import pytest
 
 from freehold.core.errors import BadInput, Conflict
 from freehold.core.settings import Settings
-from freehold.serving.run import ServerState, running, serve
+from freehold.serving.run import serve
+from freehold.serving.state import ServerState, running
 from freehold.store import Store, processes
 from tests.serving.support import add_gguf, wait_for
 from tests.tiny import write_gguf

@@ -16,7 +16,7 @@ from freehold.core.settings import Settings
 if TYPE_CHECKING:
     import httpx
 
-    from freehold.serving.run import ServerState
+    from freehold.serving.state import ServerState
     from freehold.store import Store
 
 

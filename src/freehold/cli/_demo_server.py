@@ -15,7 +15,7 @@ from freehold.core.errors import WorkerFailed
 from freehold.core.settings import Settings
 
 if TYPE_CHECKING:
-    from freehold.serving.run import ServerState
+    from freehold.serving.state import ServerState
 
 _PATIENCE = 60.0
 """Seconds in which the server must be ready."""

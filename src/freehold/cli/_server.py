@@ -9,12 +9,12 @@ from freehold.core.settings import Settings
 if TYPE_CHECKING:
     import httpx
 
-    from freehold.serving.run import ServerState
+    from freehold.serving.state import ServerState
 
 
 def running(settings: Settings) -> "ServerState | None":
     """The server of this home, if one runs."""
-    from freehold.serving.run import running
+    from freehold.serving.state import running
 
     return running(settings)
 

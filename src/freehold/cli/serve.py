@@ -8,7 +8,7 @@ from freehold.cli._options import Home, Json, Quiet, opened
 from freehold.cli._output import emit, flush, line, note
 
 if TYPE_CHECKING:
-    from freehold.serving.run import ServerState
+    from freehold.serving.state import ServerState
 
 
 def command(

@@ -14,7 +14,7 @@ from freehold.core.errors import BadInput, NotFound, Timeout
 from freehold.core.settings import Settings, load
 
 if TYPE_CHECKING:
-    from freehold.serving.run import ServerState
+    from freehold.serving.state import ServerState
 
 _PATIENCE = 20.0
 """Seconds; the server lets running answers go on for ten."""

@@ -3,56 +3,28 @@
 import asyncio
 import errno
 import ipaddress
-import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import uvicorn
 
 from freehold.core.errors import BadInput, Conflict
 from freehold.core.settings import Settings
-from freehold.formats.atomic import replacing
 from freehold.serving.app import create_app
 from freehold.serving.protocol import DeadlineProtocol
 from freehold.serving.ready import ensure_starter
-from freehold.store import Store, processes
+from freehold.serving.state import ServerState, forget, running
+from freehold.store import Store
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 DRAIN_SECONDS = 10
 """For which running answers may go on after the server was told to stop."""
-
-
-class ServerState(msgspec.Struct, frozen=True):
-    """Where the server of a home listens; the content of server.json."""
-
-    pid: int
-    start: str
-    """When the process was born, in its kernel's terms: pids are used again."""
-    host: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        """Its base URL."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
-
-
-def running(settings: Settings) -> ServerState | None:
-    """The server that serves this home now."""
-    try:
-        state = msgspec.json.decode(_state_file(settings).read_bytes(), type=ServerState)
-    except (OSError, msgspec.DecodeError):
-        return None
-    return state if processes.alive(state.pid, state.start) else None
 
 
 def serve(settings: Settings, store: Store, on_ready: Callable[[ServerState], None] = lambda state: None) -> None:
@@ -66,26 +38,11 @@ def serve(settings: Settings, store: Store, on_ready: Callable[[ServerState], No
     app = create_app(settings, store)
     with _bound(settings) as bound:
         host, port = bound.getsockname()[:2]
-        server = _Server(app, _state(host, port), settings, on_ready)
+        server = _Server(app, ServerState.here(host, port), settings, on_ready)
         try:
             server.run(sockets=[bound])
         finally:
-            _forget(settings)
-
-
-def _state(host: str, port: int) -> ServerState:
-    pid, start = processes.me()
-    return ServerState(pid, start, host, port)
-
-
-def _state_file(settings: Settings) -> Path:
-    return settings.home / "server.json"
-
-
-def _forget(settings: Settings) -> None:
-    state = running(settings)
-    if state is None or state.pid == os.getpid():
-        _state_file(settings).unlink(missing_ok=True)
+            forget(settings)
 
 
 def _require_loopback(host: str) -> None:
@@ -102,11 +59,11 @@ def _require_loopback(host: str) -> None:
 
 
 def _require_alone(settings: Settings) -> None:
-    state = running(settings)
-    if state is not None:
+    other = running(settings)
+    if other is not None:
         raise Conflict(
-            f"a server for {settings.home} already runs at {state.url} (pid {state.pid})",
-            f"Use it, or stop it with 'kill {state.pid}'",
+            f"a server for {settings.home} already runs at {other.url} (pid {other.pid})",
+            f"Use it, or stop it with 'kill {other.pid}'",
         )
 
 
@@ -171,6 +128,5 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, write server.json, tell."""
         await super().startup(sockets)
-        with replacing(_state_file(self._settings)) as temporary:
-            temporary.write_bytes(msgspec.json.encode(self._state))
+        self._state.record(self._settings)
         await asyncio.to_thread(self._on_ready, self._state)
