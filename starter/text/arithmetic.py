@@ -1,4 +1,4 @@
-"""Short arithmetic: sums and differences up to 100, times tables to ten, comparisons and word problems."""
+"""Short arithmetic: sums and differences up to 50, times tables to ten, comparisons and word problems."""
 
 from . import words as w
 from .kit import Draw, Retry, Sample, Skill, chat, checksum
@@ -19,12 +19,12 @@ def pair(d: Draw, sign: str) -> tuple[int, int]:
     if sign == "*":
         a, b = d.number(0, 10), d.number(0, 10)
     elif sign == "+":
-        top = d.pick((10, 20, 50, 100, 100))
+        top = d.pick((10, 20, 20, 50))
         a = d.number(1, top - 1)
         b = d.number(1, top - a)
         a, b = (b, a) if d.chance(0.5) else (a, b)
     else:
-        a = d.number(2, d.pick((10, 20, 50, 100, 100)))
+        a = d.number(2, d.pick((10, 20, 20, 50)))
         b = d.number(1, a)
     if held_pair(a, b, sign) != d.held:
         raise Retry

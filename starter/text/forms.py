@@ -1,5 +1,6 @@
 """Small exact tasks on given words: repeat, change case, sort, reverse, compare, count, spell, yes or no."""
 
+import json
 from collections.abc import Callable
 
 from . import words as w
@@ -244,6 +245,35 @@ def joined(d: Draw) -> tuple[str, str]:
     return f"Join these with commas and the word and: {' / '.join(items)}", listed(items)
 
 
+def anything(d: Draw) -> str:
+    """A word, a name, a code or a number, known or made up."""
+    kind = d.number(0, 7)
+    if kind < 2:
+        return w.invented(d, d.pick((w.ENDS, w.TOWN_ENDS)))
+    if kind == 2:
+        return w.syllables(d).lower()
+    if kind == 3:
+        return d.pick((w.code, w.clock, w.date, w.phone))(d)
+    return d.pick((d.slot(w.ITEMS)[0], d.pick(ALL), w.person(d).name, w.town(d), w.surname(d), d.slot(w.SPOTS)))
+
+
+def drill(d: Draw) -> tuple[str, str]:
+    """A long list to copy in another shape: the training text's lesson in copying."""
+    items = list(dict.fromkeys(anything(d) for _ in range(d.number(4, 14))))
+    quoted = json.dumps(items, ensure_ascii=False)
+    ask, shown, answer = d.pick(
+        (
+            ("Repeat this: {}", ", ".join(items), ", ".join(items)),
+            ("Copy this text: {}", " ".join(items), " ".join(items)),
+            ("Make a JSON list of these: {}", ", ".join(items), quoted),
+            ("Write this JSON list with commas only: {}", quoted, ", ".join(items)),
+            ("Write each on its own line: {}", ", ".join(items), "\n".join(items)),
+            ("Write this as a bullet list: {}", ", ".join(items), "\n".join(f"- {item}" for item in items)),
+        )
+    )
+    return ask.format(shown), answer
+
+
 KINDS: tuple[Callable[[Draw], tuple[str, str]], ...] = (
     repeat,
     repeat,
@@ -264,6 +294,8 @@ KINDS: tuple[Callable[[Draw], tuple[str, str]], ...] = (
 
 def make(d: Draw) -> Sample:
     """One small task, or two in a row."""
+    if not d.held and d.chance(0.4):
+        return Sample(chat(*drill(d)))
     turns = list(d.pick(KINDS)(d))
     if not d.held and d.chance(0.4):
         turns += d.pick(KINDS)(d)

@@ -7,7 +7,7 @@ WEIGHTS = {
     "classify": 7.0,
     "decline": 4.0,
     "extract": 11.0,
-    "forms": 12.0,
+    "forms": 16.0,
     "freehold": 6.0,
     "knowledge": 11.0,
     "persona": 9.0,
