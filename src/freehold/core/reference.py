@@ -41,6 +41,15 @@ _REMEDY = "Write org/repo:TYPE, hf.co/org/repo, ollama://model:tag, https://host
 _WEB = ("tree", "blob", "resolve", "raw")
 
 
+_SPELLED = re.compile(rf"(?:^|[-._ ])({_QUANT.pattern})(?=$|[-. ])", re.IGNORECASE)
+
+
+def quant_in(text: str) -> str:
+    """The last quantisation type that a file's name spells, in capitals; empty when it spells none."""
+    found = _SPELLED.findall(text)
+    return str(found[-1]).upper() if found else ""
+
+
 def is_quant(text: str) -> bool:
     """Whether `text` is how somebody spells a GGUF quantisation type, in either case."""
     return bool(_QUANT.fullmatch(text))

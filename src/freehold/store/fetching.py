@@ -111,7 +111,7 @@ def _reserve(store: Store, parts: Iterable[Partial]) -> None:
 
 def _keep(store: Store, file: Remote, part: Partial) -> Digest:
     """Check the whole file and make it a blob. Wrong content is removed. Raises SourceFailed."""
-    digest, git = _digests(part)
+    digest, git = _digests(part, bool(file.git))
     if (file.digest and digest != file.digest) or (file.git and git != file.git):
         part.discard()
         expected = file.digest.short if file.digest else file.git[:12]
@@ -128,16 +128,15 @@ def _keep(store: Store, file: Remote, part: Partial) -> Digest:
     return digest
 
 
-def _digests(part: Partial) -> tuple[Digest, str]:
-    """The file's digest, and git's SHA-1 of it."""
+def _digests(part: Partial, with_git: bool) -> tuple[Digest, str]:
+    """The file's digest, and git's SHA-1 of it where that is wanted."""
     sha256, sha1 = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % part.size, usedforsecurity=False)
-    small = part.size <= PIECE  # git's name is known of small files only
     with part.path.open("rb", buffering=0) as file:
         while chunk := file.read(_HASHED):
             sha256.update(chunk)
-            if small:
+            if with_git:
                 sha1.update(chunk)
-    return Digest(f"sha256:{sha256.hexdigest()}"), sha1.hexdigest() if small else ""
+    return Digest(f"sha256:{sha256.hexdigest()}"), sha1.hexdigest()
 
 
 class _Fetching:

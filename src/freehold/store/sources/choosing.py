@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from freehold.core.errors import BadInput, NotFound, Unsupported
-from freehold.core.reference import is_quant
+from freehold.core.reference import is_quant, quant_in
 from freehold.formats.reading import shown
 from freehold.store import splits
 from freehold.store.folders import ADAPTER, ADAPTER_CONFIG, CONFIG, INDEX, PICKLES, ROLES, plain_name
@@ -15,7 +15,6 @@ PREFERRED = (
     "Q3_K_L", "Q3_K_M", "BF16", "F16", "FP16", "F32", "FP32",
 )  # fmt: skip
 """Best first, for who names none: four bits for most people, then better quality, then what is larger still."""
-_WORD = re.compile(r"[-._/ ]")
 _NOT_MODELS = ("mmproj", "imatrix")
 _SHARD = re.compile(r".+-\d{5}-of-\d{5}\.safetensors")
 
@@ -29,13 +28,9 @@ class Model(NamedTuple):
 
 def quant_of(filename: str) -> str:
     """The quantisation type that a file's name spells, in capitals; empty when it spells none."""
-    stem = splits.base(filename.rpartition("/")[2])
-    words = _WORD.split(stem)
-    for start in range(len(words)):
-        for end in range(min(len(words), start + 2), start, -1):
-            text = "-".join(words[start:end])
-            if is_quant(text) and (start or len(words) == 1):
-                return text.upper()
+    spelled = quant_in(splits.base(filename.rpartition("/")[2]))
+    if spelled:
+        return spelled
     folder = filename.rpartition("/")[0].rpartition("/")[2]
     return folder.upper() if is_quant(folder) else ""
 

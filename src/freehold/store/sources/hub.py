@@ -160,7 +160,10 @@ def _listed(info: Any, label: str) -> dict[str, _Listed]:
         size, git = sibling.size, str(sibling.blob_id or "")
         if type(size) is not int or not 0 <= size < 1 << 50:
             continue
-        found[str(sibling.rfilename)] = _Listed(size, _digest(sibling.lfs, label), git if _GIT.fullmatch(git) else "")
+        digest = _digest(sibling.lfs, label)
+        # Of a large file, git's name is that of the pointer which stands for it.
+        named = digest is None and bool(_GIT.fullmatch(git))
+        found[str(sibling.rfilename)] = _Listed(size, digest, git if named else "")
     return found
 
 
