@@ -96,13 +96,14 @@ class Outbound:
 
     @property
     def client(self) -> "Client":
-        """The library's client, for libraries that take one."""
+        """The HTTP library's client, connected when it is first needed."""
         with self._lock:
             if self._client is None:
-                self._client = self._connected()
+                self._client = self.connected()
             return self._client
 
-    def _connected(self) -> "Client":
+    def connected(self) -> "Client":
+        """A client of the same manners, for a library that wants one of its own and closes it."""
         import httpx2
 
         return httpx2.Client(

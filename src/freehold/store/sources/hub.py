@@ -64,7 +64,7 @@ def _api(endpoint: str, outbound: Outbound) -> "HfApi":
         import huggingface_hub
     except ImportError as error:
         raise MissingExtra("pulling from the Hub needs huggingface_hub", "pip install huggingface_hub") from error
-    huggingface_hub.set_client_factory(lambda: outbound.client)
+    huggingface_hub.set_client_factory(outbound.connected)
     return huggingface_hub.HfApi(endpoint=endpoint, library_name="freehold")
 
 
