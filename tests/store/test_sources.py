@@ -15,6 +15,7 @@ from freehold.core.errors import (
     Forbidden,
     FreeholdError,
     NotFound,
+    RateLimited,
     SourceFailed,
     Unsupported,
 )
@@ -189,6 +190,17 @@ def test_what_the_hub_does_not_give(site: Site, store: Store, pull, source: str,
     assert said in caught.value.line()
     assert blob_count(store) == 0
     assert site.total == 0
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_hub_that_is_busy(site: Site, store: Store, pull, tmp_path: Path, status: int):
+    site.repos["org/m"] = Repo({"m-Q4_0.gguf": gguf(tmp_path)})
+    site.fault("/api/", lambda handler: handler.answer(status, Retry_After="0"), times=2)
+    pull("org/m")
+    site.fault("/api/", lambda handler: handler.answer(status, Retry_After="900"))
+    with pytest.raises(RateLimited if status == 429 else SourceFailed, match=str(status)) as caught:
+        pull("org/m")
+    assert "900 s" in caught.value.remedy
 
 
 def test_a_repository_that_somebody_else_made_anew(site: Site, store: Store, pull, tmp_path: Path):

@@ -32,6 +32,7 @@ MAX_REDIRECTS = 5
 MAX_DOCUMENT = 32 << 20
 """Bytes of a listing or manifest; only models' files are larger, and these are never held in memory."""
 ATTEMPTS = 6
+"""For a file; a listing, of which nothing is lost, is asked for half as often."""
 LONGEST_WAIT = 120.0
 """Seconds; a server that asks for more is told to the user instead."""
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
@@ -157,12 +158,18 @@ class Outbound:
             try:
                 return attempt()
             except Passing as error:
-                self.pause(number, error)
+                self.pause(number, error, last=ATTEMPTS // 2 - 1)
             number += 1
 
-    def pause(self, number: int, error: Passing, wait: Callable[[float], object] = time.sleep) -> None:
+    def pause(
+        self,
+        number: int,
+        error: Passing,
+        wait: Callable[[float], object] = time.sleep,
+        last: int = ATTEMPTS - 1,
+    ) -> None:
         """Wait before the try after the `number`-th, counted from 0. Raises what to say when it was the last."""
-        if number >= ATTEMPTS - 1 or error.wait > LONGEST_WAIT:
+        if number >= last or error.wait > LONGEST_WAIT:
             raise error.last() from error
         wait(max(error.wait, self._patience * 0.5 * 2**number * random.uniform(0.5, 1.0)))  # noqa: S311
 
@@ -255,11 +262,8 @@ def _check_status(response: "Response", url: str) -> None:
     status = response.status_code
     if status in (200, 206):
         return
+    check_passing(response)
     where = host(str(response.url))
-    if status in _PASSING:
-        wait = retry_after(response.headers.get("retry-after", ""))
-        lasting = RateLimited if status == 429 else SourceFailed
-        raise Passing(_answer(response), _later(wait), wait=wait, lasting=lasting)
     if status in (404, 410):
         raise NotFound(f"{where} has no {shown(urlsplit(url).path)}", "Check the name and the address")
     if status in (401, 403):
@@ -267,6 +271,14 @@ def _check_status(response: "Response", url: str) -> None:
             f"{where} refuses to give {shown(urlsplit(url).path)} ({status})", "Log in there, or ask for access"
         )
     raise SourceFailed(_answer(response), _UNREACHED)
+
+
+def check_passing(response: "Response") -> None:
+    """Raises Passing for an answer that may be another in a while."""
+    if response.status_code in _PASSING:
+        wait = retry_after(response.headers.get("retry-after", ""))
+        lasting = RateLimited if response.status_code == 429 else SourceFailed
+        raise Passing(_answer(response), _later(wait), wait=wait, lasting=lasting)
 
 
 def _answer(response: "Response") -> str:

@@ -14,7 +14,7 @@ from freehold.core.manifest import Role
 from freehold.core.reference import Reference
 from freehold.formats.reading import shown
 from freehold.store.fetching import Remote
-from freehold.store.outbound import Outbound, host, translated
+from freehold.store.outbound import Outbound, check_passing, host, translated
 from freehold.store.sources import choosing
 from freehold.store.sources.offer import Offer
 
@@ -50,9 +50,13 @@ def look(reference: Reference, outbound: Outbound) -> Offer:
     outbound.refuse_offline(label)
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or DEFAULT
     api = _api(endpoint, outbound)
-    with _errors(endpoint, reference):
-        info = api.model_info(label, revision=reference.revision or None, files_metadata=True, timeout=outbound.stall)
+    info = outbound.patiently(lambda: _info(api, endpoint, reference, outbound.stall))
     return _offer(reference, endpoint, info, _headers(api))
+
+
+def _info(api: "HfApi", endpoint: str, reference: Reference, timeout: float) -> Any:
+    with _errors(endpoint, reference):
+        return api.model_info(reference.repo, revision=reference.revision or None, files_metadata=True, timeout=timeout)
 
 
 def _switched_on(variable: str) -> bool:
@@ -94,11 +98,10 @@ def _errors(endpoint: str, reference: Reference) -> Iterator[None]:
         hint = "Check the name; if it is private, set HF_TOKEN or run 'hf auth login'"
         raise NotFound(f"{where} has no repository {label} that you may see", hint) from error
     except errors.HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else 0
+        check_passing(error.response)
+        status = error.response.status_code
         kind: type[FreeholdError] = Forbidden if status in (401, 403) else SourceFailed
-        raise kind(
-            f"{where} answers {status or 'an error'} about {label}", "Check HF_TOKEN, or try again later"
-        ) from error
+        raise kind(f"{where} answers {status} about {label}", "Check HF_TOKEN, or try again later") from error
     except errors.OfflineModeIsEnabled as error:
         raise Forbidden(f"offline: {label} was not looked up", "Unset HF_HUB_OFFLINE") from error
     except (errors.HFValidationError, ValueError, KeyError, TypeError, AttributeError) as error:
