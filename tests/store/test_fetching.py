@@ -368,11 +368,11 @@ def test_a_listing_without_end(outbound: Outbound, site: Site):
 
 
 def test_memory_stays_small(store: Store, outbound: Outbound, site: Site):
-    """300 MB in three files; the server's copies are made before."""
-    data = bytes(100 << 20)
+    """120 MB in three files; the server's copies are made before."""
+    data = bytes(40 << 20)
     files = [remote(site, data, "/a"), remote(site, data, "/b", digest=None), remote(site, data, "/c", digest=None)]
     got(store, outbound, remote(site))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with store.lease():
         fetch(store, outbound, files)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40 << 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30 << 10
