@@ -2,10 +2,12 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,21 @@ def test_pull_from_an_address_at_a_rate(inside: Freehold, site: Site, gguf: Path
     begin = time.monotonic()
     assert inside("pull", f"{url}#sha256={Digest.of_file(gguf).hex}", "--limit-rate", "500k").returncode == 0
     assert time.monotonic() - begin > 0.8
+
+
+def test_a_bar_for_each_file_in_a_terminal(site: Site, home: Path, gguf: Path) -> None:
+    url = site.add("/tiny.gguf", gguf.read_bytes())
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command("pull", url), stdout=subprocess.DEVNULL, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # how Linux says that nobody writes there any more
+            while piece := os.read(ours, 4096):
+                shown += piece
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"tiny.gguf" in shown
+    assert b"\x1b[" in shown
 
 
 @pytest.mark.parametrize(

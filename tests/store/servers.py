@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import socket
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -102,6 +103,10 @@ class Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def do_CONNECT(self) -> None:
+        self.site.asked.append((self.command, self.path, {}))
+        self.answer(403)
+
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)
         for name, value in headers.items():
@@ -176,7 +181,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving() -> Iterator[Site]:
+def serving(secure: ssl.SSLContext | None = None) -> Iterator[Site]:
     """A server of its own on a free port."""
     site = Site()
     handler = type("Bound", (Handler,), {"site": site})
@@ -193,7 +198,9 @@ def serving() -> Iterator[Site]:
             super().server_bind()
 
     server = Server(("127.0.0.1", 0), handler)
-    site.url = f"http://127.0.0.1:{server.server_address[1]}"
+    if secure:
+        server.socket = secure.wrap_socket(server.socket, server_side=True)
+    site.url = f"http{'s' if secure else ''}://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

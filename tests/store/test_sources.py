@@ -22,7 +22,9 @@ from freehold.core.errors import (
 from freehold.core.manifest import Manifest
 from freehold.core.reference import parse
 from freehold.core.settings import Settings
+from freehold.serving import ready
 from freehold.store import Store, pulling, splits
+from freehold.store.check import prune
 from freehold.store.outbound import Outbound
 from freehold.store.sources import Offer, choosing
 from tests.formats.ggufs import Raw
@@ -192,6 +194,17 @@ def test_what_the_hub_does_not_give(site: Site, store: Store, pull, source: str,
     assert site.total == 0
 
 
+@pytest.mark.parametrize(
+    "evil",
+    ["../m-Q4_0.gguf", "/etc/m-Q4_0.gguf", "a/../../m-Q4_0.gguf", "..\\m-Q4_0.gguf", "a//m-Q4_0.gguf", "m\n-Q4_0.gguf"],
+)
+def test_file_names_that_leave_the_repository_are_not_there(site: Site, store: Store, pull, evil: str):
+    site.repos["org/m"] = Repo({evil: b"GGUF", "README.md": b""})
+    with pytest.raises(NotFound, match="no model"):
+        pull("org/m")
+    assert site.total == 0
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_hub_that_is_busy(site: Site, store: Store, pull, tmp_path: Path, status: int):
     site.repos["org/m"] = Repo({"m-Q4_0.gguf": gguf(tmp_path)})
@@ -350,6 +363,20 @@ def test_a_web_server_that_does_not_say_how_long(site: Site, pull):
     site.fault("x.gguf", answer)
     with pytest.raises(SourceFailed, match="how long"):
         pull(site.url + "/x.gguf")
+
+
+def test_the_links_to_parts_go_with_their_model(store: Store, pull, tmp_path: Path):
+    manifest = pull(str(split_model(tmp_path / "parts")[0]))
+    home, blobs = store.folder / "split", [store.path(part.digest) for part in manifest.parts]
+    first = splits.side_by_side(home, manifest, blobs)
+    assert splits.side_by_side(home, manifest, blobs) == first
+    assert ready.gguf_for(store, manifest).path == first
+    prune(store)
+    assert len(list(first.parent.iterdir())) == 3
+    store.remove(name("big-Q8_0"))
+    assert len(prune(store).blobs) == 4
+    assert list(home.iterdir()) == []
+    assert_whole(store)
 
 
 def test_local_parts(store: Store, pull, tmp_path: Path):

@@ -161,13 +161,18 @@ def _listed(info: Any, label: str) -> dict[str, _Listed]:
     found = {}
     for sibling in siblings:
         size, git = sibling.size, str(sibling.blob_id or "")
-        if type(size) is not int or not 0 <= size < 1 << 50:
+        if type(size) is not int or not 0 <= size < 1 << 50 or not _inside(str(sibling.rfilename)):
             continue
         digest = _digest(sibling.lfs, label)
         # Of a large file, git's name is that of the pointer which stands for it.
         named = digest is None and bool(_GIT.fullmatch(git))
         found[str(sibling.rfilename)] = _Listed(size, digest, git if named else "")
     return found
+
+
+def _inside(name: str) -> bool:
+    """Whether a file's name stays in its repository, by the rules of POSIX and of Windows."""
+    return name.isprintable() and "\\" not in name and not {"", ".", ".."} & set(name.split("/"))
 
 
 def _digest(lfs: Any, label: str) -> Digest | None:
