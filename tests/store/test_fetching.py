@@ -75,6 +75,15 @@ def test_what_is_there_is_not_fetched_again(store: Store, outbound: Outbound, si
     assert site.asked == []
 
 
+def test_what_is_damaged_is_fetched_again(store: Store, outbound: Outbound, site: Site):
+    with store.lease():
+        got(store, outbound, remote(site))
+        blob = store.path(Digest.of_bytes(DATA))
+        blob.chmod(0o600)
+        blob.write_bytes(DATA[1:])
+        assert got(store, outbound, remote(site)) == [DATA]
+
+
 def cut(after: int) -> Callable[[Handler], None]:
     """An answer that breaks off."""
 

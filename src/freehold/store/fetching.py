@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from freehold.core.digest import Digest
-from freehold.core.errors import DiskFull, FreeholdError, SourceFailed
+from freehold.core.errors import Damaged, DiskFull, FreeholdError, NotFound, SourceFailed
 from freehold.formats.atomic import disk_errors, disk_full
 from freehold.formats.reading import shown
 from freehold.store.blobs import Received
@@ -72,7 +72,7 @@ def fetch(
     A failure of the network keeps what came for the next time; wrong content and a full disk leave nothing. Raises
     Conflict, DiskFull, Forbidden, NotFound, RateLimited, Timeout, SourceFailed.
     """
-    found = {file.key: file.digest for file in files if file.digest and store.blobs.stamp(file.digest)}
+    found = {file.key: file.digest for file in files if file.digest and _whole(store, file.digest)}
     absent = list({file.key: file for file in files if file.key not in found}.values())
     with ExitStack() as stack:
         parts: dict[Digest, Partial] = {}
@@ -90,6 +90,15 @@ def fetch(
                 part.discard()
             raise
     return [_present(store, digests[file.key]) for file in files]
+
+
+def _whole(store: Store, digest: Digest) -> bool:
+    """Whether the store has the content; what is damaged is fetched again."""
+    try:
+        store.path(digest)
+    except (NotFound, Damaged):
+        return False
+    return True
 
 
 def _present(store: Store, digest: Digest | None) -> Digest:

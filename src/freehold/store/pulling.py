@@ -11,6 +11,7 @@ from freehold.core.errors import BadModelFile, BadName, Conflict, DiskFull, Free
 from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.core.name import Name
 from freehold.core.reference import Reference
+from freehold.formats.atomic import disk_errors
 from freehold.formats.reading import shown
 from freehold.store import importing, splits
 from freehold.store.check import prune
@@ -99,7 +100,7 @@ def _from_gguf(store: Store, offer: Offer, name: Name, digests: list[Digest]) ->
 def _from_folder(store: Store, offer: Offer, name: Name, digests: list[Digest]) -> Manifest:
     """Looked at as a folder, by the same rules as one that somebody has on the disk."""
     stored = {file.filename: (digest, file.size) for file, digest in zip(offer.files, digests, strict=True)}
-    with tempfile.TemporaryDirectory(dir=store.folder, prefix="look-") as temporary:
+    with disk_errors(store.folder), tempfile.TemporaryDirectory(dir=store.folder, prefix="look-") as temporary:
         folder = Path(temporary, name.model)
         folder.mkdir()
         for filename, (digest, _) in stored.items():
