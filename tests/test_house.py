@@ -154,7 +154,7 @@ def test_the_command_line_starts_without_heavy_packages() -> None:
     code = (
         "import sys, freehold.cli.main\n"
         "heavy = {'torch', 'transformers', 'numpy', 'sqlalchemy', 'xllamacpp', 'gguf', 'pyarrow', 'matplotlib',"
-        " 'starlette', 'uvicorn', 'httpx', 'tokenizers'}\n"
+        " 'starlette', 'uvicorn', 'httpx', 'httpx2', 'huggingface_hub', 'tokenizers'}\n"
         "print(*sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -56,11 +56,21 @@ def tokenizer(vocab_size: int = 400) -> Tokenizer:
 
 
 def write_gguf(
-    path: Path, *, hidden: int = 64, layers: int = 2, context: int = 1024, template: str = CHATML, seed: int = 0
+    path: Path,
+    *,
+    hidden: int = 64,
+    layers: int = 2,
+    context: int = 1024,
+    template: str = CHATML,
+    seed: int = 0,
+    split: int = 0,
 ) -> Path:
-    """Write the model to `path`. The larger `hidden` and `layers`, the slower it generates."""
+    """Write the model to `path`, or to parts of `split` tensors each beside it.
+
+    The larger `hidden` and `layers`, the slower it generates.
+    """
     vocabulary, merges = _vocabulary(tokenizer())
-    writer = GGUFWriter(path, "llama")
+    writer = GGUFWriter(path, "llama", split_max_tensors=split)
     writer.add_name("tiny")
     writer.add_context_length(context)
     writer.add_embedding_length(hidden)

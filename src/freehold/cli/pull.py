@@ -1,85 +1,113 @@
-"""Bring a model into the store from a GGUF file or a safetensors folder."""
+"""Bring a model into the store from the Hugging Face Hub, Ollama's registry, a web address, a file or a folder."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from freehold.cli._bars import Bars
 from freehold.cli._options import DryRun, Home, Json, Quiet
-from freehold.cli._output import Bar, emit, line, size
-from freehold.core.errors import BadName, NotFound, Unsupported
+from freehold.cli._output import emit, line, note, pairs, size
+from freehold.core.errors import BadInput
 from freehold.core.name import Name
+from freehold.core.reference import Reference, parse
 from freehold.core.settings import load
 
 if TYPE_CHECKING:
     from freehold.core.manifest import Manifest
-    from freehold.store import Store
+    from freehold.store.sources import Offer
 
 _BAR_FROM = 4 << 20
 """Bytes from which copying a file is worth a bar."""
+_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*([kmg]?)i?b?(?:/s)?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 def command(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="./file.gguf or ./folder with safetensors.")],
-    name: Annotated[str, typer.Option("--as", metavar="NAME", help="Its name here (else from the file's name).")] = "",
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="org/repo:TYPE, ollama://model:tag, https://….gguf, ./file, ./folder."),
+    ],
+    name: Annotated[
+        str, typer.Option("--as", metavar="NAME", help="Its name here (else as the source calls it).")
+    ] = "",
+    revision: Annotated[str, typer.Option(help="A branch, tag or commit of a Hub repository.")] = "",
+    limit_rate: Annotated[str, typer.Option(metavar="RATE", help="At most so many bytes a second: 500k, 2M.")] = "",
+    accept_new: Annotated[
+        bool, typer.Option("--accept-new", help="Take it even if the repository was made anew since the last pull.")
+    ] = False,
     dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
     home: Home = None,
 ) -> None:
-    """Bring a model into the store from a GGUF file or a safetensors folder. The source is copied and stays as it is.
+    """Bring a model into the store from the Hugging Face Hub, Ollama's registry, a web address, a file or a folder.
 
-    A name that exists points to the new model afterwards.
+    A name that exists points to the new model afterwards. A pull that was stopped goes on when it is repeated;
+    --dry-run says what SOURCE is taken for and what would be fetched.
     """
-    path = _local(source)
-    target = Name.parse(name) if name else _name_from(path)
-    if dry_run:
-        _say_plan(path, target, json)
+    reference = parse(source, lambda path: Path(path).expanduser().exists())
+    reference = reference.at(revision) if revision else reference
+    rate = _rate(limit_rate)
+    settings = load({"home": home})
+    from freehold.store import pulling
+    from freehold.store.outbound import Outbound
+
+    with Outbound(settings, limit_rate=rate) as outbound:
+        offer = pulling.look(reference, outbound)
+        target = pulling.title(offer, name)
+        if dry_run:
+            _say_plan(reference, offer, target, json)
+            return
+        from freehold.store import Store
+
+        with (
+            Store.open(settings.store) as store,
+            Bars(quiet=quiet or json, least=_BAR_FROM if offer.local else 0) as bars,
+        ):
+            note(f"{reference}: {size(offer.size)}, {offer.choice}", quiet=quiet or json or bool(offer.local))
+            manifest = pulling.take(store, outbound, offer, target, accept_new=accept_new, on_progress=bars)
+    _say(target, manifest, json)
+
+
+def _rate(text: str) -> int:
+    """Bytes a second; 0 for no limit. Raises BadInput."""
+    if not text:
+        return 0
+    match = _RATE.fullmatch(text.strip())
+    rate = int(float(match[1]) * _UNITS[match[2].lower()]) if match else 0
+    if rate < 1024:
+        raise BadInput(f"--limit-rate {text[:40]!r} is no rate of at least 1 kB a second", "Write 500k or 2M")
+    return rate
+
+
+def _say(name: Name, manifest: "Manifest", json: bool) -> None:
+    if json:
+        emit({"name": str(name), "digest": manifest.digest, "size": manifest.size, "source": manifest.lineage.source})
+    else:
+        line(f"{name}: {size(manifest.size)} {manifest.details.quantization}, {manifest.digest.short}")
+
+
+def _say_plan(reference: Reference, offer: "Offer", name: Name, json: bool) -> None:
+    details = offer.details
+    if json:
+        files = [{"name": file.filename, "size": file.size, "digest": file.digest} for file in offer.files]
+        plan = {"name": str(name), "source": offer.source, "why": reference.why, "choice": offer.choice}
+        known = {"size": offer.size, "files": files, "licence": offer.licence, "details": details}
+        emit({**plan, **known, "dry_run": True})
         return
-    from freehold.store import Store
-
-    with Store.open(load({"home": home}).store) as store:
-        manifest = _import(store, path, target, quiet=quiet or json)
-    if json:
-        emit({"name": str(target), "digest": manifest.digest, "size": manifest.size})
-    else:
-        line(f"{target}: {size(manifest.size)} {manifest.details.quantization}, {manifest.digest.short}")
-
-
-def _local(source: str) -> Path:
-    path = Path(source).expanduser()
-    if path.exists():
-        return path
-    if source.startswith((".", "/", "~")) or source.endswith((".gguf", ".safetensors")):
-        raise NotFound(f"no file or folder {source}", "Check the path")
-    raise Unsupported(
-        f"{source[:200]!r} is no local file or folder, and this version pulls from nowhere else",
-        "Fetch the model first, then 'freehold pull ./file.gguf --as NAME' or 'freehold pull ./folder --as NAME'",
+    what = f": {details.architecture} {details.quantization}" if details else ""
+    line(f"would pull {reference} as {name}{what}")
+    pairs(
+        [
+            ("read as", f"{reference.kind}, because {reference.why}"),
+            ("taken", offer.choice),
+            ("pinned to", "" if offer.local else offer.source),
+            ("licence", offer.licence),
+            ("size", size(offer.size)),
+        ]
     )
-
-
-def _name_from(path: Path) -> Name:
-    try:
-        return Name.parse(path.absolute().name.removesuffix(".gguf"))
-    except BadName as error:
-        raise BadName(f"{path.name[:120]!r} gives no name for the model", "Choose one: --as NAME") from error
-
-
-def _import(store: "Store", path: Path, name: Name, *, quiet: bool) -> "Manifest":
-    from freehold.store import importing
-
-    bar = Bar("copying", quiet=quiet)
-    store.blobs.on_progress = lambda done, total: bar(done, total) if total >= _BAR_FROM else None
-    bring = importing.import_folder if path.is_dir() else importing.import_gguf
-    return bring(store, path, name)
-
-
-def _say_plan(path: Path, name: Name, json: bool) -> None:
-    from freehold.formats import gguf
-    from freehold.store import folders
-
-    details = folders.inspect(path).details if path.is_dir() else gguf.read_header(path).details()
-    if json:
-        emit({"name": str(name), "source": str(path), "details": details, "dry_run": True})
-    else:
-        line(f"would pull {path} as {name}: {details.architecture} {details.quantization}")
+    pairs(
+        [(file.filename, f"{size(file.size):>8}  {file.digest.short if file.digest else ''}") for file in offer.files]
+    )

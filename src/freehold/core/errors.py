@@ -21,6 +21,7 @@ FreeholdError                     exit  status  code
 ├── MissingExtra                  2     501     missing_extra
 ├── Busy                          2     503     server_busy
 │   └── RateLimited               2     429     rate_limit_exceeded
+├── SourceFailed                  2     502     source_failed
 ├── WorkerFailed                  1     502     worker_failed
 ├── Timeout                       1     504     timeout
 ├── Damaged                       1     500     damaged
@@ -176,6 +177,12 @@ class RateLimited(Busy):
     """This client has too much work waiting."""
 
     status, code = 429, "rate_limit_exceeded"
+
+
+class SourceFailed(FreeholdError):
+    """A place that models come from cannot be reached, or does not answer as it should."""
+
+    exit_code, status, code = 2, 502, "source_failed"
 
 
 class WorkerFailed(FreeholdError):

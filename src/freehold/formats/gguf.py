@@ -59,8 +59,8 @@ class GgufHeader(msgspec.Struct, frozen=True):
 
     @property
     def architecture(self) -> str:
-        """`general.architecture`."""
-        return str(self.metadata["general.architecture"])
+        """`general.architecture`; empty in a later part of a split model, whose first part says it."""
+        return str(self.metadata.get("general.architecture", ""))
 
     @property
     def parameters(self) -> int:
@@ -145,6 +145,8 @@ def _metadata(cursor: Cursor, count: int) -> dict[str, Value]:
             raise cursor.bad(f"metadata key {key!r} appears twice" if key else "a metadata key is empty")
         metadata[key] = read_value(cursor, cursor.u32(f"the type of {key!r}"), repr(shown(key)))
     architecture = metadata.get("general.architecture")
+    if architecture is None and metadata.get("split.no", 0) != 0:
+        return metadata
     if not isinstance(architecture, str) or not _ARCHITECTURE.fullmatch(architecture):
         raise cursor.bad("general.architecture is missing or is not a name")
     return metadata

@@ -11,7 +11,7 @@ from freehold.core.errors import Unsupported
 from freehold.core.manifest import Manifest
 from freehold.core.name import Name
 from freehold.engines.base import ModelFile
-from freehold.store import Store
+from freehold.store import Store, splits
 
 STARTER = Name.parse("starter")
 _converting = threading.Lock()
@@ -24,9 +24,11 @@ def gguf_for(store: Store, manifest: Manifest, *, label: str = "") -> ModelFile:
     Blocks, for as long as a conversion takes the first time; call it in a thread.
     """
     label = label or manifest.digest.short
-    part = manifest.part("gguf")
-    if part is not None:
-        return ModelFile(store.path(part.digest), label)
+    blobs = [store.path(part.digest) for part in manifest.parts if part.role == "gguf"]
+    if len(blobs) > 1:
+        return ModelFile(splits.side_by_side(store.folder / splits.SPLIT, manifest, blobs), label)
+    if blobs:
+        return ModelFile(blobs[0], label)
     if manifest.part("weights") is None:
         raise Unsupported(
             f"{label} holds no weights that can be run alone", "Merge an adapter into its base: 'freehold make'"

@@ -6,7 +6,8 @@ Store.open(settings.store) -> Store
     remove(name)     lease(*digests): keeps blobs, and what is added meanwhile, from prune
     runs.remember_step(key, result, digests)     runs.recall_step(key) -> bytes | None     runs.forget(key)
 importing.import_gguf(store, path, name), import_folder(store, folder, name), materialise(store, manifest, folder)
-check.fsck(store, deep=False) -> [Finding]     check.prune(store, dry_run=False) -> PruneReport
+pulling.look(reference, outbound) -> Offer, pulling.take(store, outbound, offer, name): from anywhere, see sources/
+check.fsck(store, deep=False) -> [Finding]     check.prune(store, dry_run=False, unfinished=False)
 
 Written in this order: temporary file, hash, fsync, lease, rename, fsync of the folder, catalog, answer. So a kill
 leaves at most garbage: temporary files and blobs that nothing refers to. Garbage is never judged by age.

@@ -109,7 +109,7 @@ class Blobs:
             before = Stamp.of(os.fstat(file.fileno()))
             state, copied = sha256(), 0
             with disk_errors(self.root, size), temporary.open("xb", buffering=0) as out:
-                self._reserve(out.fileno(), size)
+                self.reserve(out.fileno(), size)
                 while chunk := file.read(_CHUNK):
                     state.update(chunk)
                     _write_all(out.fileno(), chunk)
@@ -121,7 +121,7 @@ class Blobs:
                 raise BadInput(f"{shown(source, 400)} changed while it was read", "Try again when nothing writes to it")
         return Received(temporary, Digest("sha256:" + state.hexdigest()), size)
 
-    def _reserve(self, descriptor: int, size: int) -> None:
+    def reserve(self, descriptor: int, size: int) -> None:
         """Find out that the disk is full before half a model is written. Raises DiskFull."""
         if shutil.disk_usage(self.root).free < size + _MARGIN:
             raise disk_full(self.root, size)

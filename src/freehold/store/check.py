@@ -10,6 +10,9 @@ import msgspec
 from freehold.core.digest import Digest
 from freehold.core.errors import Damaged, NotFound
 from freehold.core.manifest import Manifest
+from freehold.store import splits
+from freehold.store.partials import PARTIAL, sweep
+from freehold.store.splits import SPLIT
 from freehold.store.store import Store
 
 if TYPE_CHECKING:
@@ -103,9 +106,10 @@ def _check_steps(store: Store, bad: dict[str, Finding]) -> Iterator[Finding]:
             yield Finding("missing", f"step {key}", f"blob {digest.short} is not in the store")
 
 
-def prune(store: Store, dry_run: bool = False) -> PruneReport:
+def prune(store: Store, dry_run: bool = False, unfinished: bool = False) -> PruneReport:
     """Remove blobs that no manifest, lease or step refers to, and unfinished files of dead processes.
 
+    Downloads that a pull can go on with stay, unless `unfinished` and no process holds them.
     Nobody can add, lease or name anything meanwhile. Raises Damaged when a manifest in use cannot be read: what it
     refers to is then unknown, and nothing is removed.
     """
@@ -113,12 +117,15 @@ def prune(store: Store, dry_run: bool = False) -> PruneReport:
         used = _used(store, connection)
         garbage = [(path, digest) for path, digest in store.blobs.files() if digest and digest not in used]
         orphans = store.blobs.orphans()
+        swept = sweep(store.folder / PARTIAL, store.blobs, unfinished=unfinished, dry_run=dry_run)
         size = _size([path for path, _ in garbage] + orphans)
         if not dry_run:
             for path in [*orphans, *(path for path, _ in garbage)]:
                 path.unlink(missing_ok=True)
             store.catalog.drop_unused(connection, [digest for _, digest in garbage])
-    return PruneReport(tuple(digest for _, digest in garbage), len(orphans), size)
+            splits.forget(store.folder / SPLIT, used)
+    size += sum(leftover.size for leftover in swept)
+    return PruneReport(tuple(digest for _, digest in garbage), len(orphans) + len(swept), size)
 
 
 def _size(paths: Iterable[Path]) -> int:

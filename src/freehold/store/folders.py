@@ -17,7 +17,7 @@ MAX_JSON = 256 << 20
 MAX_FILES = 4096
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
 ADAPTER_CONFIG, ADAPTER = "adapter_config.json", "adapter_model.safetensors"
-_ROLES: dict[str, Role] = {
+ROLES: dict[str, Role] = {
     CONFIG: "config",
     "generation_config.json": "generation_config",
     "tokenizer.json": "tokenizer",
@@ -41,7 +41,7 @@ _ROLES: dict[str, Role] = {
     "vocab.txt": "other",
 }
 _JSON_ROLES: set[Role] = {"config", "generation_config", "tokenizer", "tokenizer_config", "adapter_config"}
-_PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}")
 
 
@@ -135,7 +135,7 @@ def _expected(files: Mapping[str, Path]) -> str:
 
 
 def _members(files: Mapping[str, Path]) -> list[Member]:
-    members = [Member(_ROLES[name], name, files[name]) for name in sorted(files) if name in _ROLES]
+    members = [Member(ROLES[name], name, files[name]) for name in sorted(files) if name in ROLES]
     for member in members:
         if member.role in _JSON_ROLES:
             read_json(member.path)
@@ -161,7 +161,7 @@ def _weights(folder: Path, files: Mapping[str, Path]) -> dict[str, SafetensorsHe
 
 
 def _no_weights(folder: Path, files: Mapping[str, Path]) -> BadModelFile:
-    pickles = sorted(name for name in files if Path(name).suffix in _PICKLES)
+    pickles = sorted(name for name in files if Path(name).suffix in PICKLES)
     if pickles:
         remedy = "Pickles can run code and are never loaded: fetch the model's .safetensors files, or convert it first"
         return bad_file(folder / pickles[0], "weights in a pickle", remedy)

@@ -9,13 +9,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from freehold.core.digest import Digest
-from freehold.core.errors import BadModelFile, Damaged, FreeholdError, Unsupported
+from freehold.core.errors import BadModelFile, Damaged, FreeholdError
 from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.core.name import Name
 from freehold.formats import gguf
 from freehold.formats.atomic import disk_errors, sync_file
-from freehold.formats.reading import bad_file, shown
+from freehold.formats.reading import shown
 from freehold.formats.safetensors import read_header as read_safetensors
+from freehold.store import splits
 from freehold.store.check import prune
 from freehold.store.folders import inspect, plain_name
 from freehold.store.store import Store
@@ -36,29 +37,43 @@ def import_gguf(
     licence: str = "",
     move: bool = False,
 ) -> Manifest:
-    """Keep a GGUF file and let `name` point to it. The file is copied; with `move` it is gone afterwards.
+    """Keep a GGUF file, and the other parts of a split one, and let `name` point to it.
+
+    The file is copied; with `move` it is gone afterwards.
 
     Raises NotFound, BadModelFile, Unsupported and DiskFull, and then leaves nothing behind.
     """
-    _check_gguf(path)
-    with _all_or_nothing(store), store.lease():
-        digest, size = store.add_file(path, move=move)
-        # What counts is what was stored: the file may have changed since the first look, which only saves the copying.
-        header = _check_gguf(store.path(digest), path)
-        filename = path.name if plain_name(path.name) else f"{name.model}.gguf"
+    paths = splits.files(path)
+    splits.check(paths, paths)
+    with all_or_nothing(store), store.lease():
+        stored = [store.add_file(part, move=move) for part in paths]
+        # What counts is what was stored: a file may have changed since the first look, which only saves the copying.
+        blobs = [store.path(digest) for digest, _ in stored]
+        details = splits.check(blobs, paths)
+        names = gguf_names([part.name for part in paths], name)
         manifest = Manifest(
-            parts=(Part("gguf", digest, size, filename),),
-            details=header.details(),
+            parts=tuple(Part("gguf", *kept, label) for kept, label in zip(stored, names, strict=True)),
+            details=details,
             lineage=lineage,
             evidence=tuple(evidence),
-            licence=licence or _licence(header),
+            licence=licence or gguf_licence(blobs[0]),
         )
         store.put(name, manifest)
     return manifest
 
 
+def gguf_names(filenames: Sequence[str], name: Name) -> list[str]:
+    """What to call the files of a model: as they were called, unless that cannot be written everywhere."""
+    if all(plain_name(filename) for filename in filenames):
+        return list(filenames)
+    count = len(filenames)
+    return [
+        f"{name.model}-{n:05d}-of-{count:05d}.gguf" if count > 1 else f"{name.model}.gguf" for n in range(1, count + 1)
+    ]
+
+
 @contextmanager
-def _all_or_nothing(store: Store) -> Iterator[None]:
+def all_or_nothing(store: Store) -> Iterator[None]:
     """Remove what was added when the block fails (Ctrl-C too): an import that filled the disk must not keep it full."""
     try:
         yield
@@ -68,24 +83,9 @@ def _all_or_nothing(store: Store) -> Iterator[None]:
         raise
 
 
-def _check_gguf(path: Path, shown_as: Path | None = None) -> gguf.GgufHeader:
-    label = shown_as or path
-    header = gguf.read_header(path)
-    split = header.number("split.count")
-    if split > 1:
-        remedy = "Join the parts with llama.cpp's llama-gguf-split --merge, or fetch the model as one file"
-        raise Unsupported(f"{shown(label, 400)}: one of {split} parts of a split GGUF", remedy)
-    kind = header.metadata.get("general.type", "model")
-    if kind != "model" or header.architecture == "clip":
-        raise Unsupported(f"{shown(label, 400)}: a GGUF of type {shown(kind)!r}, not a model", "Pull a model's file")
-    if not header.tensors:
-        raise bad_file(label, "holds no weights")
-    header.details()
-    return header
-
-
-def _licence(header: gguf.GgufHeader) -> str:
-    licence = header.metadata.get("general.license", "")
+def gguf_licence(path: Path) -> str:
+    """The licence that a GGUF header names, if it is a plain word."""
+    licence = gguf.read_header(path).metadata.get("general.license", "")
     return licence if isinstance(licence, str) and _LICENCE.fullmatch(licence) else ""
 
 
@@ -103,7 +103,7 @@ def import_folder(
     Raises NotFound, BadModelFile and DiskFull, and then leaves nothing behind.
     """
     inspected = inspect(folder)
-    with _all_or_nothing(store), store.lease():
+    with all_or_nothing(store), store.lease():
         parts = []
         for role, filename, path in inspected.members:
             digest, size = store.add_file(path)
@@ -150,6 +150,12 @@ def _write_part(blob: Path, target: Path, part: Part) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def link_or_copy(blob: Path, target: Path) -> None:
+    """The blob under another name, to be looked at and not written to."""
+    if not _link(blob, target):
+        shutil.copyfile(blob, target)
 
 
 def _link(blob: Path, target: Path) -> bool:

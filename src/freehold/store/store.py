@@ -99,7 +99,7 @@ class Store:
         Raises NotFound, BadInput and DiskFull; the store is then as it was.
         """
         with self.blobs.receive_file(path, link=move) as received:
-            self._adopt(received)
+            self.keep(received)
         if move:
             with disk_errors(path):
                 path.unlink(missing_ok=True)
@@ -108,10 +108,11 @@ class Store:
     def add_bytes(self, data: bytes) -> Digest:
         """Keep `data`. Raises DiskFull."""
         with self.blobs.receive_bytes(data) as received:
-            self._adopt(received)
+            self.keep(received)
         return received.digest
 
-    def _adopt(self, received: Received) -> None:
+    def keep(self, received: Received) -> None:
+        """Make a blob of bytes whose digest is known to be right. Raises DiskFull."""
         # The lease comes before the look: a prune between the two would remove what was seen.
         self.catalog.lease(_holder.get() or self._own_holder, [received.digest])
         present = self.blobs.stamp(received.digest)

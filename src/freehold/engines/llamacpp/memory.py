@@ -8,6 +8,7 @@ import psutil
 
 from freehold.core.errors import BadModelFile
 from freehold.engines.base import Fit
+from freehold.store import splits
 
 UBATCH = 512
 """Tokens that llama.cpp computes at once; its activations for these are the scratch memory."""
@@ -34,7 +35,7 @@ def estimate(path: Path, metadata: Mapping[str, Any], context: int, slots: int, 
     vocabulary = len(metadata.get("tokenizer.ggml.tokens", ()))
     scratch = 4 * ubatch * (vocabulary + 6 * width + 3 * feed_forward) + 4 * ubatch * context
     return Fit(
-        weights=path.stat().st_size,
+        weights=sum(part.stat().st_size for part in splits.files(path)),
         cache=_cache(metadata, width, blocks) * context * slots,
         scratch=_PROCESS + scratch,
         available=available(),
