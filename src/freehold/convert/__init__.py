@@ -36,8 +36,9 @@ def quantize(
 ) -> None:
     """Quantise an F32, F16 or BF16 GGUF file to one of TYPES, with llama.cpp's choice of type for each tensor.
 
-    `importance` (from `imatrix`) weighs errors by what the model's activations make of them. `threads` 0 means one for each core that this process may use; the bytes do not depend on it. `on_progress` gets
-    (source bytes done, source bytes in all). Raises BadModelFile, Unsupported, NotFound, DiskFull.
+    `importance` (of the module `imatrix`) weighs errors by what the model's activations make of them. `threads` 0 means
+    one for each core that this process may use; the bytes do not depend on it. `on_progress` gets (source bytes done,
+    source bytes in all). Raises BadInput for a matrix of another model, BadModelFile, Unsupported, NotFound, DiskFull.
     """
     from freehold.convert.quantizer import quantize
 

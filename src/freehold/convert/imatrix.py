@@ -5,7 +5,7 @@ squared activations of each column added up, and `NAME.counts`, over how many ro
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from freehold.convert.dtypes import Floats
 from freehold.convert.output import OutTensor, number_entry, packed_header, packed_string, write_file
 from freehold.core.errors import BadInput
-from freehold.engines.llamacpp.scorer import Activations, Scorer
+from freehold.engines.llamacpp.scorer import Activations, Progress, Scorer, Windows
 from freehold.formats.gguf import GgufHeader, TensorInfo, read_header
 from freehold.formats.gguf_values import ARRAY, STRING, GgufArray
 from freehold.formats.reading import bad_file, regular_file, shown
@@ -73,12 +73,14 @@ def _shape(tensor: TensorInfo) -> tuple[int, int]:
     return matrices, tensor.shape[0]
 
 
-async def measure(scorer: Scorer, windows: Sequence[Sequence[int]], dataset: str = "") -> Importance:
+async def measure(scorer: Scorer, windows: Windows, on_progress: Progress | None = None) -> Importance:
     """The importance matrix of a scorer's model (started with `collecting`), from windows of tokens."""
-    found = await scorer.collect(windows)
-    size = max(len(window) for window in windows)
-    chunks = -(-sum(len(window) for window in windows) // size)
-    return Importance(found, chunks, size, (dataset,) if dataset else ())
+    found = await scorer.collect(windows, on_progress)
+    # To the precision of the file, so that what is read back from one weighs the same.
+    stored = {
+        name: each._replace(squares=each.squares.astype(np.float32).astype(float)) for name, each in found.items()
+    }
+    return Importance(stored, len(windows), max(len(window) for window in windows))
 
 
 def write(importance: Importance, path: Path) -> None:

@@ -59,8 +59,8 @@ class GgufHeader(msgspec.Struct, frozen=True):
 
     @property
     def architecture(self) -> str:
-        """`general.architecture`."""
-        return str(self.metadata["general.architecture"])
+        """`general.architecture`; empty for a file that is no model."""
+        return str(self.metadata.get("general.architecture", ""))
 
     @property
     def parameters(self) -> int:
