@@ -260,7 +260,7 @@ def test_what_is_no_matrix_at_all(wide_f32: Path, tmp_path: Path) -> None:
     good = matrix_file(tmp_path / "good.gguf", {"a.in_sum2": SUMS, "a.counts": COUNT})
     assert imatrix.read(good).entries["a"].squares.shape == (1, 8)
     (tmp_path / "old.dat").write_bytes(struct.pack("<ii", 1, 1) + b"a" + bytes(40))
-    (tmp_path / "cut.gguf").write_bytes(good.read_bytes()[:-10])
+    (tmp_path / "cut.gguf").write_bytes(good.read_bytes()[:-40])
     cases: list[tuple[Path, type[FreeholdError], str]] = [
         (tmp_path / "none.gguf", NotFound, "none.gguf"),
         (tmp_path, BadInput, "regular"),
