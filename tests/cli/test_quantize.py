@@ -248,6 +248,7 @@ def test_no_sizes(text: str) -> None:
         parsed_size(text)
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_what_the_next_run_clears(freehold: Freehold, home: Path, tmp_path: Path, text: str) -> None:
     big = write_gguf(tmp_path / "big.gguf", hidden=512, layers=2)
     line = command("quantize", str(big), "--to", "Q2_K,Q3_K_M,Q4_K_M", "--as", "x", "--text", text, "--report")
