@@ -122,6 +122,14 @@ def test_held_out_text_is_no_part_of_the_calibration() -> None:
     assert max(held_out) - min(held_out) > 2500, "from all over the text"
 
 
+def test_a_text_file_is_measured_on_the_same_windows_with_and_without_a_matrix() -> None:
+    text = Texts(("".join(chr(1000 + i) for i in range(5000)),), split=True)
+    both, alone, matrix = cut(text, 600, 2000), cut(text, 600, 0), cut(text, 0, 2000)
+    assert both.held_out == alone.held_out != []
+    assert both.calibration == matrix.calibration != []
+    assert alone.calibration == matrix.held_out == []
+
+
 def test_a_chat_that_begins_with_bos_gets_no_second(tmp_path: Path) -> None:
     found = cut(Texts(("\x01" + "abcdef" * 20,), chat=True), 100, 0, Tokeniser(512, (1,)))
     assert all(window[:2] != [1, 1] for window in found.held_out)
@@ -135,7 +143,7 @@ def test_short_text_is_refused() -> None:
 
 def test_text_files(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("Grüße\n".encode() + b"\xff")
-    assert texts.from_file(tmp_path / "a.txt") == Texts(("Grüße\n\ufffd",))
+    assert texts.from_file(tmp_path / "a.txt") == Texts(("Grüße\n\ufffd",), split=True)
     (tmp_path / "long.txt").write_text("x" * (3 << 20))
     assert sum(map(len, texts.from_file(tmp_path / "long.txt").pieces)) == 3 << 20
     for name, data in (("empty", b" \n"), ("binary", b"GGUF\0\0\0")):

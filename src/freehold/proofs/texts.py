@@ -24,10 +24,14 @@ _PIECE = 1 << 20
 
 
 class Texts(NamedTuple):
-    """Pieces of text; `chat` when they are rendered conversations, in which special tokens are spelt out."""
+    """Pieces of text; `chat` when they are rendered conversations, in which special tokens are spelt out.
+
+    `split`: importance matrices are made of most of it, now or at another time, so that only the rest measures fairly.
+    """
 
     pieces: tuple[str, ...]
     chat: bool = False
+    split: bool = False
 
 
 class Windows(NamedTuple):
@@ -46,7 +50,7 @@ def from_file(path: Path) -> Texts:
         raise BadInput(f"{shown(path, 400)} holds no text", "Name a file of text like what the model will read")
     if "\0" in text:
         raise BadInput(f"{shown(path, 400)} is no text file", "Name a file of plain text in UTF-8")
-    return Texts(tuple(text[start : start + _PIECE] for start in range(0, len(text), _PIECE)))
+    return Texts(tuple(text[start : start + _PIECE] for start in range(0, len(text), _PIECE)), split=True)
 
 
 def from_rows(rows: Sequence[Row], header: GgufHeader) -> Texts:
@@ -77,17 +81,19 @@ def _token(header: GgufHeader, name: str) -> str:
 async def windows(texts: Texts, scorer: Scorer, *, measured: int, calibrated: int) -> Windows:
     """Windows for at most `measured` tokens to measure on and `calibrated` for an importance matrix.
 
-    Where both are wanted they share no window: every fifth is held out. Raises BadInput when the text is too short.
+    Of text that is split, or wanted for both, every fifth window is held out, whatever it is wanted for: figures with
+    and without a matrix are of the same windows. Raises BadInput when the text is too short.
     """
     pieces = await _tokens(texts, scorer, 2 * _EVERY * max(measured, calibrated))
     total = sum(len(piece) for piece in pieces)
     length = min(scorer.context_length, max(_SMALLEST, total // (2 * _EVERY)))
     cut = [window for piece in pieces for window in _cut(piece, length, scorer.bos)]
-    if total < _SMALLEST or not cut or (measured and calibrated and len(cut) < _EVERY):
+    split = texts.split or bool(measured and calibrated)
+    if total < _SMALLEST or not cut or (split and len(cut) < _EVERY):
         raise BadInput(
             f"the text has only {total} tokens", f"Give text of at least {_SMALLEST * _EVERY} tokens; more is better"
         )
-    if not (measured and calibrated):
+    if not split:
         return Windows(_spread(cut, measured), _spread(cut, calibrated))
     calibration = [window for i, window in enumerate(cut) if i % _EVERY != _EVERY - 1]
     return Windows(_spread(cut[_EVERY - 1 :: _EVERY], measured), _spread(calibration, calibrated))
