@@ -31,7 +31,7 @@ class ContextParams(ctypes.Structure):
         ("defrag", _F),
         *((name, _P) for name in ("cb_eval", "cb_eval_data")),
         *((name, _I) for name in ("type_k", "type_v")),
-        *((name, _P) for name in ("abort", "abort_data")),
+        *((name, _P) for name in ("abort", "abort_data", "unused")),
         *((name, _B) for name in ("embeddings", "offload_kqv", "no_perf", "op_offload", "swa_full", "kv_unified")),
         ("samplers", _P),
         ("n_samplers", ctypes.c_size_t),

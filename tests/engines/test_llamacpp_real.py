@@ -184,8 +184,6 @@ async def test_what_cannot_be_done_is_said_before_the_start(tiny_gguf: Path, set
         assert _last(await _events(worker, max_tokens=2)), "a refused request does no harm to the next"
         with pytest.raises(Unsupported):
             await worker.embed(EmbedRequest(model="tiny", inputs=("a",)))
-        with pytest.raises(Unsupported):
-            await worker.score((1, 2))
 
 
 @in_loop

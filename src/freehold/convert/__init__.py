@@ -6,8 +6,12 @@ input, appear under their name only when complete, and need neither torch nor tr
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from freehold.convert.types import TYPES
+
+if TYPE_CHECKING:
+    from freehold.convert.imatrix import Importance
 
 
 def to_gguf(folder: Path, out: Path, *, dtype: str = "auto") -> None:
@@ -27,16 +31,18 @@ def quantize(
     type_name: str,
     *,
     threads: int = 0,
+    importance: "Importance | None" = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Quantise an F32, F16 or BF16 GGUF file to one of TYPES, with llama.cpp's choice of type for each tensor.
 
-    `threads` 0 means one for each core that this process may use; the bytes do not depend on it. `on_progress` gets
-    (source bytes done, source bytes in all). Raises BadModelFile, Unsupported, NotFound, DiskFull.
+    `importance` (of the module `imatrix`) weighs errors by what the model's activations make of them. `threads` 0 means
+    one for each core that this process may use; the bytes do not depend on it. `on_progress` gets (source bytes done,
+    source bytes in all). Raises BadInput for a matrix of another model, BadModelFile, Unsupported, NotFound, DiskFull.
     """
     from freehold.convert.quantizer import quantize
 
-    quantize(source, out, type_name, threads=threads, on_progress=on_progress)
+    quantize(source, out, type_name, threads=threads, importance=importance, on_progress=on_progress)
 
 
 __all__ = ["TYPES", "quantize", "to_gguf"]

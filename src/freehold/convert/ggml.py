@@ -6,8 +6,6 @@ the Python module of the wheel is never imported. The numpy fallback knows no K 
 
 import ctypes
 import functools
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from freehold.convert.dtypes import Floats
 from freehold.core.errors import Unsupported
+from freehold.engines.wheel import libraries
 from freehold.formats.ggml import TENSOR_TYPES
 
 Bytes = NDArray[np.uint8]
@@ -52,9 +51,12 @@ LAYOUTS = {kind.name: Layout(kind.block, kind.size) for kind in TENSOR_TYPES.val
 
 
 class Kernel(Protocol):
-    """Quantises [rows, columns] F32 values to [rows, bytes of a row]. Rows do not influence each other."""
+    """Quantises [rows, columns] F32 values to [rows, bytes of a row]. Rows do not influence each other.
 
-    def __call__(self, values: Floats) -> Bytes: ...
+    `importance` says for each column what the square of an error in it counts.
+    """
+
+    def __call__(self, values: Floats, importance: Floats | None = None) -> Bytes: ...
 
 
 @functools.cache
@@ -89,21 +91,26 @@ def passes(candidate: Kernel, type_name: str) -> bool:
     return exact and error <= ERRORS[type_name]
 
 
-def _checked(candidate: Kernel, type_name: str, values: Floats) -> Bytes:
+def _checked(candidate: Kernel, type_name: str, values: Floats, importance: Floats | None = None) -> Bytes:
     """What stands between Python and raw pointers."""
     layout = LAYOUTS[type_name]
     if values.dtype != np.float32 or values.ndim != 2 or not values.flags.c_contiguous or not values.size:
         raise ValueError(f"contiguous F32 rows expected, not {values.dtype} of shape {values.shape}")
     if values.shape[1] % layout.block:
         raise ValueError(f"rows of {values.shape[1]} weights do not divide into {type_name} blocks of {layout.block}")
-    return candidate(values)
+    if importance is not None and (
+        importance.dtype != np.float32 or importance.shape != values.shape[1:] or not importance.flags.c_contiguous
+    ):
+        raise ValueError(f"an F32 importance for each of {values.shape[1]} columns expected, not {importance.shape}")
+    return candidate(values, importance)
 
 
-def _native(library: Any, type_name: str, values: Floats) -> Bytes:
+def _native(library: Any, type_name: str, values: Floats, importance: Floats | None = None) -> Bytes:
     rows, columns = values.shape
     packed = np.empty((rows, LAYOUTS[type_name].row_bytes(columns)), dtype=np.uint8)
+    weights = None if importance is None else importance.ctypes.data
     written = library.ggml_quantize_chunk(
-        _IDS[type_name], values.ctypes.data, packed.ctypes.data, 0, rows, columns, None
+        _IDS[type_name], values.ctypes.data, packed.ctypes.data, 0, rows, columns, weights
     )
     if written != packed.nbytes:
         raise Unsupported(
@@ -113,9 +120,14 @@ def _native(library: Any, type_name: str, values: Floats) -> Bytes:
     return packed
 
 
-def _numpy(type_name: str, values: Floats) -> Bytes:
+def _numpy(type_name: str, values: Floats, importance: Floats | None = None) -> Bytes:
     import gguf
 
+    if importance is not None:
+        raise Unsupported(
+            "an importance matrix needs the xllamacpp library, which is missing or failed its self-test",
+            "Reinstall it with 'pip install --force-reinstall freehold', or quantise without the matrix",
+        )
     packed: Bytes = gguf.quants.quantize(values, gguf.GGMLQuantizationType[type_name])
     return packed
 
@@ -123,16 +135,14 @@ def _numpy(type_name: str, values: Floats) -> Bytes:
 @functools.cache
 def _library() -> Any:
     """The wheel's shared library, or None."""
-    found = find_spec("xllamacpp")  # finds the package without running it
-    for folder in (found.submodule_search_locations or []) if found else []:
-        for path in sorted(Path(folder).glob("xllamacpp*.so")):
-            try:
-                library = ctypes.CDLL(str(path))
-                function = library.ggml_quantize_chunk
-            except (OSError, AttributeError):
-                continue
-            function.restype = ctypes.c_size_t
-            pointer, count = ctypes.c_void_p, ctypes.c_int64
-            function.argtypes = [ctypes.c_int, pointer, pointer, count, count, count, pointer]
-            return library
+    for path in libraries():
+        try:
+            library = ctypes.CDLL(str(path))
+            function = library.ggml_quantize_chunk
+        except (OSError, AttributeError):
+            continue
+        function.restype = ctypes.c_size_t
+        pointer, count = ctypes.c_void_p, ctypes.c_int64
+        function.argtypes = [ctypes.c_int, pointer, pointer, count, count, count, pointer]
+        return library
     return None

@@ -1,6 +1,6 @@
 """Which type each tensor of a quantised file gets: llama.cpp's rules (src/llama-quant.cpp, llama_tensor_get_type).
 
-Without an importance matrix. Most matrices get the default type of the file type; the output matrix, attn_v, ffn_down
+Most matrices get the default type of the file type; the output matrix, attn_v, ffn_down
 and attn_output, on which quality depends most, get more bits; rows that a type cannot hold get another type.
 """
 
@@ -51,6 +51,8 @@ class Model(NamedTuple):
     """The token embedding is the output matrix too."""
     seventy_b: bool
     """Llama 70B, where 8 heads share an attn_v."""
+    weighted: bool = False
+    """An importance matrix goes with it."""
 
 
 Rule = Callable[[int, int, Model], str | None]
@@ -82,6 +84,11 @@ def _down_q4_k_s(index: int, count: int, model: Model) -> str | None:
     return "Q5_K" if index < count // 8 and not model.falcon else None
 
 
+def _safer(with_minimum: str) -> Rule:
+    """In the first layers a type with a minimum: with an importance matrix, one without can go astray there."""
+    return lambda index, count, model: with_minimum if model.weighted and index < count // 8 else None
+
+
 RULES: dict[tuple[str, str], Rule] = {
     ("attn_v", "Q2_K"): lambda index, count, model: "Q4_K" if model.gqa >= 4 else "Q3_K",
     ("attn_v", "Q3_K_M"): lambda index, count, model: "Q5_K" if index < 2 else "Q4_K",
@@ -89,6 +96,8 @@ RULES: dict[tuple[str, str], Rule] = {
     ("attn_v", "Q4_K_S"): lambda index, count, model: "Q5_K" if index < 4 else None,
     ("attn_v", "Q4_K_M"): _six_where_it_counts,
     ("attn_v", "Q5_K_M"): _six_where_it_counts,
+    ("ffn_down", "Q4_0"): _safer("Q4_1"),
+    ("ffn_down", "Q5_0"): _safer("Q5_1"),
     ("ffn_down", "Q2_K"): lambda index, count, model: "Q3_K",
     ("ffn_down", "Q3_K_M"): _down_q3_k_m,
     ("ffn_down", "Q3_K_L"): lambda index, count, model: "Q4_K" if model.falcon else "Q5_K",
@@ -102,10 +111,13 @@ RULES: dict[tuple[str, str], Rule] = {
 _EIGHT_EXPERTS_OUTPUT = ("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M")
 
 
-def target_types(header: GgufHeader, kind: QuantType) -> dict[str, str]:
-    """The type of every tensor, by name, in the order in which llama.cpp writes them."""
+def target_types(header: GgufHeader, kind: QuantType, *, weighted: bool = False) -> dict[str, str]:
+    """The type of every tensor, by name, in the order in which llama.cpp writes them.
+
+    `weighted` says that an importance matrix will be used: a few rules are others then.
+    """
     tensors = sorted(header.tensors, key=lambda tensor: (layer_of(tensor.name), tensor.name))
-    model = _model(header)
+    model = _model(header)._replace(weighted=weighted)
     counts = {"attn_v": sum(category(tensor.name) == "attn_v" for tensor in tensors), "ffn_down": model.layers}
     seen: dict[str, int] = {}
     targets: dict[str, str] = {}

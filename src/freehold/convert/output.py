@@ -1,6 +1,7 @@
 """Writing a GGUF file: its header, then the tensors piece by piece, under its name only when complete."""
 
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any, NamedTuple
 from freehold.convert.plan import Metadata
 from freehold.core.errors import NotFound
 from freehold.formats.atomic import disk_errors, disk_full, replacing
+from freehold.formats.ggml import TENSOR_TYPES
 from freehold.formats.reading import shown
 
 ALIGNMENT = 32
+_U32 = 4
+_IDS = {kind.name: id_ for id_, kind in TENSOR_TYPES.items()}
 
 
 class OutTensor(NamedTuple):
@@ -26,6 +30,30 @@ class OutTensor(NamedTuple):
 def padding(size: int) -> int:
     """Zero bytes between something of `size` bytes and the next tensor."""
     return -size % ALIGNMENT
+
+
+def packed_header(entries: Sequence[bytes], tensors: Sequence[OutTensor]) -> bytes:
+    """A GGUF header of metadata entries that are packed already, up to where the tensors begin."""
+    parts = [struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(entries)), *entries]
+    offset = 0
+    for tensor in tensors:
+        extents = tensor.shape[::-1]
+        parts.append(packed_string(tensor.name) + struct.pack(f"<I{len(extents)}Q", len(extents), *extents))
+        parts.append(struct.pack("<IQ", _IDS[tensor.type], offset))
+        offset += tensor.size + padding(tensor.size)
+    packed = b"".join(parts)
+    return packed + bytes(padding(len(packed)))
+
+
+def packed_string(text: str) -> bytes:
+    """A string as GGUF stores it."""
+    data = text.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def number_entry(key: str, value: int) -> bytes:
+    """A UINT32 metadata entry."""
+    return packed_string(key) + struct.pack("<II", _U32, value)
 
 
 def header_bytes(architecture: str, metadata: Metadata, tensors: Sequence[OutTensor]) -> bytes:

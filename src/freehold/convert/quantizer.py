@@ -1,7 +1,7 @@
 """From an unquantised GGUF file to a quantised one, a few rows at a time."""
 
 import os
-import struct
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from freehold.convert import ggml
-from freehold.convert.dtypes import STORED, checked_f32, from_f32, raw
+from freehold.convert.dtypes import STORED, Floats, checked_f32, from_f32, raw
+from freehold.convert.imatrix import Importance
 from freehold.convert.mixture import PLAIN, target_types
-from freehold.convert.output import OutTensor, padding, write_file
+from freehold.convert.output import OutTensor, number_entry, packed_header, padding, write_file
 from freehold.convert.types import QuantType, quant_type
 from freehold.core.errors import Unsupported
-from freehold.formats.ggml import TENSOR_TYPES
 from freehold.formats.gguf import MAX_KEY, GgufHeader, TensorInfo, read_header
 from freehold.formats.gguf_values import Cursor, read_value
 from freehold.formats.reading import regular_file, shown
@@ -27,36 +27,71 @@ Progress = Callable[[int, int], None]
 _PIECE = 1 << 20
 """Weights quantised at a time: 4 MiB of F32 for each thread and its successor."""
 _QUANTIZATION_VERSION = 2
-_U32 = 4
 _REPLACED = {"general.quantization_version", "general.file_type", "general.alignment"}
-_IDS = {kind.name: id_ for id_, kind in TENSOR_TYPES.items()}
+_DROPPED = re.compile(r"split\.|quantize\.imatrix\.")
 _WHOLE_NUMBERS = ("I8", "I16", "I32", "I64")
 
 
 class Piece(NamedTuple):
-    """Some rows of one tensor."""
+    """Some rows of one tensor, all of the same expert's matrix."""
 
     tensor: TensorInfo
     target: str
     start: int
     stop: int
+    matrix: int
 
 
-def quantize(source: Path, out: Path, type_name: str, *, threads: int = 0, on_progress: Progress | None = None) -> None:
-    """See `freehold.convert.quantize`."""
+class Plan(NamedTuple):
+    """A file to be: its type, its header's bytes, its tensors in order."""
+
+    source: GgufHeader
+    kind: QuantType
+    header: bytes
+    tensors: list[OutTensor]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return len(self.header) + sum(tensor.size + padding(tensor.size) for tensor in self.tensors)
+
+
+def plan(source: Path, type_name: str, importance: Importance | None = None) -> Plan:
+    """What quantising will write. Raises BadModelFile, Unsupported, NotFound."""
     kind = quant_type(type_name)
     header = read_header(source)
     _check_source(header)
-    targets = target_types(header, kind)
-    for target in sorted(set(targets.values()) & set(ggml.ERRORS)):
-        ggml.kernel(target)
+    if importance is not None:
+        importance.check(header)
+    targets = target_types(header, kind, weighted=importance is not None)
     by_name = {tensor.name: tensor for tensor in header.tensors}
     tensors = [_out(by_name[name], target) for name, target in targets.items()]
-    pieces = [piece for name, target in targets.items() for piece in _cut(by_name[name], target)]
+    return Plan(header, kind, _header(header, kind, tensors, importance), tensors)
+
+
+def quantize(
+    source: Path,
+    out: Path,
+    type_name: str,
+    *,
+    threads: int = 0,
+    importance: Importance | None = None,
+    on_progress: Progress | None = None,
+) -> None:
+    """See `freehold.convert.quantize`."""
+    planned = plan(source, type_name, importance)
+    header, tensors = planned.source, planned.tensors
+    for target in sorted({tensor.type for tensor in tensors} & set(ggml.ERRORS)):
+        ggml.kernel(target)
+    by_name = {tensor.name: tensor for tensor in header.tensors}
+    weights = {tensor.name: importance.weights(tensor) for tensor in header.tensors} if importance is not None else {}
+    pieces = [piece for tensor in tensors for piece in _cut(by_name[tensor.name], tensor.type)]
     workers = threads if threads > 0 else len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(workers, "quantize") as pool:
-        done = _in_order(pool, pieces, lambda piece: _quantized(header, piece), 2 * workers)
-        write_file(out, _header(header, kind, tensors), tensors, _reporting(done, pieces, on_progress))
+        done = _in_order(
+            pool, pieces, lambda piece: _quantized(header, piece, weights.get(piece.tensor.name)), 2 * workers
+        )
+        write_file(out, planned.header, tensors, _reporting(done, pieces, on_progress))
 
 
 def _check_source(header: GgufHeader) -> None:
@@ -79,11 +114,13 @@ def _out(tensor: TensorInfo, target: str) -> OutTensor:
 
 def _cut(tensor: TensorInfo, target: str) -> Iterator[Piece]:
     rows, step = tensor.elements // tensor.shape[0], max(1, _PIECE // tensor.shape[0])
-    for start in range(0, rows, step):
-        yield Piece(tensor, target, start, min(start + step, rows))
+    of_matrix = tensor.shape[1] if len(tensor.shape) > 2 else rows
+    for matrix in range(rows // of_matrix):
+        for start in range(matrix * of_matrix, (matrix + 1) * of_matrix, step):
+            yield Piece(tensor, target, start, min(start + step, (matrix + 1) * of_matrix), matrix)
 
 
-def _quantized(header: GgufHeader, piece: Piece) -> NDArray[Any]:
+def _quantized(header: GgufHeader, piece: Piece, weights: Floats | None) -> NDArray[Any]:
     """The piece's bytes in the target type. Raises BadModelFile for values that are not numbers."""
     tensor, columns = piece.tensor, piece.tensor.shape[0]
     layout = ggml.LAYOUTS[tensor.type]
@@ -95,7 +132,7 @@ def _quantized(header: GgufHeader, piece: Piece) -> NDArray[Any]:
     values = checked_f32(stored, tensor.type, tensor.name)
     if piece.target in PLAIN:
         return from_f32(values, piece.target, tensor.name)
-    return ggml.kernel(piece.target)(values)
+    return ggml.kernel(piece.target)(values, None if weights is None else weights[piece.matrix])
 
 
 def _in_order(
@@ -129,31 +166,15 @@ def _reporting(done: Iterator[NDArray[Any]], pieces: list[Piece], on_progress: P
             on_progress(behind, total)
 
 
-def _header(header: GgufHeader, kind: QuantType, tensors: list[OutTensor]) -> bytes:
+def _header(header: GgufHeader, kind: QuantType, tensors: list[OutTensor], importance: Importance | None) -> bytes:
     """The source's metadata, byte for byte but for the file type, and the new tensors."""
-    kept = [
-        raw for key, raw in raw_metadata(header.path).items() if key not in _REPLACED and not key.startswith("split.")
-    ]
-    kept.append(_number("general.quantization_version", _QUANTIZATION_VERSION))
-    kept.append(_number("general.file_type", kind.file_type))
-    parts = [struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(kept)), *kept]
-    offset = 0
-    for tensor in tensors:
-        extents = tensor.shape[::-1]
-        parts.append(_string(tensor.name) + struct.pack(f"<I{len(extents)}Q", len(extents), *extents))
-        parts.append(struct.pack("<IQ", _IDS[tensor.type], offset))
-        offset += tensor.size + padding(tensor.size)
-    packed = b"".join(parts)
-    return packed + bytes(padding(len(packed)))
-
-
-def _string(text: str) -> bytes:
-    data = text.encode()
-    return struct.pack("<Q", len(data)) + data
-
-
-def _number(key: str, value: int) -> bytes:
-    return _string(key) + struct.pack("<II", _U32, value)
+    kept = [raw for key, raw in raw_metadata(header.path).items() if key not in _REPLACED and not _DROPPED.match(key)]
+    kept.append(number_entry("general.quantization_version", _QUANTIZATION_VERSION))
+    kept.append(number_entry("general.file_type", kind.file_type))
+    if importance is not None:  # as llama-quantize says it, without the names of the user's files
+        kept.append(number_entry("quantize.imatrix.entries_count", len(importance.entries)))
+        kept.append(number_entry("quantize.imatrix.chunks_count", importance.chunk_count))
+    return packed_header(kept, tensors)
 
 
 def raw_metadata(path: Path) -> Mapping[str, bytes]:

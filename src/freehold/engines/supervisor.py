@@ -26,6 +26,7 @@ _PASSED_ON = (
     "GGML_VK_VISIBLE_DEVICES",
     "TMPDIR",
 )
+_MAX_LINE = 1 << 20
 _COMPLAINTS = (" E ", "rror", "ASSERT", "no progress")
 _MAX_SOCKET_PATH = 107
 """Bytes that `sockaddr_un.sun_path` holds beside its final zero (unix(7))."""
@@ -85,7 +86,7 @@ class Child:
         self.last_words: collections.deque[str] = collections.deque(maxlen=40)
         self._drain = threading.Thread(target=self._read_stderr, name=f"stderr of {label}", daemon=True)
         self._drain.start()
-        self._tell(document)
+        self.tell(document)
 
     @property
     def alive(self) -> bool:
@@ -99,6 +100,14 @@ class Child:
         except TimeoutError:
             self.kill()
             raise WorkerFailed(f"the worker of {self.label} was not ready after {timeout:.0f} s") from None
+
+    async def line(self) -> bytes:
+        """The next line of its stdout, however long it takes; empty if it died."""
+        return await asyncio.to_thread(self._read_line)
+
+    async def read(self, count: int) -> bytes:
+        """The next `count` bytes of its stdout; fewer if it died."""
+        return await asyncio.to_thread(self._process.stdout.read, count) if self._process.stdout is not None else b""
 
     def progress(self) -> tuple[float, int]:
         """A value that changes while the process computes or loads: CPU seconds and bytes read."""
@@ -150,7 +159,7 @@ class Child:
         return f"{ending}: {said[-300:]}" if said else ending
 
     def _read_line(self) -> bytes:
-        return self._process.stdout.readline(1 << 16) if self._process.stdout is not None else b""
+        return self._process.stdout.readline(_MAX_LINE) if self._process.stdout is not None else b""
 
     def _gone_within(self, seconds: float) -> bool:
         try:
@@ -159,9 +168,10 @@ class Child:
             return False
         return True
 
-    def _tell(self, document: object) -> None:
+    def tell(self, document: object) -> None:
+        """Write one JSON line to its stdin. That it died is learnt from what it does not answer."""
         if self._process.stdin is not None:
-            with contextlib.suppress(OSError):  # it died already; the caller learns that from first_line
+            with contextlib.suppress(OSError):
                 self._process.stdin.write(msgspec.json.encode(document) + b"\n")
                 self._process.stdin.flush()
 

@@ -59,7 +59,7 @@ class GgufHeader(msgspec.Struct, frozen=True):
 
     @property
     def architecture(self) -> str:
-        """`general.architecture`; empty in a later part of a split model, whose first part says it."""
+        """`general.architecture`; empty for a file that is no model, or in a later part of a split one."""
         return str(self.metadata.get("general.architecture", ""))
 
     @property
@@ -97,13 +97,18 @@ class GgufHeader(msgspec.Struct, frozen=True):
         )
 
 
-def read_header(path: Path) -> GgufHeader:
-    """The header of a GGUF file. Raises NotFound, BadInput, and BadModelFile for whatever is wrong inside."""
+def read_header(path: Path, *, model: bool = True) -> GgufHeader:
+    """The header of a GGUF file. Raises NotFound, BadInput, and BadModelFile for whatever is wrong inside.
+
+    A file that is not to be a `model`, such as an importance matrix, need not say its architecture.
+    """
     with regular_file(path) as (file, size):
         cursor = Cursor(file, size, path)
         version = _version(cursor)
         tensor_count, key_count = _counts(cursor)
         metadata = _metadata(cursor, key_count)
+        if model:
+            _check_architecture(cursor, metadata)
         alignment = _alignment(cursor, metadata)
         tensors = [_tensor(cursor, alignment) for _ in range(tensor_count)]
         data_offset = -(-cursor.position // alignment) * alignment
@@ -144,12 +149,15 @@ def _metadata(cursor: Cursor, count: int) -> dict[str, Value]:
         if not key or key in metadata:
             raise cursor.bad(f"metadata key {key!r} appears twice" if key else "a metadata key is empty")
         metadata[key] = read_value(cursor, cursor.u32(f"the type of {key!r}"), repr(shown(key)))
+    return metadata
+
+
+def _check_architecture(cursor: Cursor, metadata: dict[str, Value]) -> None:
     architecture = metadata.get("general.architecture")
     if architecture is None and metadata.get("split.no", 0) != 0:
-        return metadata
+        return
     if not isinstance(architecture, str) or not _ARCHITECTURE.fullmatch(architecture):
         raise cursor.bad("general.architecture is missing or is not a name")
-    return metadata
 
 
 def _alignment(cursor: Cursor, metadata: dict[str, Value]) -> int:

@@ -1,5 +1,6 @@
 """The parent's side of a worker: HTTP over its Unix socket, its answers as events."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -10,7 +11,8 @@ import msgspec
 from freehold.core.errors import FreeholdError, Unsupported, WorkerFailed
 from freehold.core.event import Embeddings, Event, Failed, Started, Usage
 from freehold.core.request import Constraint, EmbedRequest, Message, Request, Tool
-from freehold.engines.llamacpp import wire
+from freehold.engines.base import ModelFile
+from freehold.engines.llamacpp import scorer, wire
 from freehold.engines.llamacpp.plan import plan
 from freehold.engines.supervisor import Child, Socket, watchdog
 
@@ -22,14 +24,18 @@ class LlamaWorker:
     tokens are counted in choice 0 alone, so that the sum over choices is what the request took.
     """
 
-    def __init__(self, child: Child, socket: Socket, slots: int, *, embedding: bool) -> None:
+    def __init__(self, child: Child, socket: Socket, slots: int, model: ModelFile, threads: int = 0) -> None:
         self.pid = child.pid
         self.context_length = 0
         self.label = child.label
         self._child = child
         self._socket = socket
         self._slots = slots
-        self._embedding = embedding
+        self._embedding = model.embedding
+        self._model = model
+        self._threads = threads
+        self._scorer: scorer.Scorer | None = None
+        self._scoring = asyncio.Lock()
         self._knows_tools = False
         # The server closes a kept connection after a few seconds or a hundred requests, sometimes just as the next
         # request is on its way.
@@ -82,12 +88,25 @@ class LlamaWorker:
         )
 
     async def score(self, tokens: Sequence[int]) -> Sequence[float]:
-        """Refused: llama-server gives no log-probabilities of a prompt."""
-        raise Unsupported("the llama.cpp server cannot score given text", "Use generated answers to compare models")
+        """The natural-log probability of each token after the first, given those before it.
+
+        llama-server tells none for a prompt: a process of its own computes them, and stays until the worker stops. It
+        maps the same file, so the weights are not in memory twice.
+        """
+        if self._embedding:
+            raise Unsupported("this worker makes embeddings only", "Start one for generation")
+        async with self._scoring:
+            if self._scorer is None:
+                self._scorer = await scorer.start(
+                    self._model, context_length=self.context_length, threads=self._threads
+                )
+        return await self._scorer.score(tokens)
 
     async def stop(self) -> None:
         """End the process. Returns when it is gone."""
         await self._http.aclose()
+        if self._scorer is not None:
+            await self._scorer.stop()
         await self._child.stop()
         self._socket.remove()
 

@@ -52,7 +52,7 @@ class LlamaCpp:
         environment = clean_environment(_ENVIRONMENT)
         document = shape.document(model, settings, socket)
         child = Child([sys.executable, "-I", str(_WORKER)], document, environment, model.label)
-        worker = LlamaWorker(child, socket, shape.slots, embedding=model.embedding)
+        worker = LlamaWorker(child, socket, shape.slots, model, settings.threads)
         try:
             await _ready(child, 60 + shape.fit.weights / _LOAD_RATE)
             await worker.connect()
