@@ -14,6 +14,7 @@ from freehold.core.request import EmbedRequest, Request
 from freehold.core.settings import Settings
 from freehold.engines.base import Engine, Worker
 from freehold.guard import limits
+from freehold.proofs.sign.models import require
 from freehold.serving import ready
 from freehold.serving.admission import Admission, cost, embedding_cost
 from freehold.serving.pool import Key, Pool
@@ -94,6 +95,7 @@ class Desk:
     async def _worker(self, text: str, embedding: bool, tokens: int) -> AsyncIterator[Worker]:
         """A place and a worker for one request to the model of this name."""
         name = _parsed(text)
+        await asyncio.to_thread(require, self.settings, self.store, name)
         manifest = await asyncio.to_thread(self.store.get, name)
         key = Key(manifest.digest, embedding)
         async with self.admission.slot(key, tokens):
