@@ -11,7 +11,8 @@ import pytest
 
 from freehold.core.errors import DiskFull
 from freehold.core.manifest import Manifest, Part
-from freehold.store import Store
+from freehold.formats.bundle.reading import Bundle
+from freehold.store import Store, bundles
 from freehold.store.check import prune
 from freehold.store.importing import import_folder, import_gguf, materialise
 from tests.store import models
@@ -54,6 +55,25 @@ def test_a_model_larger_than_the_disk(small_disk, tmp_path):
         assert leftovers(store) == []
         assert blob_count(store) == 0
         import_gguf(store, little, name("little"))
+        assert_whole(store)
+
+
+def test_a_bundle_larger_than_the_disk(small_disk, tmp_path):
+    with Store.open(tmp_path / "store") as store:
+        for size, called in ((20 * MIB, "large"), (MIB, "little")):
+            import_gguf(store, models.gguf(tmp_path / f"{called}.gguf", size=size), name(called))
+        packing = bundles.pack(store, [name("large")])
+        with pytest.raises(DiskFull, match=r"21\.0 MB needed, .* MB free"):
+            bundles.export(store, packing, small_disk / "x.fhb")
+        assert list(small_disk.iterdir()) == []
+        bundles.export(store, packing, tmp_path / "large.fhb")
+        bundles.export(store, bundles.pack(store, [name("little")]), tmp_path / "little.fhb", split=MIB)
+    with Store.open(small_disk / "store") as store:
+        with pytest.raises(DiskFull), Bundle.open(tmp_path / "large.fhb") as bundle:
+            bundles.bring(store, bundle)
+        assert blob_count(store) == 0
+        with Bundle.open(tmp_path / "little.fhb") as bundle:
+            bundles.bring(store, bundle)
         assert_whole(store)
 
 

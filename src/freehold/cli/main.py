@@ -45,8 +45,14 @@ class Verbs(TyperGroup):
         """The verb's command, or None."""
         if cmd_name not in verbs():
             return None
+        module = import_module(f"{__package__}.{cmd_name}")
+        group = getattr(module, "group", None)
+        if isinstance(group, typer.Typer):
+            command = get_command(group)
+            command.name = cmd_name
+            return command
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(cmd_name)(import_module(f"{__package__}.{cmd_name}").command)
+        app.command(cmd_name)(module.command)
         return get_command(app)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:

@@ -1,8 +1,10 @@
 """Show what a model is, where it came from and what is known about it."""
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+import typer
 
 from freehold.cli._options import Home, Json, Model, opened
 from freehold.cli._output import count, emit, line, pairs, size, table
@@ -17,8 +19,16 @@ if TYPE_CHECKING:
     from freehold.store import Store
 
 
-def command(name: Model, json: Json = False, home: Home = None) -> None:
+def command(
+    name: Model,
+    modelfile: Annotated[bool, typer.Option("--modelfile", help="Print its Modelfile only.")] = False,
+    json: Json = False,
+    home: Home = None,
+) -> None:
     """Show what a model is, where it came from and what is known about it."""
+    if modelfile:
+        _print_modelfile(Name.parse(name), home)
+        return
     with opened(home) as (settings, store):
         parsed = Name.parse(name)
         manifest = store.get(parsed)
@@ -32,6 +42,15 @@ def command(name: Model, json: Json = False, home: Home = None) -> None:
     _print_details(parsed, manifest, fit)
     _print_lineage(manifest, labels)
     _print_facts(facts, labels)
+
+
+def _print_modelfile(name: Name, home: Path | None) -> None:
+    from freehold.store import creating
+
+    with opened(home) as (_, store):
+        text = creating.modelfile_of(store, name).text()
+    line(f"# Its files: freehold cp {name} ./folder, and this Modelfile beside them")
+    line(text.removesuffix("\n"))
 
 
 def _labels(store: "Store", manifest: "Manifest") -> dict[str, str]:

@@ -16,6 +16,9 @@ Role = Literal[
     "tokenizer",
     "tokenizer_config",
     "chat_template",
+    "system",  # a message before all others, where a conversation brings none
+    "parameters",  # how to draw tokens where a request does not say
+    "messages",  # turns before the user's
     "adapter",  # PEFT adapter weights
     "adapter_config",
     "card",

@@ -38,6 +38,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds for which an idle worker is kept."""
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     """CPU threads per worker; 0 takes the number of usable cores."""
+    require_signature: bool = False
+    """Models run and are released only when a key trusted for their name signed them."""
+    signing_key: str = ""
+    """File of the private key that signs what recipes release."""
     max_body: Annotated[int, Meta(ge=1024, le=1 << 32)] = 32 << 20
     """Bytes of a request body."""
 

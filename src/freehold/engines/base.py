@@ -17,6 +17,12 @@ class ModelFile(msgspec.Struct, frozen=True):
     path: Path
     label: str
     embedding: bool = False
+    chat_template: str = ""
+    """In Jinja, in place of the file's own."""
+    adapters: tuple[Path, ...] = ()
+    """GGUF adapters that are applied to it."""
+    context_length: int = 0
+    """Tokens of context per slot, in place of the setting's."""
 
 
 class Fit(msgspec.Struct, frozen=True):

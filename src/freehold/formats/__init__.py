@@ -6,6 +6,7 @@ safetensors.read_header(path) -> SafetensorsHeader
     tensors: name -> (dtype, shape, begin, end); metadata, data_offset; parameters, dtype
 chat_template.render(template, messages, *, add_generation_prompt, **variables) -> str
     in a sandbox, in a process of its own with limits on time, memory and output
+modelfile.read(path) -> Modelfile; go_template.to_jinja(template); bundle/: models in one file
 atomic.replacing(path)
     a temporary path that takes the place of `path`, whole, or leaves nothing behind
 atomic.disk_errors(path, needed)

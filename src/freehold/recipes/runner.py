@@ -16,7 +16,7 @@ from freehold.recipes.locks import locked, sweep
 from freehold.recipes.outcome import Outcome, gate_passed, outcome_of
 from freehold.recipes.plan import Planned, look, plan, remember, tasks_of
 from freehold.recipes.schema import RecipeFile, read
-from freehold.recipes.sources import check_room
+from freehold.recipes.sources import check_room, check_signed
 from freehold.recipes.task import Result, Task, Work, steps
 from freehold.recipes.tools import Tools
 from freehold.store import Store
@@ -42,6 +42,7 @@ def make(
         planned = plan(file, store, settings)
         if planned.runs(*_NEED_EXTRA):
             run.tools.require()
+            check_signed(file, store, settings)
             check_room(file, store, settings)
         with _run_folder(run):
             return run.go()

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from freehold.core.digest import Digest
-from freehold.core.errors import BadData, BadName, BadRecipe, Unsupported
+from freehold.core.errors import BadData, BadName, BadRecipe, Forbidden, Unsupported
 from freehold.core.manifest import Manifest, Part
 from freehold.core.name import Name
 from freehold.core.settings import Settings
@@ -96,6 +96,18 @@ def _code_digest(script: Path) -> Digest:
     return Digest.of_json(
         [script.name, *((path.relative_to(script.parent).as_posix(), Digest.of_file(path).text) for path in files)]
     )
+
+
+def check_signed(file: RecipeFile, store: Store, settings: Settings) -> None:
+    """The policy `require_signature`, for the base. Raises Forbidden."""
+    if not settings.require_signature or file.recipe.tune.method == "scratch":
+        return
+    from freehold.proofs.sign.models import require
+
+    text = file.recipe.model.base
+    if base_of(file, store).folder is not None:
+        raise Forbidden(f"base {text} is not in the store, so nobody signed it", "Pull it, and sign it: freehold sign")
+    require(settings, store, Name.parse(text))
 
 
 def check_room(file: RecipeFile, store: Store, settings: Settings) -> None:

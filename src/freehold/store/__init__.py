@@ -7,6 +7,8 @@ Store.open(settings.store) -> Store
     runs.remember_step(key, result, digests)     runs.recall_step(key) -> bytes | None     runs.forget(key)
 importing.import_gguf(store, path, name), import_folder(store, folder, name), materialise(store, manifest, folder)
 pulling.look(reference, outbound) -> Offer, pulling.take(store, outbound, offer, name): from anywhere, see sources/
+bundles.pack(store, names), export(store, packing, path), bring(store, bundle); signatures; pushing/
+creating.create(store, name, modelfile, folder), modelfile_of(store, name), copy(store, old, new)
 check.fsck(store, deep=False) -> [Finding]     check.prune(store, dry_run=False, unfinished=False)
 
 Written in this order: temporary file, hash, fsync, lease, rename, fsync of the folder, catalog, answer. So a kill

@@ -6,7 +6,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -83,6 +83,24 @@ class Blobs:
                 yield self._seal(temporary)
             else:
                 yield self._copy(source, temporary)
+
+    @contextmanager
+    def receive_stream(self, chunks: Iterable[bytes], size: int) -> Iterator[Received]:
+        """`size` bytes that come in pieces. Raises BadInput when there are more or fewer, and DiskFull."""
+        with self._temporary() as temporary:
+            state, copied = sha256(), 0
+            with disk_errors(self.root, size), temporary.open("xb", buffering=0) as out:
+                self._reserve(out.fileno(), size)
+                for chunk in chunks:
+                    state.update(chunk)
+                    copied += len(chunk)
+                    if copied <= size:
+                        _write_all(out.fileno(), chunk)
+                os.fchmod(out.fileno(), 0o444)
+                os.fsync(out.fileno())
+            if copied != size:
+                raise BadInput(f"{copied} bytes came instead of {size}", "Copy or fetch the file again")
+            yield Received(temporary, Digest("sha256:" + state.hexdigest()), size)
 
     @contextmanager
     def receive_bytes(self, data: bytes) -> Iterator[Received]:

@@ -105,6 +105,13 @@ class Store:
                 path.unlink(missing_ok=True)
         return received.digest, received.size
 
+    def add_stream(self, chunks: Iterable[bytes], digest: Digest, size: int) -> None:
+        """Keep what `chunks` give, if it is what `digest` and `size` say. Raises BadInput, Damaged and DiskFull."""
+        with self.blobs.receive_stream(chunks, size) as received:
+            if received.digest != digest:
+                raise Damaged(f"{received.digest.short} came instead of {digest.short}", "Copy or fetch it again")
+            self._adopt(received)
+
     def add_bytes(self, data: bytes) -> Digest:
         """Keep `data`. Raises DiskFull."""
         with self.blobs.receive_bytes(data) as received:

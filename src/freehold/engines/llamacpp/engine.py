@@ -75,7 +75,7 @@ class _Shape(msgspec.Struct, frozen=True):
         """The shape for a model, from its header. Raises BadModelFile."""
         metadata = gguf.read_header(model.path).metadata
         context, slots, ubatch = (
-            memory.context_per_slot(metadata, settings.context_length),
+            memory.context_per_slot(metadata, model.context_length or settings.context_length),
             settings.parallel,
             memory.UBATCH,
         )
@@ -85,6 +85,8 @@ class _Shape(msgspec.Struct, frozen=True):
             slots = 1 << (settings.parallel.bit_length() - 1)
             ubatch = -(-context // slots) * slots
         fit = memory.estimate(model.path, metadata, context, slots, ubatch)
+        adapters = sum(path.stat().st_size for path in model.adapters)
+        fit = msgspec.structs.replace(fit, weights=fit.weights + adapters)
         return cls(fit, slots, ubatch, f"{metadata.get('general.architecture', '')}.pooling_type" not in metadata)
 
     def document(self, model: ModelFile, settings: Settings, socket: Socket) -> dict[str, object]:
@@ -99,6 +101,8 @@ class _Shape(msgspec.Struct, frozen=True):
             "threads": settings.threads or len(os.sched_getaffinity(0)),
             "embedding": model.embedding,
             "mean_pooling": self.mean_pooling,
+            "chat_template": model.chat_template,
+            "adapters": [str(path) for path in model.adapters],
         }
 
 

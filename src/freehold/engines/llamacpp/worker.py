@@ -69,6 +69,9 @@ def _serve(wanted: dict[str, Any]) -> Any:
     params.offline = True
     params.ui = False
     params.cors_origins = ""
+    if wanted["chat_template"]:
+        params.chat_template = wanted["chat_template"]
+    params.lora_adapters = [_adapter(path) for path in wanted["adapters"]]
     if wanted["embedding"]:
         params.cache_prompt = False  # what is cached would be left out of the pooling
         params.kv_unified = True  # else texts of different lengths are split, and only their last pieces pooled
@@ -76,6 +79,14 @@ def _serve(wanted: dict[str, Any]) -> Any:
         if wanted["mean_pooling"]:
             params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     return xllamacpp.Server(params)
+
+
+def _adapter(path: str) -> Any:
+    import xllamacpp
+
+    made = xllamacpp.CommonAdapterLoraInfo()
+    made.path, made.scale = path, 1.0
+    return made
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """release: the names point to the new model, with its lineage and evidence."""
 
+import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from freehold.core.digest import Digest
-from freehold.core.errors import UnknownModel
+from freehold.core.errors import Forbidden, UnknownModel
 from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.core.name import Name
 from freehold.recipes.schema import RecipeFile
@@ -12,8 +15,11 @@ from freehold.recipes.steps.data import HELD_OUT, TRAIN
 from freehold.recipes.steps.evaluate import REPORT
 from freehold.recipes.steps.gate import VERDICT
 from freehold.recipes.task import Output, Result, Step, Task, Work
-from freehold.store import Store
+from freehold.store import Store, signatures
 from freehold.store.folders import inspect
+
+if TYPE_CHECKING:
+    from freehold.proofs.sign.keys import PrivateKey
 
 _NAME = "name:"
 UNQUANTISED = "weights"
@@ -41,11 +47,40 @@ def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
 def run(work: Work) -> Result:
     """Manifests, and the names that point to them; the model's own name comes last."""
     lineage, evidence = _lineage(work), _evidence(work)
-    bound = []
+    key, bound = _signing_key(work), []
     for name, manifest in reversed(list(_manifests(work, lineage, evidence))):
+        if key is not None:
+            _sign(work.store, name, manifest, key)
         digest = work.store.put(name, manifest)
         bound.append(Output(_NAME + str(name), digest, len(manifest.encode())))
     return Result(files=tuple(reversed(bound)))
+
+
+def _signing_key(work: Work) -> "PrivateKey | None":
+    """The key that signs what is released. Raises Forbidden when the policy asks for one and none will do."""
+    settings = work.settings
+    if not settings.signing_key:
+        if settings.require_signature:
+            raise Forbidden("a release needs a signature here, and there is no key", "Set signing_key to its file")
+        return None
+    from freehold.proofs.sign import keys, trust
+
+    key = keys.private(Path(settings.signing_key).expanduser(), os.environ.get("FREEHOLD_KEY_PASSPHRASE", ""))
+    trusted = [public.hint for public in trust.for_name(settings, work.recipe.name)]
+    if settings.require_signature and key.public.hint not in trusted:
+        where = work.recipe.name.org or trust.PLAIN
+        raise Forbidden(
+            f"{settings.signing_key} is not trusted to sign {work.recipe.name}",
+            f"freehold trust add {settings.signing_key}.pub --for {where}",
+        )
+    return key
+
+
+def _sign(store: Store, name: Name, manifest: Manifest, key: "PrivateKey") -> None:
+    """Before the name points to it: a name never stands for a model whose signature is still to come."""
+    from freehold.proofs.sign import models
+
+    signatures.add(store.folder, manifest.digest, [models.signature_of(name, manifest, key)])
 
 
 def holds(store: Store, result: Result) -> bool:

@@ -1,0 +1,46 @@
+"""What a model brings along beside its weights (from a Modelfile): defaults for requests, template, adapters."""
+
+import msgspec
+
+from freehold.core.manifest import Manifest, Part
+from freehold.core.parameters import Defaults, Parameters, decode_messages, decode_parameters
+from freehold.core.request import Request
+from freehold.engines.base import ModelFile
+from freehold.store import Store
+
+_ROLES = {"system", "parameters", "messages"}
+
+
+def read(store: Store, manifest: Manifest) -> Defaults:
+    """The defaults of a model. Raises Damaged."""
+    if not any(part.role in _ROLES for part in manifest.parts):
+        return Defaults()
+    parameters, system, messages = (manifest.part(role) for role in ("parameters", "system", "messages"))
+    return Defaults(
+        parameters=decode_parameters(_bytes(store, parameters)) if parameters else Parameters(),
+        system=_bytes(store, system).decode("utf-8", "replace") if system else "",
+        messages=decode_messages(_bytes(store, messages)) if messages else (),
+    )
+
+
+def applied(store: Store, manifest: Manifest, request: Request) -> Request:
+    """The request with what its model brings along. Raises Damaged."""
+    return read(store, manifest).applied(request)
+
+
+def dressed(store: Store, manifest: Manifest, file: ModelFile) -> ModelFile:
+    """The file with the template, adapters and context that the model has beside it. Raises Damaged."""
+    if manifest.part("gguf") is None:
+        return file  # a folder's template goes into the GGUF file that is made of it
+    template = manifest.part("chat_template")
+    adapters = [part for part in manifest.parts if part.role == "adapter"]
+    return msgspec.structs.replace(
+        file,
+        chat_template=_bytes(store, template).decode("utf-8", "replace") if template else "",
+        adapters=tuple(store.path(part.digest) for part in adapters),
+        context_length=read(store, manifest).parameters.context_length or 0,
+    )
+
+
+def _bytes(store: Store, part: Part) -> bytes:
+    return store.path(part.digest).read_bytes()

@@ -1,0 +1,190 @@
+"""New models from Modelfiles, Modelfiles of models, and second names."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from freehold.core.digest import Digest
+from freehold.core.errors import BadInput, FreeholdError, Unsupported
+from freehold.core.manifest import Lineage, Manifest, Part, Role
+from freehold.core.name import Name
+from freehold.core.parameters import Parameters, decode_messages, decode_parameters
+from freehold.formats import chat_template, gguf
+from freehold.formats.go_template import is_go, to_jinja
+from freehold.formats.modelfile import Modelfile
+from freehold.formats.reading import bad_file, shown
+from freehold.store.check import prune
+from freehold.store.folders import plain_name
+from freehold.store.importing import import_folder, import_gguf
+from freehold.store.store import Store
+
+_FILENAMES: dict[Role, str] = {
+    "system": "system.txt",
+    "parameters": "parameters.json",
+    "messages": "messages.json",
+    "chat_template": "chat_template.jinja",
+    "licence": "LICENSE",
+}
+_PROBE = [
+    {"role": "user", "content": "Hello"},
+    {"role": "assistant", "content": "Hi"},
+    {"role": "user", "content": "?"},
+]
+_PATHS = (".", "/", "~")
+
+
+class Base(NamedTuple):
+    """What FROM names: a model in the store, or a file or folder to import."""
+
+    name: Name | None
+    path: Path | None
+
+
+def base_of(modelfile: Modelfile, folder: Path) -> Base:
+    """What FROM means; relative paths are relative to the Modelfile's `folder`. Raises BadName, BadInput."""
+    text = modelfile.base
+    path = folder / Path(text).expanduser()
+    if text.startswith(_PATHS) or text.endswith(".gguf"):
+        if not path.exists():
+            raise BadInput(
+                f"line {modelfile.base_line}: FROM names {shown(text)}, which is not there", "Check the path"
+            )
+        return Base(None, path)
+    return Base(Name.parse(text), None)
+
+
+def create(store: Store, name: Name, modelfile: Modelfile, folder: Path) -> Manifest:
+    """Make a model as a Modelfile says and let `name` point to it.
+
+    Raises UnknownModel, BadInput, BadModelFile, Unsupported and DiskFull; then the name is as it was.
+    """
+    check(modelfile, folder)
+    with _back(store, name), store.lease():
+        base = _base(store, name, base_of(modelfile, folder))
+        parts = _merged(base, list(_new_parts(store, modelfile, folder, base)))
+        lineage = Lineage(base=base.digest, source=base.lineage.source) if parts != base.parts else base.lineage
+        manifest = msgspec.structs.replace(base, parts=parts, lineage=lineage)
+        store.put(name, manifest)
+    return manifest
+
+
+@contextmanager
+def _back(store: Store, name: Name) -> Iterator[None]:
+    """After an error, `name` points to what it did before, and nothing new is left in the store."""
+    before = store.catalog.bound(name)
+    try:
+        yield
+    except FreeholdError:
+        if before:
+            store.catalog.bind(name, before[0].digest)
+        else:
+            store.catalog.unbind(name)
+        with suppress(FreeholdError):
+            prune(store)
+        raise
+
+
+def check(modelfile: Modelfile, folder: Path) -> None:
+    """What can be said against it before anything is written. Raises BadInput, BadModelFile, Unsupported."""
+    base_of(modelfile, folder)
+    template_of(modelfile)
+    for adapter in modelfile.adapters:
+        _check_adapter(folder / Path(adapter).expanduser())
+
+
+def _base(store: Store, name: Name, base: Base) -> Manifest:
+    if base.name is not None:
+        return store.get(base.name)
+    path = base.path or Path()
+    return import_folder(store, path, name) if path.is_dir() else import_gguf(store, path, name)
+
+
+def template_of(modelfile: Modelfile) -> str | None:
+    """The chat template in Jinja, tried on a conversation. Raises Unsupported and BadInput naming the line."""
+    if modelfile.template is None:
+        return None
+    try:
+        made = to_jinja(modelfile.template) if is_go(modelfile.template) else modelfile.template
+        chat_template.render(made, _PROBE, add_generation_prompt=True, bos_token="", eos_token="")
+    except FreeholdError as error:
+        raise type(error)(f"line {modelfile.template_line}: {error.message}", error.remedy) from error
+    return made
+
+
+def _check_adapter(path: Path) -> None:
+    header = gguf.read_header(path) if path.is_file() else None
+    if header is None:
+        reason = "is a folder" if path.is_dir() else "is not there"
+        raise BadInput(
+            f"ADAPTER {shown(path, 400)} {reason}", "Give a GGUF file: freehold convert makes one of an adapter"
+        )
+    if header.metadata.get("general.type") != "adapter":
+        raise bad_file(path, "not an adapter", "Give a GGUF file of type adapter")
+
+
+def _new_parts(store: Store, modelfile: Modelfile, folder: Path, base: Manifest) -> Iterator[Part]:
+    template = template_of(modelfile)
+    if modelfile.adapters and base.part("gguf") is None:
+        raise Unsupported("ADAPTER needs a base that is a GGUF file", "Convert the base first: freehold convert")
+    texts: list[tuple[Role, bytes | None]] = [
+        ("chat_template", None if template is None else template.encode()),
+        ("system", None if modelfile.system is None else modelfile.system.encode()),
+        ("messages", msgspec.json.encode(modelfile.messages) if modelfile.messages else None),
+        ("parameters", _parameters(store, modelfile, base)),
+        ("licence", "\n\n".join(modelfile.licences).encode() if modelfile.licences else None),
+    ]
+    for role, data in texts:
+        if data is not None:
+            yield Part(role, store.add_bytes(data), len(data), _FILENAMES[role])
+    for number, adapter in enumerate(modelfile.adapters):
+        path = folder / Path(adapter).expanduser()
+        digest, size = store.add_file(path)
+        yield Part("adapter", digest, size, path.name if plain_name(path.name) else f"adapter{number}.gguf")
+
+
+def _parameters(store: Store, modelfile: Modelfile, base: Manifest) -> bytes | None:
+    if modelfile.parameters == Parameters():
+        return None
+    part = base.part("parameters")
+    inherited = decode_parameters(store.path(part.digest).read_bytes()) if part else Parameters()
+    return modelfile.parameters.over(inherited).encode()
+
+
+def _merged(base: Manifest, new: list[Part]) -> tuple[Part, ...]:
+    """The base's parts, those of a role that the new ones have replaced."""
+    roles = {part.role for part in new}
+    parts = [*(part for part in base.parts if part.role not in roles), *new]
+    names = [part.filename for part in parts]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise BadInput(f"two files of the model would be called {shown(twice)}", "Rename the adapter's file")
+    return tuple(parts)
+
+
+def modelfile_of(store: Store, name: Name) -> Modelfile:
+    """The Modelfile of a model. FROM names the model's file, as `freehold cp NAME ./folder` would write it."""
+    manifest = store.get(name)
+
+    def text(role: Role) -> str | None:
+        part = manifest.part(role)
+        return None if part is None else store.path(part.digest).read_text("utf-8", "replace")
+
+    parameters, messages, licence = text("parameters"), text("messages"), text("licence")
+    file = manifest.part("gguf")
+    return Modelfile(
+        base=f"./{file.filename}" if file else "./",
+        parameters=decode_parameters(parameters.encode()) if parameters else Parameters(),
+        template=text("chat_template") if file else None,
+        system=text("system"),
+        adapters=tuple(f"./{part.filename}" for part in manifest.parts if part.role == "adapter" and file),
+        licences=(licence,) if licence else (),
+        messages=decode_messages(messages.encode()) if messages else (),
+    )
+
+
+def copy(store: Store, old: Name, new: Name) -> Digest:
+    """Let a second name point to a model. Raises UnknownModel."""
+    return store.put(new, store.get(old))
