@@ -90,7 +90,7 @@ class Blobs:
         with self._temporary() as temporary:
             state, copied = sha256(), 0
             with disk_errors(self.root, size), temporary.open("xb", buffering=0) as out:
-                self._reserve(out.fileno(), size)
+                self.reserve(out.fileno(), size)
                 for chunk in chunks:
                     state.update(chunk)
                     copied += len(chunk)

@@ -110,7 +110,7 @@ class Store:
         with self.blobs.receive_stream(chunks, size) as received:
             if received.digest != digest:
                 raise Damaged(f"{received.digest.short} came instead of {digest.short}", "Copy or fetch it again")
-            self._adopt(received)
+            self.keep(received)
 
     def add_bytes(self, data: bytes) -> Digest:
         """Keep `data`. Raises DiskFull."""
