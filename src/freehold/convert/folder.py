@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from freehold.convert.config import Config
-from freehold.convert.dtypes import STORED, convert, raw
+from freehold.convert.dtypes import STORED, convert, raw, to_f32
 from freehold.convert.families import family
 from freehold.convert.output import OutTensor, header_bytes, write_file
 from freehold.convert.plan import Metadata, TensorPlan
@@ -71,4 +71,7 @@ def _pieces(tensor: TensorPlan, stored: OutTensor, weights: Weights) -> Iterator
     step = max(1, _PIECE // (int(np.prod(tensor.shape[1:])) or 1))
     for start in range(0, tensor.shape[0], step):
         rows = slice(start, start + step) if tensor.rows is None else tensor.rows[start : start + step]
-        yield raw(convert(source.array[rows], source.dtype, stored.type, tensor.source))
+        values, dtype = source.array[rows], source.dtype
+        if tensor.plus:
+            values, dtype = to_f32(values, dtype) + np.float32(tensor.plus), "F32"
+        yield raw(convert(values, dtype, stored.type, tensor.source))
