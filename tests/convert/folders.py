@@ -1,6 +1,7 @@
 """Small Llama folders with random weights, written without torch, as transformers 5 or 4 would spell them."""
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,11 @@ SPLITS |= {"qwen2": splitting(QWEN2), "llama-bpe": splitting(LLAMA3), "smaug-bpe
 
 def tokenizer_json(pre: str = "qwen2", size: int = 512) -> dict[str, Any]:
     """A trained byte-level BPE tokenizer; always the same for the same arguments."""
+    return json.loads(_trained(pre, size))
+
+
+@lru_cache
+def _trained(pre: str, size: int) -> str:
     described = json.loads(Tokenizer(models.BPE()).to_str()) | {"pre_tokenizer": SPLITS[pre], "decoder": BYTES}
     described["model"]["ignore_merges"] = pre == "llama-bpe"
     bpe = Tokenizer.from_str(json.dumps(described))
@@ -47,7 +53,7 @@ def tokenizer_json(pre: str = "qwen2", size: int = 512) -> dict[str, Any]:
         vocab_size=size, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False
     )
     bpe.train_from_iterator([TORTURE] * 4, trainer)
-    return json.loads(bpe.to_str())
+    return bpe.to_str()
 
 
 def config_json(**changes: Any) -> dict[str, Any]:
@@ -128,6 +134,13 @@ def write_folder(
     config = config_json(**changes)
     values = tensors(config, seed)
     write_json(folder / "config.json", config)
+    write_tokenizer(folder, pre)
+    write_safetensors(folder / "model.safetensors", values, dtype)
+    return values
+
+
+def write_tokenizer(folder: Path, pre: str = "qwen2") -> None:
+    """The files of a byte-level BPE tokenizer with a chat template."""
     write_json(folder / "tokenizer.json", tokenizer_json(pre))
     write_json(
         folder / "tokenizer_config.json",
@@ -135,8 +148,6 @@ def write_folder(
     )
     write_json(folder / "generation_config.json", {"eos_token_id": [2, 0]})
     (folder / "chat_template.jinja").write_text(CHATML)
-    write_safetensors(folder / "model.safetensors", values, dtype)
-    return values
 
 
 def write_json(path: Path, value: Any) -> None:

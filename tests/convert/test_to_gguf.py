@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from freehold.convert import to_gguf
+from freehold.convert.decoder import rotated_rows
 from freehold.convert.dtypes import STORED, to_f32
-from freehold.convert.families.llama import rotated_rows
 from freehold.core.errors import BadModelFile, DiskFull, FreeholdError, NotFound, Unsupported
 from freehold.formats.gguf import GgufHeader, read_header
 from tests.convert.folders import CHATML, change_json, config_json, tensors, write_folder, write_safetensors
@@ -212,7 +212,7 @@ def test_a_tensor_without_a_place_is_named(model: Path, tmp_path: Path) -> None:
         ({"head_dim": 15}, BadModelFile, ["head_dim"]),
         ({"max_position_embeddings": "long"}, BadModelFile, ["max_position_embeddings"]),
         ({"rope_parameters": [1]}, BadModelFile, ["rope_parameters"]),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, Unsupported, ["yarn"]),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, Unsupported, ["dynamic"]),
         ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, BadModelFile, ["low_freq_factor"]),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, Unsupported, ["partial rotary"]),
         ({"hidden_act": "gelu"}, Unsupported, ["gelu"]),

@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 from freehold.convert import to_gguf
 from freehold.convert.config import Config
 from freehold.convert.plan import Metadata
-from freehold.convert.tokenizer import CONTROL, NORMAL, UNUSED, USER_DEFINED, tokenizer_metadata
+from freehold.convert.tokenizer import tokenizer_metadata
+from freehold.convert.tokentypes import CONTROL, NORMAL, UNUSED, USER_DEFINED
 from freehold.core.errors import BadModelFile, FreeholdError, Unsupported
 from tests.convert.folders import (
     SPECIAL,
@@ -183,8 +184,8 @@ def test_chat_templates_of_all_generations(model: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "error", "words"),
     [
-        ("model.type", "WordPiece", Unsupported, "byte-level BPE"),
-        ("model.byte_fallback", True, Unsupported, "byte-level BPE"),
+        ("model.type", "WordPiece", Unsupported, "only BPE"),
+        ("model.byte_fallback", True, Unsupported, "normalizer"),
         ("model.end_of_word_suffix", "</w>", Unsupported, "end_of_word_suffix"),
         ("model.dropout", 0.1, Unsupported, "dropout"),
         ("model.ignore_merges", True, Unsupported, "ignore_merges"),

@@ -1,5 +1,7 @@
 """Turning models into GGUF: `to_gguf` for a safetensors folder, `quantize` for an unquantised GGUF file.
 
+`adapter_to_gguf` does it for LoRA adapters.
+
 A model family is one file in `families/`; it registers itself by being there. Outputs are the same bytes for the same
 input, appear under their name only when complete, and need neither torch nor transformers.
 """
@@ -20,9 +22,19 @@ def to_gguf(folder: Path, out: Path, *, dtype: str = "auto") -> None:
     `dtype` is that of matrices: "f32", "f16", "bf16", or "auto" (BF16 stays BF16, F16 and F32 become F16). Vectors are
     always F32. Raises BadModelFile, Unsupported, NotFound, DiskFull.
     """
-    from freehold.convert.folder import to_gguf
+    from freehold.convert.folder import prepare
 
-    to_gguf(folder, out, dtype=dtype)
+    prepare(folder, dtype).write(out)
+
+
+def adapter_to_gguf(folder: Path, base: Path, out: Path, *, dtype: str = "auto") -> None:
+    """Convert a folder of a PEFT LoRA adapter to a GGUF adapter for the model in the folder `base`.
+
+    Raises BadModelFile, Unsupported, NotFound, DiskFull.
+    """
+    from freehold.convert.adapter import prepare
+
+    prepare(folder, base, dtype).write(out)
 
 
 def quantize(
@@ -45,4 +57,4 @@ def quantize(
     quantize(source, out, type_name, threads=threads, importance=importance, on_progress=on_progress)
 
 
-__all__ = ["TYPES", "quantize", "to_gguf"]
+__all__ = ["TYPES", "adapter_to_gguf", "quantize", "to_gguf"]

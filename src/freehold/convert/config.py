@@ -89,12 +89,37 @@ class Config:
             raise self.bad(f"{key} is missing")
         return value
 
-    def rope(self) -> "Config":
-        """The rope settings: `rope_parameters` (transformers 5), else `rope_scaling` with `rope_theta` beside it."""
-        key = "rope_parameters" if self.has("rope_parameters") else "rope_scaling"
-        found = dict(self.section(key).values)
-        if "type" in found:
-            found.setdefault("rope_type", found["type"])
-        if self.has("rope_theta"):
-            found.setdefault("rope_theta", self.values["rope_theta"])
-        return Config(self.path, found)
+    def architecture(self) -> str:
+        """The class that the model says it is. Raises BadModelFile."""
+        named = self.values.get("architectures")
+        name = named[0] if isinstance(named, list) and named else None
+        if not isinstance(name, str):
+            raise self.bad("architectures does not name the model's class")
+        return name
+
+    def with_defaults(self, defaults: dict[str, Any]) -> "Config":
+        """The same config with values for keys that are absent."""
+        return Config(self.path, {**defaults, **self.values})
+
+    def rope(self, base: float) -> "Config":
+        """The rope settings of layers that attend to everything.
+
+        They are `rope_parameters` (transformers 5, one for each kind of layer where kinds differ), else `rope_scaling`
+        with `rope_theta` beside it; `base` stands in for a `rope_theta` that is nowhere.
+        """
+        found = self._rope_values()
+        if isinstance(inner := found.get("full_attention"), dict):
+            found = inner
+        return self._rope({"rope_theta": self.values.get("rope_theta"), **found}, base)
+
+    def sliding_rope(self, base: float, key: str) -> "Config":
+        """The rope settings of layers with a sliding window; `key` holds their base in the older spelling."""
+        inner = self._rope_values().get("sliding_attention")
+        return self._rope(inner if isinstance(inner, dict) else {"rope_theta": self.values.get(key)}, base)
+
+    def _rope_values(self) -> dict[str, Any]:
+        return self.section("rope_parameters" if self.has("rope_parameters") else "rope_scaling").values
+
+    def _rope(self, found: dict[str, Any], base: float) -> "Config":
+        known = {key: value for key, value in found.items() if value is not None}
+        return Config(self.path, {"rope_type": known.get("type", "default"), "rope_theta": base} | known)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from freehold.convert.plan import Metadata
+from freehold.convert.plan import Metadata, MetadataValue
 from freehold.core.errors import NotFound
 from freehold.formats.atomic import disk_errors, disk_full, replacing
 from freehold.formats.ggml import TENSOR_TYPES
@@ -78,7 +78,7 @@ def header_bytes(architecture: str, metadata: Metadata, tensors: Sequence[OutTen
     return header + bytes(padding(len(header)))
 
 
-def _add(writer: Any, key: str, value: bool | int | float | str | list[str] | list[int]) -> None:
+def _add(writer: Any, key: str, value: MetadataValue) -> None:
     match value:
         case bool():
             writer.add_bool(key, value)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MetadataValue = bool | int | float | str | list[str] | list[int]
-"""int is written as UINT32, float as FLOAT32, a list of int as INT32."""
+MetadataValue = bool | int | float | str | list[str] | list[int] | list[float] | list[bool]
+"""int is written as UINT32, float as FLOAT32, a list of int as INT32 and of float as FLOAT32."""
 
 Metadata = dict[str, MetadataValue]
 
@@ -24,6 +24,8 @@ class TensorPlan:
     """The tensor of the folder that it is made from."""
     rows: Rows | None = None
     """Which row of the source each row is; None for all, in order."""
+    plus: float = 0.0
+    """Added to every value, in F32."""
     values: NDArray[Any] | None = None
     """The F32 values themselves, when no tensor of the folder holds them."""
 

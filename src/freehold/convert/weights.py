@@ -58,6 +58,11 @@ class Weights:
             return cls(folder, _sharded(folder))
         raise NotFound(f"{shown(folder, 400)} holds no {SINGLE}", "Name a folder of safetensors weights")
 
+    @classmethod
+    def of_file(cls, path: Path) -> "Weights":
+        """The tensors of one file, whatever it is called. Raises NotFound, BadModelFile."""
+        return cls(path.parent, _tensors(path))
+
     def names(self) -> list[str]:
         """In alphabetical order."""
         return sorted(self.tensors)

@@ -33,10 +33,7 @@ def _families() -> Iterator[Family]:
 
 def family(config: Config) -> Family:
     """The family that converts this model. Raises Unsupported, listing what is supported."""
-    named = config.values.get("architectures")
-    name = named[0] if isinstance(named, list) and named else None
-    if not isinstance(name, str):
-        raise config.bad("architectures does not name the model's class")
+    name = config.architecture()
     known = {architecture: found for found in _families() for architecture in found.ARCHITECTURES}
     if name not in known:
         raise Unsupported(

@@ -1,0 +1,111 @@
+"""Convert a folder or a model of the store to GGUF: safetensors weights, or a LoRA adapter for its base."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from freehold.cli._options import DryRun, Home, Json
+from freehold.cli._output import emit, line, size
+from freehold.core.digest import Digest
+from freehold.core.errors import BadInput, NotFound
+from freehold.core.manifest import Lineage
+from freehold.core.name import Name
+from freehold.core.settings import load
+
+if TYPE_CHECKING:
+    from freehold.convert.folder import Prepared
+    from freehold.store import Store
+
+
+class Format(StrEnum):
+    """The number formats that matrices can get."""
+
+    AUTO = "auto"
+    F32 = "f32"
+    F16 = "f16"
+    BF16 = "bf16"
+
+
+def command(
+    source: Annotated[str, typer.Argument(metavar="FOLDER|NAME", help="./folder with safetensors, or a model's name.")],
+    out: Annotated[Path | None, typer.Argument(metavar="[OUT.gguf]", help="The file to write.")] = None,
+    name: Annotated[str, typer.Option("--as", metavar="NAME", help="Keep it in the store under this name.")] = "",
+    to: Annotated[Format, typer.Option("--to", help="Matrices; auto keeps BF16, and takes F16 for F32.")] = Format.AUTO,
+    base: Annotated[str, typer.Option("--base", metavar="FOLDER|NAME", help="An adapter's base model.")] = "",
+    dry_run: DryRun = False,
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Convert a folder or a model of the store to GGUF: safetensors weights, or a LoRA adapter for its base.
+
+    Say where it goes: OUT.gguf, or --as NAME. An adapter needs --base, and goes to a file.
+    """
+    from freehold.store import Store
+
+    _check_target(out, name, base)
+    target = Name.parse(name) if name else None
+    with (
+        Store.open(load({"home": home}).store) as store,
+        TemporaryDirectory(dir=store.folder, prefix="convert-") as room,
+    ):
+        with _folder(store, source, Path(room, "model")) as (folder, digest):
+            with _folder(store, base, Path(room, "base")) as (below, _):
+                prepared = _prepared(folder, below if base else None, to.value)
+            if target is not None and not dry_run:
+                _keep(store, prepared, target, Path(room, f"{target.model}.gguf"), digest)
+            elif out is not None and not dry_run:
+                prepared.write(out)
+    _say(prepared, str(target or out), dry_run, json)
+
+
+@contextmanager
+def _folder(store: "Store", source: str, room: Path) -> Iterator[tuple[Path, Digest | None]]:
+    """The folder that `source` names, and its digest where it is a model of the store."""
+    from freehold.store import importing
+
+    path = Path(source).expanduser()
+    if not source or path.is_dir():
+        yield path, None
+        return
+    if source.startswith((".", "/", "~")) or path.exists():
+        raise NotFound(f"no folder {source[:200]}", "Name a folder with a model in safetensors format")
+    digest = store.resolve(Name.parse(source))
+    with store.lease(digest):
+        importing.materialise(store, store.manifest(digest), room)
+        yield room, digest
+
+
+def _prepared(folder: Path, base: Path | None, dtype: str) -> "Prepared":
+    from freehold.convert import adapter
+    from freehold.convert.folder import prepare
+
+    return prepare(folder, dtype) if base is None else adapter.prepare(folder, base, dtype)
+
+
+def _check_target(out: Path | None, name: str, base: str) -> None:
+    if base and name:
+        raise BadInput("an adapter's GGUF file cannot be run alone, so it gets no name", "Give OUT.gguf, not --as")
+    if (out is None) == (not name):
+        how_often = "nowhere" if out is None else "twice"
+        raise BadInput(f"the command says {how_often} where the result goes", "Give OUT.gguf or --as NAME")
+
+
+def _keep(store: "Store", prepared: "Prepared", name: Name, room: Path, base: Digest | None) -> None:
+    from freehold.store import importing
+
+    prepared.write(room)
+    importing.import_gguf(store, room, name, lineage=Lineage(base=base), move=True)
+
+
+def _say(prepared: "Prepared", written: str, dry_run: bool, json: bool) -> None:
+    facts = {"architecture": prepared.architecture, "type": prepared.matrices, "tensors": len(prepared.tensors)}
+    if json:
+        emit({"written": written, "size": prepared.size, **facts, "dry_run": dry_run})
+        return
+    verb, kind = "would write" if dry_run else "wrote", f"{prepared.architecture} {prepared.matrices}"
+    line(f"{verb} {written}: {kind}, {len(prepared.tensors)} tensors, {size(prepared.size)}")
