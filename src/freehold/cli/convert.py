@@ -1,4 +1,4 @@
-"""Convert a folder or a model of the store to GGUF: safetensors weights, or a LoRA adapter for its base."""
+"""Convert a model folder to GGUF: safetensors weights, or a LoRA adapter for its base."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Bring a model into the store from the Hugging Face Hub, Ollama's registry, a web address, a file or a folder."""
+"""Bring a model into the store from the Hub, Ollama's registry, the web, a file or a folder."""
 
 import re
 from pathlib import Path
