@@ -63,6 +63,14 @@ def test_wrong_input(inside: Freehold, tiny: str, tmp_path: Path, monkeypatch: p
     assert not list(tmp_path.glob("o.fhb*"))
 
 
+def test_a_wheel_keeps_one_platform_in_its_name() -> None:
+    from freehold.cli._wheels import short
+
+    many = "a_b-3.5.2-cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.manylinux_2_28_x86_64.whl"
+    assert short(many) == "a_b-3.5.2-cp311-cp311-manylinux2014_x86_64.whl"
+    assert short("a-1.0-py3-none-any.whl") == "a-1.0-py3-none-any.whl"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_wheels_install_freehold_without_a_network(freehold: Freehold, tiny: str, tmp_path: Path) -> None:

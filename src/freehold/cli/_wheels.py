@@ -46,6 +46,14 @@ def _fetch(folder: Path) -> None:
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise WorkerFailed(f"pip could not fetch the wheels: {said}", "Give a folder: --wheels FOLDER")
+    for path in folder.glob("*.whl"):
+        path.rename(path.with_name(short(path.name)))
+
+
+def short(filename: str) -> str:
+    """A wheel's name with one platform of several that mean the same file: tar keeps names of 100 characters."""
+    stem, _, platforms = filename.removesuffix(".whl").rpartition("-")
+    return f"{stem}-{platforms.partition('.')[0]}.whl"
 
 
 def _self() -> str:
