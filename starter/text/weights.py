@@ -13,6 +13,6 @@ WEIGHTS = {
     "persona": 9.0,
     "reading": 16.0,
     "rewrite": 10.0,
-    "smalltalk": 6.0,
+    "smalltalk": 8.0,
     "unknown": 4.0,
 }

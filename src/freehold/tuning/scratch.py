@@ -29,6 +29,8 @@ _SPACED_SHARE = 8
 """One token in this many may be a word with its space."""
 _SPACED_ALWAYS = 0.95
 """How often a word must follow a space for the two to become one token."""
+_SPACED_WHOLE = 0.99
+"""How often such a word must be the whole word, and not the first part of a longer one."""
 
 
 def make(folder: Path, rows: Sequence[Sequence[Message]], shape: Architecture, seed: int) -> None:
@@ -52,7 +54,13 @@ def _write_tokenizer(folder: Path, texts: Sequence[str], vocab: int) -> None:
     learned = _learn(texts, vocab)
     tokens, merges = learned["vocab"], [tuple(pair) for pair in learned["merges"]]
     ordered = sorted(tokens, key=tokens.__getitem__)
-    spaced = _spaced(texts, ordered[: vocab - vocab // _SPACED_SHARE], vocab // _SPACED_SHARE)
+    most = vocab // _SPACED_SHARE
+    without = models.BPE(
+        vocab={token: index for index, token in enumerate(ordered[: vocab - most])}, merges=merges[: len(merges) - most]
+    )
+    parts = Tokenizer(without)
+    parts.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    spaced = _spaced(texts, parts, most)
     kept = len(merges) - len(spaced)
     ordered = ordered[: vocab - len(spaced)] + [_SPACE + word for word in spaced]
     merges = merges[:kept] + [(_SPACE, word) for word in spaced]
@@ -113,13 +121,26 @@ def _learn(texts: Sequence[str], vocab: int) -> dict[str, Any]:
     return model
 
 
-def _spaced(texts: Iterable[str], tokens: Iterable[str], most: int) -> list[str]:
-    """The commonest words that are tokens and hardly ever stand without a space before them, at most `most`."""
-    after, alone = Counter[str](), Counter[str]()
+def _spaced(texts: Iterable[str], parts: Any, most: int) -> list[str]:
+    """The commonest words that are tokens of `parts`, hardly ever stand without a space and hardly ever begin another.
+
+    A word that begins others would take the space from them: "tower" would begin differently behind a space.
+    """
+    after, alone, first = Counter[str](), Counter[str](), Counter[str]()
     for text in texts:
         for space, word in _WORD.findall(text):
             (after if space else alone)[word] += 1
-    words = [word for word in tokens if after[word] and alone[word] <= (1 - _SPACED_ALWAYS) * after[word]]
+    found = sorted(after)
+    for word, encoding in zip(found, parts.encode_batch(found), strict=True):
+        first[encoding.tokens[0]] += after[word]
+    vocab = parts.get_vocab()
+    words = [
+        word
+        for word in found
+        if word in vocab
+        and alone[word] <= (1 - _SPACED_ALWAYS) * after[word]
+        and after[word] >= _SPACED_WHOLE * first[word]
+    ]
     return sorted(words, key=lambda word: (-after[word], word))[:most]
 
 
