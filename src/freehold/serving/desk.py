@@ -93,13 +93,12 @@ class Desk:
     @asynccontextmanager
     async def _worker(self, text: str, embedding: bool, tokens: int) -> AsyncIterator[Worker]:
         """A place and a worker for one request to the model of this name."""
-        name = _parsed(text)
-        manifest = await asyncio.to_thread(self.store.get, name)
-        key = Key(manifest.digest, embedding)
+        source = await asyncio.to_thread(ready.source, self.store, text)
+        key = Key(source.digest, embedding)
         async with self.admission.slot(key, tokens):
-            file = await asyncio.to_thread(ready.gguf_for, self.store, manifest, label=str(name))
+            file = await asyncio.to_thread(source.file)
             file = msgspec.structs.replace(file, embedding=embedding)
-            async with self.pool.worker(key, file, lambda: self.store.lease(manifest.digest)) as worker:
+            async with self.pool.worker(key, file, source.lease) as worker:
                 yield worker
 
 

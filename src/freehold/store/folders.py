@@ -41,7 +41,7 @@ _ROLES: dict[str, Role] = {
     "vocab.txt": "other",
 }
 _JSON_ROLES: set[Role] = {"config", "generation_config", "tokenizer", "tokenizer_config", "adapter_config"}
-_PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}")
 
 
@@ -101,7 +101,9 @@ def _regular_files(folder: Path) -> dict[str, Path]:
         raise bad_file(folder, "not a folder", "Name the folder that holds config.json and the weights")
     roots = [folder.resolve()]
     if folder.resolve().parent.name == "snapshots":  # Hugging Face's cache links from snapshots/<commit>/ to blobs/
-        roots.append(folder.resolve().parent.parent / "blobs")
+        # and its newer versions from there to the cache's own blobs/, which all repositories share
+        repository = folder.resolve().parent.parent
+        roots += [repository / "blobs", repository.parent / "blobs"]
     files: dict[str, Path] = {}
     for entry in folder.iterdir():
         path = _inside(entry, roots)
@@ -161,7 +163,7 @@ def _weights(folder: Path, files: Mapping[str, Path]) -> dict[str, SafetensorsHe
 
 
 def _no_weights(folder: Path, files: Mapping[str, Path]) -> BadModelFile:
-    pickles = sorted(name for name in files if Path(name).suffix in _PICKLES)
+    pickles = sorted(name for name in files if Path(name).suffix in PICKLES)
     if pickles:
         remedy = "Pickles can run code and are never loaded: fetch the model's .safetensors files, or convert it first"
         return bad_file(folder / pickles[0], "weights in a pickle", remedy)

@@ -40,11 +40,11 @@ def import_gguf(
 
     Raises NotFound, BadModelFile, Unsupported and DiskFull, and then leaves nothing behind.
     """
-    _check_gguf(path)
+    check_gguf(path)
     with _all_or_nothing(store), store.lease():
         digest, size = store.add_file(path, move=move)
         # What counts is what was stored: the file may have changed since the first look, which only saves the copying.
-        header = _check_gguf(store.path(digest), path)
+        header = check_gguf(store.path(digest), path)
         filename = path.name if plain_name(path.name) else f"{name.model}.gguf"
         manifest = Manifest(
             parts=(Part("gguf", digest, size, filename),),
@@ -68,7 +68,8 @@ def _all_or_nothing(store: Store) -> Iterator[None]:
         raise
 
 
-def _check_gguf(path: Path, shown_as: Path | None = None) -> gguf.GgufHeader:
+def check_gguf(path: Path, shown_as: Path | None = None) -> gguf.GgufHeader:
+    """The header of a file that holds a model, whole. Raises BadModelFile and Unsupported."""
     label = shown_as or path
     header = gguf.read_header(path)
     split = header.number("split.count")
