@@ -59,6 +59,10 @@ def test_show(freehold: Freehold, tiny: str, gguf: Path) -> None:
     assert shown["manifest"]["parts"][0]["digest"] == str(Digest.of_file(gguf))
     assert shown["memory"]["needed"] > gguf.stat().st_size
     assert shown["facts"] == []
+    assert [each["context_length"] for each in shown["outlook"]["contexts"]] == [1024]
+    assert shown["outlook"]["contexts"][0]["fits"] is True
+    assert "4 conversations at a time" in done.stdout
+    assert done.stdout.count(" fits") == 1
 
 
 @pytest.fixture

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from freehold.cli._options import Home, Json, Model, opened
+from freehold.cli._outlook import described, print_outlook
 from freehold.cli._output import count, emit, line, pairs, size, table
 from freehold.core.digest import Digest
 from freehold.core.errors import FreeholdError
 from freehold.core.name import Name
 
 if TYPE_CHECKING:
+    from freehold.convert.outlook import Outlook
     from freehold.core.manifest import Manifest
     from freehold.core.settings import Settings
     from freehold.engines.base import Fit
@@ -24,12 +26,15 @@ def command(name: Model, json: Json = False, home: Home = None) -> None:
         manifest = store.get(parsed)
         labels = _labels(store, manifest)
         facts = [fact for digest in manifest.evidence for fact in _facts(store, digest)]
-        fit = _fit(store, manifest, settings)
+        fit, outlook = _fit(store, manifest, settings)
     if json:
         shown = {"name": str(parsed), "digest": manifest.digest, "manifest": manifest, "facts": facts}
-        emit(shown | {"memory": None if fit is None else {"needed": fit.needed, "available": fit.available}})
+        shown["memory"] = None if fit is None else {"needed": fit.needed, "available": fit.available}
+        emit(shown | {"outlook": None if outlook is None else described(outlook)})
         return
     _print_details(parsed, manifest, fit)
+    if outlook is not None:
+        print_outlook(outlook)
     _print_lineage(manifest, labels)
     _print_facts(facts, labels)
 
@@ -51,18 +56,21 @@ def _facts(store: "Store", digest: Digest) -> list[dict[str, Any]]:
     return [fact for fact in facts if isinstance(fact, dict) and {"subject", "name", "value", "grade"} <= set(fact)]
 
 
-def _fit(store: "Store", manifest: "Manifest", settings: "Settings") -> "Fit | None":
-    """What running it takes; None for what no engine runs as it is."""
+def _fit(store: "Store", manifest: "Manifest", settings: "Settings") -> "tuple[Fit, Outlook] | tuple[None, None]":
+    """What running it takes, as this home is set up and at other lengths; None for what no engine runs as it is."""
+    from freehold.convert.outlook import outlook
     from freehold.engines.base import ModelFile
+    from freehold.formats import gguf
     from freehold.serving.engine import Lazy
 
     part = manifest.part("gguf")
     if part is None:
-        return None
+        return None, None
     try:
-        return Lazy().fits(ModelFile(store.path(part.digest), "model"), settings)
+        path = store.path(part.digest)
+        return Lazy().fits(ModelFile(path, "model"), settings), outlook(gguf.read_header(path), settings)
     except FreeholdError:
-        return None
+        return None, None
 
 
 def _print_details(name: Name, manifest: "Manifest", fit: "Fit | None") -> None:

@@ -97,9 +97,13 @@ class GgufHeader(msgspec.Struct, frozen=True):
         )
 
 
-def read_header(path: Path) -> GgufHeader:
-    """The header of a GGUF file. Raises NotFound, BadInput, and BadModelFile for whatever is wrong inside."""
-    with regular_file(path) as (file, size):
+def read_header(path: Path, *, whole: int = 0) -> GgufHeader:
+    """The header of a GGUF file; `whole` is the size in bytes of a file of which only the beginning is at `path`.
+
+    Raises NotFound, BadInput, and BadModelFile for whatever is wrong inside, or for a beginning that is too short.
+    """
+    with regular_file(path) as (file, there):
+        size = whole or there
         cursor = Cursor(file, size, path)
         version = _version(cursor)
         tensor_count, key_count = _counts(cursor)

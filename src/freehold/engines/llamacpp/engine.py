@@ -73,7 +73,8 @@ class _Shape(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, model: ModelFile, settings: Settings) -> "_Shape":
         """The shape for a model, from its header. Raises BadModelFile."""
-        metadata = gguf.read_header(model.path).metadata
+        header = gguf.read_header(model.path)
+        metadata = header.metadata
         context, slots, ubatch = (
             memory.context_per_slot(metadata, settings.context_length),
             settings.parallel,
@@ -84,7 +85,7 @@ class _Shape(msgspec.Struct, frozen=True):
             # llama.cpp aborts when it pools a batch that its sequences do not divide
             slots = 1 << (settings.parallel.bit_length() - 1)
             ubatch = -(-context // slots) * slots
-        fit = memory.estimate(model.path, metadata, context, slots, ubatch)
+        fit = memory.estimate(header.file_size, metadata, context, slots, ubatch)
         return cls(fit, slots, ubatch, f"{metadata.get('general.architecture', '')}.pooling_type" not in metadata)
 
     def document(self, model: ModelFile, settings: Settings, socket: Socket) -> dict[str, object]:
