@@ -61,3 +61,28 @@ def test_run_refuses_in_one_line(inside: Freehold, ollama: Path) -> None:
     assert_refused(inside("run", "ollama::cloud:1", "x"), "cannot be used", "not in the form")
     assert_refused(inside("run", "ollama::nothing", "x"), "no model", "ollama::tiny:1b")
     assert_refused(inside("run", "nobody::x", "x"), "no tool called")
+
+
+def test_adopt_and_link(inside: Freehold, user: Path, ollama: Path, gguf: Path) -> None:
+    planned = inside("adopt", "ollama::tiny", "--dry-run")
+    assert planned.stdout == "would adopt ollama::tiny:1b as tiny:1b: 496 kB, shares its file\n"
+    assert "tiny:1b" not in inside("list").stdout
+    assert inside("adopt", "tiny", "--from", "ollama", "--as", "mine").returncode == 0
+    assert json.loads(inside("show", "mine", "--json").stdout)["manifest"]["lineage"]["source"] == "ollama::tiny:1b"
+    done = inside("link", "mine", "--to", "lmstudio")
+    assert done.stdout.startswith(f"linked {user}/.lmstudio/models/freehold/mine/")
+    assert "lmstudio::freehold/mine/" in inside("list", "--all").stdout
+    removed = json.loads(inside("link", "mine", "--to", "lmstudio", "--remove", "--json").stdout)
+    assert len(removed["removed"]) == 1
+    assert "lmstudio::" not in inside("list", "--all").stdout
+
+
+def test_adopt_all_says_what_could_not_be_taken(inside: Freehold, ollama: Path) -> None:
+    done = inside("adopt", "--all", "--json")
+    assert done.returncode == 1
+    said = json.loads(done.stdout)
+    assert [each["name"] for each in said["adopted"]] == ["tiny:1b"]
+    assert [each["source"] for each in said["refused"]] == ["ollama::cloud:1"]
+    assert_refused(inside("adopt"), "say what to adopt")
+    assert_refused(inside("adopt", "ollama::cloud:1"), "not in the form")
+    assert_refused(inside("link", "tiny:1b", "--to", "nobody"), "no tool called 'nobody'")

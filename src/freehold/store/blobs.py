@@ -73,16 +73,19 @@ class Blobs:
         return Stamp.of(status)
 
     @contextmanager
-    def receive_file(self, source: Path, *, link: bool = False) -> Iterator[Received]:
+    def receive_file(
+        self, source: Path, *, link: bool = False, share: bool = False, expected: Digest | None = None
+    ) -> Iterator[Received]:
         """A copy of `source`; with `link`, the file itself under a second name where the file system can.
 
-        Raises NotFound, BadInput and DiskFull.
+        `share` is `link` for a file that its owner goes on using: only if `shareable`, and no more than the right to
+        write is taken from it. Raises NotFound, BadInput and DiskFull, and Damaged when the content is not `expected`.
         """
         with self._temporary() as temporary:
-            if link and _linked(source, temporary):
-                yield self._seal(temporary)
-            else:
-                yield self._copy(source, temporary)
+            linked = (link or (share and shareable(source.lstat()))) and _linked(source, temporary)
+            received = self._seal(temporary, expected, keep=share) if linked else self._copy(source, temporary)
+            _check(source, received.digest, expected)
+            yield received
 
     @contextmanager
     def receive_bytes(self, data: bytes) -> Iterator[Received]:
@@ -132,11 +135,16 @@ class Blobs:
                 if error.errno not in _NOT_RESERVABLE:
                     raise
 
-    def _seal(self, temporary: Path) -> Received:
+    def _seal(self, temporary: Path, expected: Digest | None, *, keep: bool) -> Received:
         with disk_errors(self.root), temporary.open("rb", buffering=0) as file:
-            os.fchmod(file.fileno(), 0o444)
+            before = Stamp.of(os.fstat(file.fileno()))
+            digest = Digest.of_file(temporary)
+            _check(temporary, digest, expected)  # before the file of somebody else is changed in any way
+            os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o444 if keep else 0o444)
             os.fsync(file.fileno())
-        return Received(temporary, Digest.of_file(temporary), temporary.stat().st_size)
+            if Stamp.of(os.fstat(file.fileno())) != before:
+                raise BadInput("the file changed while it was read", "Try again when nothing writes to it")
+        return Received(temporary, digest, before.size)
 
     def publish(self, received: Received) -> Stamp:
         """Give what was received its blob name, for good. An existing blob of that name is replaced."""
@@ -165,6 +173,20 @@ class Blobs:
             if match and not alive(int(match[1]), match[2]):
                 found.append(path)
         return found
+
+
+def shareable(status: os.stat_result) -> bool:
+    """Whether a file may be a blob and stay its owner's file too: ours, under one name, and writable by us alone."""
+    mine = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+    odd = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX | stat.S_IWGRP | stat.S_IWOTH
+    return mine and stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and not status.st_mode & odd
+
+
+def _check(source: Path, found: Digest, expected: Digest | None) -> None:
+    if expected not in (None, found):
+        raise Damaged(
+            f"{shown(source, 400)} is not what its name says: its content is {found.short}", "Fetch the model again"
+        )
 
 
 def _linked(source: Path, temporary: Path) -> bool:

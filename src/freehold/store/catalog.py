@@ -146,6 +146,14 @@ class Catalog:
             row = connection.execute(query).first()
         return Stamp(*row) if row else None
 
+    def stamped(self, stamp: Stamp) -> list[Digest]:
+        """The blobs whose files looked like this when they were last checked."""
+        query = select(blobs.c.digest).where(
+            blobs.c.inode == stamp.inode, blobs.c.size == stamp.size, blobs.c.mtime_ns == stamp.mtime_ns
+        )
+        with self.reading() as connection:
+            return [Digest(text) for text in connection.execute(query).scalars()]
+
     def record(self, digest: Digest, stamp: Stamp) -> None:
         """The blob's content is right, and its file looks like this."""
         with self.writing() as connection:

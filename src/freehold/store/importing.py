@@ -4,9 +4,10 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from freehold.core.digest import Digest
 from freehold.core.errors import BadModelFile, Damaged, FreeholdError, Unsupported
@@ -35,19 +36,24 @@ def import_gguf(
     evidence: Sequence[Digest] = (),
     licence: str = "",
     move: bool = False,
+    share: bool = False,
+    expected: Digest | None = None,
+    filename: str = "",
 ) -> Manifest:
     """Keep a GGUF file and let `name` point to it. The file is copied; with `move` it is gone afterwards.
 
-    Raises NotFound, BadModelFile, Unsupported and DiskFull, and then leaves nothing behind.
+    With `share` it becomes a hard link if it can. `expected` is the digest that it must have; `filename` the name to
+    export it under. Raises NotFound, BadModelFile, Unsupported, Damaged and DiskFull, and then leaves nothing behind.
     """
     check_gguf(path)
     with _all_or_nothing(store), store.lease():
-        digest, size = store.add_file(path, move=move)
+        digest, size = store.add_file(path, move=move, share=share, expected=expected)
         # What counts is what was stored: the file may have changed since the first look, which only saves the copying.
         header = check_gguf(store.path(digest), path)
-        filename = path.name if plain_name(path.name) else f"{name.model}.gguf"
+        wanted = filename or path.name
+        label = wanted if plain_name(wanted) else f"{name.model}.gguf"
         manifest = Manifest(
-            parts=(Part("gguf", digest, size, filename),),
+            parts=(Part("gguf", digest, size, label),),
             details=header.details(),
             lineage=lineage,
             evidence=tuple(evidence),
@@ -98,16 +104,20 @@ def import_folder(
     lineage: Lineage = _NO_LINEAGE,
     evidence: Sequence[Digest] = (),
     licence: str = "",
+    share: bool = False,
+    expected: Mapping[str, Digest] = MappingProxyType({}),
 ) -> Manifest:
     """Keep a folder of safetensors weights (a model or a PEFT adapter) and let `name` point to it.
 
-    Raises NotFound, BadModelFile and DiskFull, and then leaves nothing behind.
+    With `share` large files become hard links if they can; `expected` are digests that files must have, by file name.
+    Raises NotFound, BadModelFile, Damaged and DiskFull, and then leaves nothing behind.
     """
     inspected = inspect(folder)
     with _all_or_nothing(store), store.lease():
         parts = []
         for role, filename, path in inspected.members:
-            digest, size = store.add_file(path)
+            large = share and path.stat().st_size >= _LINK_FROM
+            digest, size = store.add_file(path, share=large, expected=expected.get(filename))
             if role in ("weights", "adapter"):
                 read_safetensors(store.path(digest))
             parts.append(Part(role, digest, size, filename))

@@ -93,12 +93,19 @@ class Store:
         with suppress(FreeholdError):
             self.catalog.release(self._own_holder, digests)
 
-    def add_file(self, path: Path, *, move: bool = False) -> tuple[Digest, int]:
+    def add_file(
+        self, path: Path, *, move: bool = False, share: bool = False, expected: Digest | None = None
+    ) -> tuple[Digest, int]:
         """Keep a file's content: its digest and size. With `move` the file is gone afterwards.
 
-        Raises NotFound, BadInput and DiskFull; the store is then as it was.
+        With `share` the file is not copied but becomes a hard link, where the file system and `shareable` allow it.
+        Raises NotFound, BadInput and DiskFull, and Damaged if the content is not `expected`; the store is then as it
+        was.
         """
-        with self.blobs.receive_file(path, link=move) as received:
+        held = self._kept(path) if share else None
+        if held is not None and expected in (None, held):
+            return held, path.stat().st_size
+        with self.blobs.receive_file(path, link=move, share=share, expected=expected) as received:
             self._adopt(received)
         if move:
             with disk_errors(path):
@@ -111,12 +118,26 @@ class Store:
             self._adopt(received)
         return received.digest
 
+    def _kept(self, path: Path) -> Digest | None:
+        """The blob that this file is already, now in use."""
+        held = self.holds(path)
+        if held is None:
+            return None
+        self.catalog.lease(_holder.get() or self._own_holder, [held])
+        return self.holds(path)
+
     def _adopt(self, received: Received) -> None:
         # The lease comes before the look: a prune between the two would remove what was seen.
         self.catalog.lease(_holder.get() or self._own_holder, [received.digest])
         present = self.blobs.stamp(received.digest)
         if present is None or present != self.catalog.stamp(received.digest):
             self.catalog.record(received.digest, self.blobs.publish(received))
+
+    def holds(self, path: Path) -> Digest | None:
+        """The blob that this very file is, under another name; None when it is none, or changed since it was read."""
+        stamp = Stamp.of(path.stat())
+        known = self.catalog.stamped(stamp)
+        return next((digest for digest in known if self.blobs.stamp(digest) == stamp), None)
 
     def path(self, digest: Digest) -> Path:
         """The file that holds this content. It is read again if it changed since it was last seen whole.

@@ -3,14 +3,15 @@
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from freehold.core.digest import Digest
-from freehold.core.errors import BadInput, BadModelFile, BadName, FreeholdError, NotFound
+from freehold.core.errors import BadInput, BadModelFile, BadName, FreeholdError, NotFound, Unsupported
+from freehold.core.manifest import Manifest, Part
 from freehold.core.name import SEPARATOR, Name
 from freehold.formats.reading import regular_file, shown
 
@@ -45,6 +46,34 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.tool}{SEPARATOR}{self.id}"
 
 
+class Place(msgspec.Struct, frozen=True):
+    """A file that a tool needs to see a model of ours: a blob, a text or a link."""
+
+    path: Path
+    blob: Digest | None = None
+    text: bytes | None = None
+    target: str = ""
+    """Where a symbolic link leads."""
+
+
+class Shared(msgspec.Struct, frozen=True):
+    """A model of ours that a tool is to see."""
+
+    name: Name
+    manifest: Manifest
+    path: Callable[[Digest], Path]
+    """The blob of a digest, checked."""
+
+    def gguf(self) -> Part:
+        """Its GGUF file. Raises Unsupported when it has none."""
+        part = self.manifest.part("gguf")
+        if part is None:
+            raise Unsupported(
+                f"{self.name} is no GGUF file, which this tool needs", "Use --to hf, or quantise it first"
+            )
+        return part
+
+
 class Neighbour(Protocol):
     """A tool that keeps models on this machine."""
 
@@ -57,6 +86,14 @@ class Neighbour(Protocol):
 
     def models(self, root: Path) -> Iterator[Found]:
         """What is in one such folder, from names, sizes and small files alone. Raises OSError when it is unreadable."""
+        ...
+
+    def places(self, root: Path, shared: Shared) -> list[Place]:
+        """What makes a model of ours one of its own, in the order to write it. Raises Unsupported."""
+        ...
+
+    def used(self, root: Path, place: Place) -> bool:
+        """Whether a file of a model that is to be removed is used by another model of the tool."""
         ...
 
 
@@ -142,3 +179,13 @@ def quantization_of(stem: str) -> str:
     """The quantisation type that a file name ends in, in capitals; empty when it names none."""
     found = re.search(r"[-._]((?:UD-)?(?:I?Q\d|TQ\d|BF16|F16|F32|MXFP4)[A-Z0-9_]*)$", stem, re.IGNORECASE)
     return found[1].upper() if found else ""
+
+
+def stated(path: Path) -> Digest | None:
+    """The digest that a file of Hugging Face's cache is called by in blobs/, if it is one of LFS.
+
+    What that links to in turn may be called by another hash.
+    """
+    target = path.parent / path.readlink() if path.is_symlink() else path
+    named = re.fullmatch(r"[0-9a-f]{64}", target.name) and target.parent.name == "blobs"
+    return Digest(f"sha256:{target.name}") if named else None

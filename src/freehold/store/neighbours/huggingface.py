@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from freehold.core.digest import Digest
 from freehold.core.errors import BadModelFile, FreeholdError
 from freehold.formats.reading import shown
 from freehold.store import folders
 from freehold.store.neighbours.base import (
     Found,
+    Place,
+    Shared,
     cache_home,
     entries,
     gguf_file,
@@ -19,6 +20,7 @@ from freehold.store.neighbours.base import (
     quantization_of,
     read_text,
     regular,
+    stated,
 )
 
 _REPO = re.compile(r"models--((?:[A-Za-z0-9_.-]+?--)?[A-Za-z0-9_.-]+)")
@@ -44,6 +46,29 @@ class HuggingFace:
     def models(self, root: Path) -> Iterator[Found]:
         """One model for each GGUF file of a snapshot, or each snapshot with safetensors."""
         yield from cached(root, self.name)
+
+    def places(self, root: Path, shared: Shared) -> list[Place]:
+        """A repository with one snapshot. The tag is its branch, `latest` main; our digest, cut, its commit."""
+        name, manifest = shared.name, shared.manifest
+        repository = root / ("models--" + (f"{name.org}--" if name.org else "") + name.model)
+        commit = manifest.digest.hex[:40]
+        found = []
+        for part in manifest.parts:
+            found.append(Place(repository / "blobs" / part.digest.hex, blob=part.digest))
+            found.append(
+                Place(repository / "snapshots" / commit / part.filename, target=f"../../blobs/{part.digest.hex}")
+            )
+        branch = "main" if name.tag == "latest" else name.tag
+        return [*found, Place(repository / "refs" / branch, text=commit.encode())]
+
+    def used(self, root: Path, place: Place) -> bool:
+        """Whether another snapshot links to a blob."""
+        snapshots = place.path.parent.parent / "snapshots"
+        if place.path.parent.name != "blobs" or not snapshots.is_dir():
+            return False
+        return any(
+            path.is_symlink() and path.readlink().name == place.path.name for path in _files(snapshots, _DEPTH + 1)
+        )
 
 
 def cached(root: Path, tool: str) -> Iterator[Found]:
@@ -111,14 +136,7 @@ def _linked(root: Path, path: Path, **known: Any) -> Found:
         return Found(**known, problem=f"{shown(path.name)} is missing: its download may not be complete")
     except FreeholdError as error:
         return Found(**known, problem=error.message)
-    return one_file(path, **known, stated=_stated(path))
-
-
-def _stated(path: Path) -> Digest | None:
-    """The digest that a file under LFS is called by in blobs/. What that links to in turn may be called by another."""
-    target = path.parent / path.readlink() if path.is_symlink() else path
-    named = re.fullmatch(r"[0-9a-f]{64}", target.name) and target.parent.name == "blobs"
-    return Digest(f"sha256:{target.name}") if named else None
+    return one_file(path, **known, stated=stated(path))
 
 
 def weights_folder(folder: Path, inside: Sequence[Path], **known: Any) -> Found:

@@ -9,11 +9,13 @@ from typing import NamedTuple
 import msgspec
 
 from freehold.core.digest import Digest
-from freehold.core.errors import FreeholdError
+from freehold.core.errors import FreeholdError, Unsupported
 from freehold.core.name import Name
 from freehold.formats.reading import shown
 from freehold.store.neighbours.base import (
     Found,
+    Place,
+    Shared,
     cache_home,
     entries,
     gguf_file,
@@ -71,6 +73,14 @@ class LlamaCpp:
             plain = proposed("", path.stem.removesuffix("-" + quantization_of(path.stem)), quantization_of(path.stem))
             name, stated = known.get(path.name, _Known(plain, None))
             yield one_file(path, tool=self.name, id=shown(path.name, 400), name=name, stated=stated)
+
+    def places(self, root: Path, shared: Shared) -> list[Place]:
+        """None: newer versions look into Hugging Face's cache, and older ones take the path of a file."""
+        raise Unsupported("llama.cpp has no store of its own to link to", "Use --to hf: llama.cpp reads that cache too")
+
+    def used(self, root: Path, place: Place) -> bool:
+        """Nothing of ours is there."""
+        return False
 
 
 def _manifests(inside: list[Path]) -> dict[str, _Known]:

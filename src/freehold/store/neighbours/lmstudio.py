@@ -9,6 +9,8 @@ from freehold.core.errors import FreeholdError
 from freehold.formats.reading import shown
 from freehold.store.neighbours.base import (
     Found,
+    Place,
+    Shared,
     entries,
     gguf_file,
     home,
@@ -65,6 +67,16 @@ class LMStudio:
     def _misplaced(self, root: Path, path: Path) -> Found:
         label = shown(path.relative_to(root), 400)
         return Found(tool=self.name, id=label, problem="it is not in a folder PUBLISHER/MODEL, where LM Studio looks")
+
+    def places(self, root: Path, shared: Shared) -> list[Place]:
+        """PUBLISHER/MODEL/FILE.gguf, with a publisher of our own where the name has none."""
+        part, name = shared.gguf(), shared.name
+        folder = name.model if name.tag == "latest" else f"{name.model}-{name.tag}"
+        return [Place(root / (name.org or "freehold") / folder / part.filename, blob=part.digest)]
+
+    def used(self, root: Path, place: Place) -> bool:
+        """Each model has its own folder."""
+        return False
 
 
 def _base(user: Path) -> Path:

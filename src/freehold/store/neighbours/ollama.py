@@ -7,22 +7,30 @@ from pathlib import Path
 import msgspec
 
 from freehold.core.digest import Digest
-from freehold.core.errors import BadModelFile, FreeholdError
+from freehold.core.errors import BadModelFile, FreeholdError, Unsupported
 from freehold.core.name import Name
+from freehold.formats import gguf
 from freehold.formats.reading import shown
-from freehold.store.neighbours.base import Found, entries, home, proposed, read_json, regular
+from freehold.store.neighbours.base import Found, Place, Shared, entries, home, proposed, read_json, regular
 
 HOST, NAMESPACE = "registry.ollama.ai", "library"
 MODEL = "application/vnd.ollama.image.model"
 _KIND = "application/vnd.ollama.image."
+_DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
+_CONFIG = "application/vnd.docker.container.image.v1+json"
 _FORMS = {
-    "application/vnd.docker.distribution.manifest.v2+json",
+    _DOCKER,
     "application/vnd.oci.image.manifest.v1+json",
     "",
 }
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 _SERVICE = Path("/usr/share/ollama/.ollama/models")
 """Where Ollama's Linux service keeps them."""
+_CHATML = """\
+{{- range .Messages }}<|im_start|>{{ .Role }}
+{{ .Content }}<|im_end|>
+{{ end }}<|im_start|>assistant
+"""
 
 
 class Layer(msgspec.Struct, rename="camel"):
@@ -93,6 +101,69 @@ class Ollama:
             name=_name(namespace, model, tag),
             remark=_remark(manifest),
         )
+
+    def places(self, root: Path, shared: Shared) -> list[Place]:
+        """A manifest, what it refers to, and the template and stop words where ours are of a form that is known."""
+        part = shared.gguf()
+        name = shared.name
+        parts = (HOST, name.org or NAMESPACE, name.model, name.tag)
+        if not all(_PART.fullmatch(each) for each in parts) or "." in parts[1]:
+            raise Unsupported(f"{name} is no name for Ollama", "Copy the model to a simpler name first")
+        header = gguf.read_header(shared.path(part.digest))
+        layers = [Layer(MODEL, str(part.digest), part.size)]
+        blobs = [Place(root / "blobs" / _blob_name(part.digest), blob=part.digest)]
+        for kind, data in _texts(header, shared.manifest.licence):
+            layers.append(Layer(_KIND + kind, str(Digest.of_bytes(data)), len(data)))
+            blobs.append(Place(root / "blobs" / _blob_name(Digest.of_bytes(data)), text=data))
+        config = _config(header, layers)
+        blobs.append(Place(root / "blobs" / _blob_name(Digest.of_bytes(config)), text=config))
+        written = OllamaManifest(2, Layer(_CONFIG, str(Digest.of_bytes(config)), len(config)), layers, _DOCKER)
+        return [*blobs, Place(root.joinpath("manifests", *parts), text=msgspec.json.encode(written))]
+
+    def used(self, root: Path, place: Place) -> bool:
+        """Whether another manifest refers to a blob."""
+        if place.path.parent != root / "blobs" or not (root / "manifests").is_dir():
+            return False
+        digest = place.path.name.replace("-", ":")
+        return any(digest in _referred(path) for path in _files(root / "manifests", 4))
+
+
+def _referred(path: Path) -> set[str]:
+    """The blobs that a manifest refers to. Raises BadModelFile: of what cannot be read, no blob may be removed."""
+    manifest = read_json(path, OllamaManifest)
+    return {layer.digest for layer in (manifest.config, *manifest.layers)}
+
+
+def _blob_name(digest: Digest) -> str:
+    return f"sha256-{digest.hex}"
+
+
+def _texts(header: gguf.GgufHeader, licence: str) -> Iterator[tuple[str, bytes]]:
+    """Layers of text. Ollama reads the chat template in the file itself unless it knows it in its own language."""
+    template = header.metadata.get("tokenizer.chat_template")
+    if isinstance(template, str) and "<|im_start|>" in template and "<|im_end|>" in template:
+        yield "template", _CHATML.encode()
+        yield "params", msgspec.json.encode({"stop": ["<|im_start|>", "<|im_end|>"]})
+    if licence:
+        yield "license", licence.encode()
+
+
+def _config(header: gguf.GgufHeader, layers: list[Layer]) -> bytes:
+    """What `ollama list` and `ollama show` print."""
+    return msgspec.json.encode(
+        {
+            "model_format": "gguf",
+            "model_family": header.architecture,
+            "model_families": [header.architecture],
+            "model_type": f"{header.parameters / 1e9:.1f}B"
+            if header.parameters >= 1e9
+            else f"{header.parameters / 1e6:.2f}M",
+            "file_type": header.quantization,
+            "architecture": "amd64",
+            "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
+        }
+    )
 
 
 def _files(folder: Path, depth: int) -> Iterator[Path]:
