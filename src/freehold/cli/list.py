@@ -12,7 +12,7 @@ from freehold.core.errors import FreeholdError
 from freehold.core.manifest import Details
 
 if TYPE_CHECKING:
-    from freehold.store import Entry
+    from freehold.store import Listed
     from freehold.store.neighbours import Found
 
 HEAD = ["NAME", "SIZE", "TYPE", "PARAMS", "CONTEXT", "MODIFIED"]
@@ -28,7 +28,7 @@ def command(
 ) -> None:
     """List the models. A model of another tool that cannot be used is named with the reason."""
     with opened(home) as (_, store):
-        entries = sorted(store.list(), key=lambda entry: entry.name)
+        entries = store.listing()
     if not everywhere:
         _print([describe(entry) for entry in entries], json)
         return
@@ -60,14 +60,14 @@ def _row(model: dict[str, Any]) -> list[str]:
     return [*row, model["tool"]] if "tool" in model else row
 
 
-def describe(entry: "Entry") -> dict[str, Any]:
+def describe(entry: "Listed") -> dict[str, Any]:
     """A catalog entry as `--json` shows it; sizes in bytes, times in seconds since 1970."""
     return {
-        "name": str(entry.name),
-        "digest": str(entry.digest),
-        "size": entry.manifest.size,
-        **_facts(entry.manifest.details),
-        "licence": entry.manifest.licence,
+        "name": entry.name,
+        "digest": entry.digest,
+        "size": entry.size,
+        **_facts(entry.details),
+        "licence": entry.licence,
         "modified": round(entry.modified),
     }
 

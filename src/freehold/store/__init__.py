@@ -12,6 +12,6 @@ Written in this order: temporary file, hash, fsync, lease, rename, fsync of the 
 leaves at most garbage: temporary files and blobs that nothing refers to. Garbage is never judged by age.
 """
 
-from freehold.store.store import Entry, Store
+from freehold.store.store import Entry, Listed, Store
 
-__all__ = ["Entry", "Store"]
+__all__ = ["Entry", "Listed", "Store"]
