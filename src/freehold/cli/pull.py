@@ -38,7 +38,8 @@ def command(
         return
     from freehold.store import Store
 
-    with Store.open(load({"home": home}).store) as store:
+    settings = load({"home": home})
+    with Store.open(settings.store, quota=settings.quota) as store:
         manifest = _import(store, path, target, quiet=quiet or json)
     if json:
         emit({"name": str(target), "digest": manifest.digest, "size": manifest.size})

@@ -17,6 +17,7 @@ from freehold.guard import limits
 from freehold.serving import ready
 from freehold.serving.admission import Admission, cost, embedding_cost
 from freehold.serving.pool import Key, Pool
+from freehold.serving.scrub import Scrub
 from freehold.store import Entry, Store
 
 
@@ -35,6 +36,7 @@ class Desk:
         self.store = store
         self.pool = Pool(engine, settings)
         self.admission = Admission(settings)
+        self.scrub = Scrub(store, settings.scrub_rate)
 
     async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """The events of a request. What goes wrong before the first is raised, what goes wrong later is a Failed.

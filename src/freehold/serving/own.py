@@ -65,6 +65,10 @@ def _info(held: Held) -> WorkerInfo:
     )
 
 
+async def _store(incoming: Incoming, desk: Desk) -> Response:
+    return _json({"checked": desk.scrub.checked, "damage": desk.scrub.damage})
+
+
 async def _stop(incoming: Incoming, desk: Desk) -> Response:
     try:
         order = msgspec.convert(strict_json.parse(incoming.body), StopOrder)
@@ -82,6 +86,7 @@ OWN = Dialect(
     routes=(
         Route("GET", "/health", "public", _health),
         Route("GET", "/freehold/v1/workers", "read", _workers),
+        Route("GET", "/freehold/v1/store", "read", _store),
         Route("POST", "/freehold/v1/workers/stop", "manage", _stop),
     ),
     error=_error,

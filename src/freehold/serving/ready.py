@@ -11,7 +11,7 @@ from typing import Protocol
 
 from freehold import __version__
 from freehold.core.digest import Digest
-from freehold.core.errors import BadName, NotFound, UnknownModel, Unsupported
+from freehold.core.errors import BadName, NoRoom, NotFound, UnknownModel, Unsupported
 from freehold.core.manifest import Manifest
 from freehold.core.name import Name
 from freehold.engines.base import ModelFile
@@ -152,4 +152,5 @@ def ensure_starter(store: Store) -> None:
 
     with resources.as_file(resources.files("freehold.assets").joinpath("starter")) as folder:
         if folder.is_dir():
-            importing.import_folder(store, folder, STARTER, licence="Apache-2.0")
+            with contextlib.suppress(NoRoom):  # whoever asks for it is told that it is not there
+                importing.import_folder(store, folder, STARTER, licence="Apache-2.0")

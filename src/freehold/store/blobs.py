@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from freehold.core.digest import Digest
-from freehold.core.errors import BadInput, Damaged
-from freehold.formats.atomic import disk_errors, disk_full, sync_folder
+from freehold.core.errors import BadInput, Damaged, NoRoom
+from freehold.formats.atomic import disk_errors, disk_full, size_text, sync_folder
 from freehold.formats.reading import regular_file, shown
 from freehold.store.processes import alive, me
 
@@ -54,6 +54,10 @@ class Blobs:
         self.incoming = folder / "tmp"
         self.on_progress: Callable[[int, int], None] = lambda done, total: None
         """Told of the bytes copied and to copy, file by file."""
+        self.quota = 0
+        """Bytes that blobs may take in all; 0 sets no limit."""
+        self.held: Callable[[], int] = lambda: 0
+        """Bytes that blobs take now."""
         with disk_errors(folder):
             for made in (self.root, self.incoming):
                 made.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -72,6 +76,19 @@ class Blobs:
             raise Damaged(f"blob {digest.short} is not a regular file", f"Remove {self.path(digest)}")
         return Stamp.of(status)
 
+    def admit(self, size: int) -> None:
+        """Find out that there is no room before anything is written. Raises NoRoom, and DiskFull."""
+        if self.quota:
+            held = self.held() + sum(path.lstat().st_size for path in self.incoming.iterdir())
+            if held + size > self.quota:
+                raise NoRoom(
+                    f"the store holds {size_text(held)} of its quota of {size_text(self.quota)}, and "
+                    f"{size_text(size)} would be added",
+                    "Remove models ('freehold du' shows what each takes) and prune, or raise FREEHOLD_QUOTA",
+                )
+        if shutil.disk_usage(self.root).free < size + _MARGIN:
+            raise disk_full(self.root, size)
+
     @contextmanager
     def receive_file(
         self, source: Path, *, link: bool = False, share: bool = False, expected: Digest | None = None
@@ -82,6 +99,8 @@ class Blobs:
         write is taken from it. Raises NotFound, BadInput and DiskFull, and Damaged when the content is not `expected`.
         """
         with self._temporary() as temporary:
+            if self.quota and (link or share):
+                self.admit(source.stat().st_size)
             linked = (link or (share and shareable(source.lstat()))) and _linked(source, temporary)
             received = self._seal(temporary, expected, keep=share) if linked else self._copy(source, temporary)
             _check(source, received.digest, expected)
@@ -91,6 +110,8 @@ class Blobs:
     def receive_bytes(self, data: bytes) -> Iterator[Received]:
         """`data` as a file. Raises DiskFull."""
         with self._temporary() as temporary:
+            if self.quota:
+                self.admit(len(data))
             with disk_errors(self.root, len(data)), temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
@@ -109,6 +130,7 @@ class Blobs:
 
     def _copy(self, source: Path, temporary: Path) -> Received:
         with regular_file(source) as (file, size):
+            self.admit(size)
             before = Stamp.of(os.fstat(file.fileno()))
             state, copied = sha256(), 0
             with disk_errors(self.root, size), temporary.open("xb", buffering=0) as out:
@@ -125,9 +147,7 @@ class Blobs:
         return Received(temporary, Digest("sha256:" + state.hexdigest()), size)
 
     def _reserve(self, descriptor: int, size: int) -> None:
-        """Find out that the disk is full before half a model is written. Raises DiskFull."""
-        if shutil.disk_usage(self.root).free < size + _MARGIN:
-            raise disk_full(self.root, size)
+        """Take the room at once, so that the disk is not full when half a model is written. Raises DiskFull."""
         if size:
             try:
                 os.posix_fallocate(descriptor, 0, size)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, create_engine, delete, event, insert, select
+from sqlalchemy import Connection, Select, create_engine, delete, event, func, insert, select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
@@ -119,11 +119,36 @@ class Catalog:
         with self.reading() as connection:
             return [Digest(text) for text in connection.execute(query).scalars()]
 
-    def record(self, digest: Digest, stamp: Stamp) -> None:
-        """The blob's content is right, and its file looks like this."""
+    def record(self, digest: Digest, stamp: Stamp, *, checked: float | None = None) -> None:
+        """The blob's content is right, and its file looks like this; `checked` is when it was read from end to end."""
         with self.writing() as connection:
             connection.execute(delete(blobs).where(blobs.c.digest == str(digest)))
             connection.execute(insert(blobs).values(digest=str(digest), **stamp._asdict()))
+            if checked is not None:
+                connection.execute(insert(scrubs).prefix_with("OR REPLACE").values(digest=str(digest), checked=checked))
+
+    def distrust(self, digest: Digest) -> None:
+        """The blob's content was found wrong: let every use find that out again, and the scrub go on to the next."""
+        with self.writing() as connection:
+            connection.execute(delete(blobs).where(blobs.c.digest == str(digest)))
+
+    def due(self, before: float) -> Digest | None:
+        """The blob that was not read for the longest time, if that was before `before`."""
+        query = (
+            select(blobs.c.digest)
+            .select_from(blobs.outerjoin(scrubs, blobs.c.digest == scrubs.c.digest))
+            .where(func.coalesce(scrubs.c.checked, 0.0) < before)
+            .order_by(func.coalesce(scrubs.c.checked, 0.0))
+            .limit(1)
+        )
+        with self.reading() as connection:
+            found = connection.execute(query).scalar_one_or_none()
+        return None if found is None else Digest(found)
+
+    def held(self) -> int:
+        """Bytes of all blobs."""
+        with self.reading() as connection:
+            return int(connection.execute(select(func.coalesce(func.sum(blobs.c.size), 0))).scalar_one())
 
     def lease(self, holder: str, digests: Iterable[Digest]) -> None:
         """Protect blobs from prune while this process lives and the holder is not released."""

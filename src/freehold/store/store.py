@@ -2,7 +2,8 @@
 
 import difflib
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -59,13 +60,18 @@ class Store:
         self._own_holder = secrets.token_hex(8)
 
     @classmethod
-    def open(cls, home: Path) -> Self:
-        """The store in the folder `home` (`settings.store`), made where there is none. Raises BadInput, Damaged."""
+    def open(cls, home: Path, *, quota: int = 0) -> Self:
+        """The store in the folder `home` (`settings.store`), made where there is none. Raises BadInput, Damaged.
+
+        With a `quota` (`settings.quota`) what would make its blobs take more bytes is refused with NoRoom.
+        """
         from freehold.store.catalog import Catalog
 
         with disk_errors(home):
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cls(home, Catalog(home / "catalog.sqlite"))
+        store = cls(home, Catalog(home / "catalog.sqlite"))
+        store.blobs.quota, store.blobs.held = quota, store.catalog.held
+        return store
 
     def __enter__(self) -> Self:
         return self
@@ -164,20 +170,35 @@ class Store:
             self.verify(digest)
         return self.blobs.path(digest)
 
-    def verify(self, digest: Digest) -> None:
-        """Read the whole blob. Raises NotFound, and Damaged when the content is not what the digest says."""
+    def verify(self, digest: Digest, *, read: Callable[[Path], Iterable[bytes]] | None = None) -> None:
+        """Read the whole blob, with `read` if it is to be read slowly.
+
+        Raises NotFound, and Damaged when the content is not what the digest says; it is then not believed any more.
+        """
         path = self.blobs.path(digest)
         try:
             before = Stamp.of(path.lstat())
-            found, after = Digest.of_file(path), Stamp.of(path.lstat())
+            found = Digest.of_chunks(read(path)) if read else Digest.of_file(path)
+            after = Stamp.of(path.lstat())
         except FileNotFoundError as error:
             raise NotFound(f"no blob {digest.short} in the store", "Pull or make the model again") from error
         if found != digest or before != after:
+            with suppress(DiskFull, Busy):
+                self.catalog.distrust(digest)
             raise Damaged(
                 f"blob {digest.short} has changed: its content is {found.short}", "Pull or make the model again"
             )
         with suppress(DiskFull, Busy):
-            self.catalog.record(digest, after)
+            self.catalog.record(digest, after, checked=time.time())
+
+    def restore(self, digest: Digest, path: Path) -> None:
+        """Put a copy of `path` in the place of a blob that is damaged or missing.
+
+        Raises Damaged when its content is another, and NotFound, BadInput, NoRoom.
+        """
+        with self.blobs.receive_file(path, expected=digest) as received:
+            self.catalog.lease(_holder.get() or self._own_holder, [digest])
+            self.catalog.record(digest, self.blobs.publish(received), checked=time.time())
 
     def put(self, name: Name, manifest: Manifest) -> Digest:
         """Let `name` point to `manifest`, of parts and evidence in the store. Raises NotFound, Damaged, DiskFull."""
