@@ -7,9 +7,12 @@ import pytest
 from sqlalchemy import Connection
 
 from freehold.core.errors import Unsupported
-from freehold.store import Store, migrations
+from freehold.store import Store, migrations, tables
 from freehold.store.catalog import Catalog
+from freehold.store.check import prune
+from freehold.store.importing import import_gguf
 from tests.faults.store_kills import old_store
+from tests.store import models
 from tests.store.models import assert_whole, name
 
 
@@ -71,3 +74,20 @@ def test_a_later_catalog_is_refused(store: Store):
         connection.exec_driver_sql(f"PRAGMA user_version = {migrations.SCHEMA + 1}")
     with pytest.raises(Unsupported, match="newer"):
         Store.open(store.folder)
+
+
+def test_listing_opens_no_file(store: Store, tmp_path: Path):
+    import_gguf(store, models.gguf(tmp_path / "x.gguf"), name("one"))
+    for path, _ in list(store.blobs.files()):
+        path.unlink()
+    assert [(each.name, each.details.quantization) for each in store.listing()] == [("one", "Q8_0")]
+    assert str(store.resolve(name("one"))) == store.listing()[0].digest
+
+
+def test_what_nothing_names_is_not_kept_in_the_listing(store: Store, tmp_path: Path):
+    import_gguf(store, models.gguf(tmp_path / "x.gguf"), name("one"))
+    store.remove(name("one"))
+    prune(store)
+    with store.catalog.reading() as connection:
+        assert connection.execute(tables.models.select()).all() == []
+        assert connection.execute(tables.scrubs.select()).all() == []

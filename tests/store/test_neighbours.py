@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from freehold.core.digest import Digest
@@ -299,3 +299,34 @@ def test_hostile_names_of_files_cannot_drive_a_terminal(user, gguf):
     (found,) = everything()
     assert found.label.isprintable()
     assert found.name is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = ("schemaVersion", "mediaType", "config", "layers")
+
+
+@given(
+    changed=st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, JSON)),
+    cut=st.none() | st.integers(0, 400),
+    name=st.sampled_from(["manifest", "config", "settings", "flat"]),
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_small_file_holds_is_a_model_or_a_problem(tmp_path_factory, changed, cut, name):
+    """No content of the files that describe models ends the listing or makes a path outside the store."""
+    root = tmp_path_factory.mktemp("user")
+    manifest = make.ollama(root / ".ollama" / "models", b"GGUF")
+    data = json.dumps({**json.loads(manifest.read_text()), **changed}).encode()[:cut]
+    places = {
+        "manifest": manifest,
+        "config": next(p for p in (root / ".ollama/models/blobs").iterdir() if p.stat().st_size > 10),
+        "settings": root / ".lmstudio" / "settings.json",
+        "flat": root / ".cache" / "llama.cpp" / "manifest=a=b=c.json",
+    }
+    places[name].parent.mkdir(parents=True, exist_ok=True)
+    places[name].write_bytes(data)
+    for found in everything({"HOME": str(root)}):
+        assert found.problem or (found.path is not None and found.path.is_relative_to(root))

@@ -41,8 +41,9 @@ def command(name: Model, json: Json = False, home: Home = None) -> None:
 
 def _labels(store: "Store", manifest: "Manifest") -> dict[str, str]:
     """What to call the digests that come up: models by name, this model's own parts by file name."""
-    named = {str(entry.digest): str(entry.name) for entry in store.list()}
-    named |= {str(p.digest): str(e.name) for e in store.list() for p in e.manifest.parts if p.role == "gguf"}
+    entries = store.list()
+    named = {str(entry.digest): str(entry.name) for entry in entries}
+    named |= {str(p.digest): str(e.name) for e in entries for p in e.manifest.parts if p.role == "gguf"}
     return named | {str(part.digest): part.filename for part in manifest.parts}
 
 
