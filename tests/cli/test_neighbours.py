@@ -57,6 +57,17 @@ def test_run_where_it_lies(inside: Freehold, ollama: Path, home: Path) -> None:
     assert "ollama" not in inside("list").stdout
 
 
+def test_show_where_it_lies(inside: Freehold, ollama: Path) -> None:
+    done = inside("show", "ollama::tiny")
+    assert done.returncode == 0
+    assert done.stdout.startswith("ollama::tiny:1b\n")
+    assert "1024 tokens" in done.stdout
+    assert "conversations at a time" in done.stdout
+    shown = json.loads(inside("show", "ollama::tiny", "--json").stdout)
+    assert shown["outlook"]["contexts"][0]["fits"] is True
+    assert_refused(inside("show", "ollama::cloud:1"), "not in the form")
+
+
 def test_run_refuses_in_one_line(inside: Freehold, ollama: Path) -> None:
     assert_refused(inside("run", "ollama::cloud:1", "x"), "cannot be used", "not in the form")
     assert_refused(inside("run", "ollama::nothing", "x"), "no model", "ollama::tiny:1b")

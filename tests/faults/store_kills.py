@@ -46,7 +46,6 @@ class Scene:
                     own = Part("other", store.add_bytes(each.encode()), len(each), "own")
                     store.put(name(each), Manifest(parts=(own, shared)))
                 store.add_bytes(b"garbage")
-            old_store(self.folder / "earlier")
             (store.blobs.incoming / "1234567890-99-0123456789abcdef.part").write_bytes(b"half")
 
     def store(self) -> Store:
@@ -163,6 +162,8 @@ def sweep(operation: str, folder: Path, first: int, step: int) -> int:
     template = Scene(folder / "template")
     template.folder.mkdir(parents=True)
     template.build()
+    if operation == "upgrade":
+        old_store(template.folder / "earlier")
     number, kills = first, 0
     while True:
         scene = Scene(folder / str(number))

@@ -9,11 +9,12 @@ from freehold.cli._outlook import described, print_outlook
 from freehold.cli._output import count, emit, line, pairs, size, table
 from freehold.core.digest import Digest
 from freehold.core.errors import FreeholdError
-from freehold.core.name import Name
+from freehold.core.name import SEPARATOR, Name
+from freehold.core.settings import load
 
 if TYPE_CHECKING:
     from freehold.convert.outlook import Outlook
-    from freehold.core.manifest import Manifest
+    from freehold.core.manifest import Details, Manifest
     from freehold.core.settings import Settings
     from freehold.engines.base import Fit
     from freehold.store import Store
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 def command(name: Model, json: Json = False, home: Home = None) -> None:
     """Show what a model is, where it came from and what is known about it."""
+    if SEPARATOR in name:
+        _show_foreign(name, load({"home": home}), json)
+        return
     with opened(home) as (settings, store):
         parsed = Name.parse(name)
         manifest = store.get(parsed)
@@ -37,6 +41,25 @@ def command(name: Model, json: Json = False, home: Home = None) -> None:
         print_outlook(outlook)
     _print_lineage(manifest, labels)
     _print_facts(facts, labels)
+
+
+def _show_foreign(name: str, settings: "Settings", json: bool) -> None:
+    """A model of another tool: what its header says and whether it fits."""
+    from freehold.convert.outlook import outlook
+    from freehold.formats import gguf
+    from freehold.store.neighbours import inspect, lookup
+
+    found = lookup(name)
+    details = inspect(found)
+    whole = found.path is not None and not found.path.is_dir()
+    seen = outlook(gguf.read_header(found.path), settings) if whole and found.path else None
+    if json:
+        emit({"name": found.label, "found": found, "details": details, "outlook": described(seen) if seen else None})
+        return
+    line(found.label)
+    pairs([*_details(details), ("size", size(found.size)), ("file", str(found.path)), ("remark", found.remark)])
+    if seen is not None:
+        print_outlook(seen)
 
 
 def _labels(store: "Store", manifest: "Manifest") -> dict[str, str]:
@@ -81,10 +104,7 @@ def _print_details(name: Name, manifest: "Manifest", fit: "Fit | None") -> None:
     pairs(
         [
             ("digest", str(manifest.digest)),
-            ("architecture", details.architecture),
-            ("parameters", count(details.parameters)),
-            ("quantisation", details.quantization),
-            ("context", f"{details.context_length} tokens" if details.context_length else ""),
+            *_details(details),
             ("size", size(manifest.size)),
             ("memory to run", memory),
             ("licence", manifest.licence),
@@ -92,6 +112,15 @@ def _print_details(name: Name, manifest: "Manifest", fit: "Fit | None") -> None:
     )
     line("\nparts")
     pairs([(part.filename, f"{size(part.size):>8}  {part.role:<17} {part.digest.short}") for part in manifest.parts])
+
+
+def _details(details: "Details") -> list[tuple[str, str]]:
+    return [
+        ("architecture", details.architecture),
+        ("parameters", count(details.parameters)),
+        ("quantisation", details.quantization),
+        ("context", f"{details.context_length} tokens" if details.context_length else ""),
+    ]
 
 
 def _print_lineage(manifest: "Manifest", labels: dict[str, str]) -> None:
