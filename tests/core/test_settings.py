@@ -63,6 +63,8 @@ def test_every_field_can_be_set_in_the_environment(folder: Path) -> None:
         "KEEP_ALIVE": "1.5",
         "THREADS": "1",
         "MAX_BODY": "2048",
+        "QUOTA": "4096",
+        "SCRUB_RATE": "0",
     }
     fields = {field.name.upper() for field in msgspec.structs.fields(Settings)} - {"HOME"}
     assert set(values) == fields, "a new setting needs a value here"
@@ -80,6 +82,8 @@ def test_every_field_can_be_set_in_the_environment(folder: Path) -> None:
         keep_alive=1.5,
         threads=1,
         max_body=2048,
+        quota=4096,
+        scrub_rate=0,
     )
 
 
