@@ -59,6 +59,10 @@ def test_show(freehold: Freehold, tiny: str, gguf: Path) -> None:
     assert shown["manifest"]["parts"][0]["digest"] == str(Digest.of_file(gguf))
     assert shown["memory"]["needed"] > gguf.stat().st_size
     assert shown["facts"] == []
+    assert [each["context_length"] for each in shown["outlook"]["contexts"]] == [1024]
+    assert shown["outlook"]["contexts"][0]["fits"] is True
+    assert "4 conversations at a time" in done.stdout
+    assert done.stdout.count(" fits") == 1
 
 
 @pytest.fixture
@@ -255,7 +259,7 @@ def test_fsck_of_a_clean_store(inside: Freehold, tiny: str) -> None:
     done = inside("fsck")
     assert (done.returncode, done.stdout) == (0, "")
     assert "clean" in done.stderr
-    assert json.loads(inside("fsck", "--deep", "--json").stdout) == {"clean": True, "findings": []}
+    assert json.loads(inside("fsck", "--deep", "--json").stdout) == {"clean": True, "findings": [], "repaired": []}
 
 
 def test_fsck_of_no_store(inside: Freehold) -> None:
@@ -296,3 +300,34 @@ def test_prune(freehold: Freehold, home: Path, tiny: str) -> None:
     assert json.loads(freehold("prune", "--json").stdout)["size"] == 5000
     assert freehold("prune").stdout.startswith("freed 0 B")
     assert "tiny" in names(freehold)
+
+
+def test_fsck_mends_from_a_file(inside: Freehold, tiny: str, gguf: Path, home: Path, tmp_path: Path) -> None:
+    blob = home / "store" / "blobs" / "sha256" / Digest.of_file(gguf).hex[:2] / Digest.of_file(gguf).hex
+    blob.unlink()
+    assert inside("fsck", "--repair").returncode == 1
+    assert_refused(inside("fsck", "--from", str(gguf)), "Add --repair")
+    assert_refused(inside("fsck", "--repair", "--from", str(tmp_path / "none")), "no such file or folder")
+    done = inside("fsck", "--repair", "--from", str(gguf), "--json")
+    assert done.returncode == 0, done.stdout
+    assert json.loads(done.stdout)["repaired"][0]["model"] == "tiny"
+    assert inside("fsck", "--deep").returncode == 0
+
+
+def test_du(inside: Freehold, tiny: str, gguf: Path) -> None:
+    done = inside("du")
+    assert "tiny" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("in all: ")
+    found = json.loads(inside("du", "--json").stdout)
+    own = next(each["own"] for each in found["models"] if each["name"] == "tiny")
+    assert own > gguf.stat().st_size
+    assert found["total"] == sum(each["own"] for each in found["models"])
+
+
+def test_a_quota_refuses_in_one_line(
+    inside: Freehold, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_gguf(tmp_path / "more.gguf", seed=4)
+    monkeypatch.setenv("FREEHOLD_QUOTA", "1000")
+    assert_refused(inside("pull", str(source)), "of its quota of 1.0 kB", "FREEHOLD_QUOTA")
+    assert "more" not in names(inside)

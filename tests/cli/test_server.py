@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 import httpx
 
@@ -75,3 +76,18 @@ def test_a_stale_record_of_a_server_is_no_server(freehold: Freehold, server: str
     done = freehold("run", "tiny", "hello", "--max-tokens", "4", "-q")
     assert done.returncode == 0
     assert json.loads(freehold("ps", "--json").stdout)["server"] is None
+
+
+def test_two_processes_and_a_server_share_a_store(freehold: Freehold, server: str, gguf: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.gguf").write_bytes(gguf.read_bytes())
+    order = {"model": "tiny", "messages": [{"role": "user", "content": "Where?"}], "max_tokens": 2}
+    with (
+        subprocess.Popen(command("pull", str(gguf), "--as", "second", "-q"), stdout=subprocess.DEVNULL) as pulling,
+        subprocess.Popen(command("prune"), stdout=subprocess.DEVNULL) as pruning,
+    ):
+        answers = [httpx.post(f"{server}/v1/chat/completions", json=order, timeout=100) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert (pulling.returncode, pruning.returncode) == (0, 0)
+    assert httpx.post(f"{server}/v1/chat/completions", json={**order, "model": "second"}, timeout=100).is_success
+    assert httpx.get(f"{server}/freehold/v1/store").json() == {"checked": 0, "damage": []}
+    assert freehold("fsck", "--deep").returncode == 0

@@ -65,6 +65,8 @@ def test_every_field_can_be_set_in_the_environment(folder: Path) -> None:
         "MAX_BODY": "2048",
         "REQUIRE_SIGNATURE": "1",
         "SIGNING_KEY": "me",
+        "QUOTA": "4096",
+        "SCRUB_RATE": "0",
     }
     fields = {field.name.upper() for field in msgspec.structs.fields(Settings)} - {"HOME"}
     assert set(values) == fields, "a new setting needs a value here"
@@ -84,6 +86,8 @@ def test_every_field_can_be_set_in_the_environment(folder: Path) -> None:
         max_body=2048,
         require_signature=True,
         signing_key="me",
+        quota=4096,
+        scrub_rate=0,
     )
 
 

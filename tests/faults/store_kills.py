@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from freehold.core.manifest import Manifest, Part
-from freehold.store import Store
+from freehold.store import Store, tables
 from freehold.store.check import prune
 from freehold.store.importing import import_folder, import_gguf, materialise
 from tests.store import models
@@ -71,6 +71,26 @@ def removed(scene: Scene) -> None:
         prune(store)
 
 
+def old_store(folder: Path) -> None:
+    """A store whose catalog is of the first version, with one model."""
+    with Store.open(folder) as store:
+        models.gguf(folder / "x.gguf", seed=3)
+        import_gguf(store, folder / "x.gguf", name("kept"))
+        for table in (tables.models, tables.scrubs):
+            with store.catalog.writing() as connection:
+                table.drop(connection)
+        with store.catalog.writing() as connection:
+            connection.exec_driver_sql("PRAGMA user_version = 1")
+
+
+def upgraded(scene: Scene) -> None:
+    """Open the store of an earlier version; it must list what it held."""
+    with Store.open(scene.folder / "earlier") as store:
+        (kept,) = store.listing()
+        if (kept.name, kept.details.architecture) != ("kept", "llama"):
+            raise SystemExit(f"the upgrade lost what it held: {kept}")
+
+
 OPERATIONS: dict[str, Callable[[Scene], Any]] = {
     "gguf": lambda scene: import_gguf(scene.store(), scene.gguf, name("new")),
     "replace": lambda scene: import_gguf(scene.store(), scene.gguf, name("old")),
@@ -80,6 +100,7 @@ OPERATIONS: dict[str, Callable[[Scene], Any]] = {
     "prune": lambda scene: prune(scene.store()),
     "remember": remember,
     "create": lambda scene: Store.open(scene.folder / "fresh").add_bytes(b"first"),
+    "upgrade": upgraded,
     "materialise": lambda scene: materialise(scene.store(), scene.store().get(name("old")), scene.folder / "out"),
 }
 
@@ -141,6 +162,8 @@ def sweep(operation: str, folder: Path, first: int, step: int) -> int:
     template = Scene(folder / "template")
     template.folder.mkdir(parents=True)
     template.build()
+    if operation == "upgrade":
+        old_store(template.folder / "earlier")
     number, kills = first, 0
     while True:
         scene = Scene(folder / str(number))

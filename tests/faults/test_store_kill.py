@@ -23,6 +23,7 @@ STEPS = {
     "remember": 25,
     "create": 19,
     "materialise": 9,
+    "upgrade": 9,
 }
 
 

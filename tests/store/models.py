@@ -95,3 +95,19 @@ def leftovers(store: Store) -> list[Path]:
 
 def blob_count(store: Store) -> int:
     return sum(1 for _ in store.blobs.files())
+
+
+def split_model(path: Path, count: int = 3, **wrong: int) -> list[Path]:
+    """A model in parts, as llama-gguf-split writes it: only the first says what it is."""
+    path.mkdir(exist_ok=True)
+    files = []
+    for number in range(count):
+        raw = Raw().start(1, 6 if number == 0 else 3)
+        if number == 0:
+            raw.text_key("general.architecture", "llama").number_key("llama.context_length", 128)
+            raw.text_key("general.license", "mit")
+        raw.number_key("split.no", wrong.get("no", number), 2, "H").number_key("split.count", count, 2, "H")
+        raw.number_key("split.tensors.count", wrong.get("tensors", count), 5, "i")
+        raw.tensor(f"blk.{number}.attn_q.weight", (32, 2), 8, 0)
+        files.append(raw.write(path / f"big-Q8_0-{number + 1:05d}-of-{count:05d}.gguf", 68 + number))
+    return files

@@ -27,9 +27,8 @@ from freehold.store import Store, pulling, splits
 from freehold.store.check import prune
 from freehold.store.outbound import Outbound
 from freehold.store.sources import Offer, choosing
-from tests.formats.ggufs import Raw
 from tests.store import models
-from tests.store.models import assert_whole, blob_count, bytes_of, name
+from tests.store.models import assert_whole, blob_count, bytes_of, name, split_model
 from tests.store.servers import COMMIT, Repo, Site, registry, serving
 
 
@@ -65,22 +64,6 @@ def gguf(tmp_path: Path, seed: int = 0, size: int = 1 << 14) -> bytes:
 
 def folder_bytes(path: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in path.iterdir()}
-
-
-def split_model(path: Path, count: int = 3, **wrong: int) -> list[Path]:
-    """A model in parts, as llama-gguf-split writes it: only the first says what it is."""
-    path.mkdir(exist_ok=True)
-    files = []
-    for number in range(count):
-        raw = Raw().start(1, 6 if number == 0 else 3)
-        if number == 0:
-            raw.text_key("general.architecture", "llama").number_key("llama.context_length", 128)
-            raw.text_key("general.license", "mit")
-        raw.number_key("split.no", wrong.get("no", number), 2, "H").number_key("split.count", count, 2, "H")
-        raw.number_key("split.tensors.count", wrong.get("tensors", count), 5, "i")
-        raw.tensor(f"blk.{number}.attn_q.weight", (32, 2), 8, 0)
-        files.append(raw.write(path / f"big-Q8_0-{number + 1:05d}-of-{count:05d}.gguf", 68 + number))
-    return files
 
 
 def test_one_quantisation_of_several(site: Site, store: Store, pull, tmp_path: Path):

@@ -28,6 +28,6 @@ def opened(home: Path | None, **flags: Any) -> "Iterator[tuple[Settings, Store]]
     from freehold.store import Store
 
     settings = load({"home": home, **flags})
-    with Store.open(settings.store) as store:
+    with Store.open(settings.store, quota=settings.quota) as store:
         ensure_starter(store)
         yield settings, store

@@ -71,7 +71,7 @@ def import_(file: File, dry_run: DryRun = False, json: Json = False, quiet: Quie
     with Bundle.open(file) as bundle:
         bar = Bar("checking", quiet=quiet or json)
         bundle.verify(bar)
-        with Store.open(settings.store) as store:
+        with Store.open(settings.store, quota=settings.quota) as store:
             done = bundles.bring(store, bundle, dry_run=dry_run)
     if json:
         models = [{"name": name, "digest": digest} for name, digest in done.models]

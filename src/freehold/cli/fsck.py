@@ -1,32 +1,61 @@
-"""Check that every model in the store is whole."""
+"""Check that every model in the store is whole, and mend what is not."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from freehold.cli._options import Home, Json, Quiet
-from freehold.cli._output import emit, note, table
+from freehold.cli._output import emit, line, note, table
+from freehold.core.errors import BadInput
 from freehold.core.settings import load
+
+if TYPE_CHECKING:
+    from freehold.store import Store
+    from freehold.store.repair import Healer, Repaired
 
 
 def command(
     deep: Annotated[bool, typer.Option("--deep", help="Read every byte again, not only what changed.")] = False,
+    mend: Annotated[
+        bool, typer.Option("--repair", help="Mend from other tools' stores and --from whatever has the same content.")
+    ] = False,
+    sources: Annotated[
+        list[Path] | None, typer.Option("--from", metavar="PATH", help="With --repair: a file or folder to look in.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     home: Home = None,
 ) -> None:
-    """Check that every model in the store is whole. Exit code 1 if something is not."""
+    """Check that every model in the store is whole. Exit code 1 if something is not, and could not be mended."""
     from freehold.store import Store
     from freehold.store.check import fsck
 
-    with Store.open(load({"home": home}).store) as store:
+    if sources and not mend:
+        raise BadInput("--from says where to mend from", "Add --repair")
+    settings = load({"home": home})
+    with Store.open(settings.store, quota=settings.quota) as store:
         findings = fsck(store, deep)
-        models = len(store.list()) if not findings else 0
+        repaired: list[Repaired] = []
+        if findings and mend:
+            repaired = _repaired(store, sources or [])
+            findings = fsck(store)
+        models = len(store.catalog.bound()) if not findings else 0
     if json:
-        emit({"clean": not findings, "findings": findings})
-    elif findings:
-        table(["KIND", "SUBJECT", "DETAIL"], [[found.kind, found.subject, found.detail] for found in findings])
+        emit({"clean": not findings, "findings": findings, "repaired": repaired})
+    else:
+        for each in repaired:
+            line(f"mended {each.digest.short} of {each.model} from {each.origin}")
+        if findings:
+            table(["KIND", "SUBJECT", "DETAIL"], [[found.kind, found.subject, found.detail] for found in findings])
     if findings:
-        note("remove a damaged model with 'freehold rm NAME', then pull or make it again", quiet=quiet)
+        note("mend with 'freehold fsck --repair', or remove with 'freehold rm NAME' and pull again", quiet=quiet)
         raise typer.Exit(1)
     note(f"clean: {models} model{'s' * (models != 1)}", quiet=quiet or json)
+
+
+def _repaired(store: "Store", sources: list[Path]) -> "list[Repaired]":
+    from freehold.store.repair import Given, OtherTools, repair
+
+    healers: list[Healer] = [Given(sources), OtherTools()]
+    return repair(store, healers)

@@ -1,48 +1,109 @@
-"""List the models."""
+"""List the models; with --all those of Ollama, LM Studio, Hugging Face and llama.cpp too."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
-from freehold.cli._options import Home, Json, opened
-from freehold.cli._output import ago, count, emit, size, table
+import typer
+
+from freehold.cli._options import Home, Json, Quiet, opened
+from freehold.cli._output import ago, count, emit, note, size, table
+from freehold.core.errors import FreeholdError
+from freehold.core.manifest import Details
 
 if TYPE_CHECKING:
-    from freehold.store import Entry
+    from freehold.store import Listed
+    from freehold.store.neighbours import Found
+
+HEAD = ["NAME", "SIZE", "TYPE", "PARAMS", "CONTEXT", "MODIFIED"]
 
 
-def command(json: Json = False, home: Home = None) -> None:
-    """List the models."""
+def command(
+    everywhere: Annotated[
+        bool, typer.Option("--all", help="Also what other tools keep, by names that 'freehold run' takes.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    home: Home = None,
+) -> None:
+    """List the models. A model of another tool that cannot be used is named with the reason."""
     with opened(home) as (_, store):
-        entries = sorted(store.list(), key=lambda entry: entry.name)
+        entries = store.listing()
+    if not everywhere:
+        _print([describe(entry) for entry in entries], json)
+        return
+    foreign = _foreign()
+    shown = [{**describe(entry), "tool": "freehold"} for entry in entries]
+    _print([*shown, *(each for each in foreign if json or not each["problem"])], json)
+    for each in foreign:
+        if each["problem"]:
+            note(f"{each['name']} cannot be used: {each['problem']}", quiet=quiet or json)
+
+
+def _print(models: Sequence[dict[str, Any]], json: bool) -> None:
     if json:
-        emit([describe(entry) for entry in entries])
-    else:
-        table(["NAME", "SIZE", "TYPE", "PARAMS", "CONTEXT", "MODIFIED"], [_row(entry) for entry in entries])
+        emit(models)
+        return
+    tools = any("tool" in each for each in models)
+    table([*HEAD, *(["TOOL"] if tools else [])], [_row(each) for each in models])
 
 
-def _row(entry: "Entry") -> list[str]:
-    details = entry.manifest.details
-    return [
-        str(entry.name),
-        size(entry.manifest.size),
-        details.quantization,
-        count(details.parameters),
-        str(details.context_length or ""),
-        ago(time.time() - entry.modified),
+def _row(model: dict[str, Any]) -> list[str]:
+    row = [
+        model["name"],
+        size(model["size"]),
+        model["quantization"],
+        count(model["parameters"]),
+        str(model["context_length"] or ""),
+        ago(time.time() - model["modified"]),
     ]
+    return [*row, model["tool"]] if "tool" in model else row
 
 
-def describe(entry: "Entry") -> dict[str, Any]:
+def describe(entry: "Listed") -> dict[str, Any]:
     """A catalog entry as `--json` shows it; sizes in bytes, times in seconds since 1970."""
-    details = entry.manifest.details
     return {
-        "name": str(entry.name),
-        "digest": str(entry.digest),
-        "size": entry.manifest.size,
+        "name": entry.name,
+        "digest": entry.digest,
+        "size": entry.size,
+        **_facts(entry.details),
+        "licence": entry.licence,
+        "modified": round(entry.modified),
+    }
+
+
+def _facts(details: Details) -> dict[str, Any]:
+    return {
         "architecture": details.architecture,
         "quantization": details.quantization,
         "parameters": details.parameters,
         "context_length": details.context_length,
-        "licence": entry.manifest.licence,
-        "modified": round(entry.modified),
+    }
+
+
+def _foreign() -> list[dict[str, Any]]:
+    from freehold.store.neighbours import everything
+
+    return [_described(found) for found in everything()]
+
+
+def _described(found: "Found") -> dict[str, Any]:
+    from freehold.store.neighbours import inspect
+
+    details, problem = Details(), found.problem
+    if not problem:
+        try:
+            details = inspect(found)
+        except FreeholdError as error:
+            problem = error.message
+    return {
+        "name": found.label,
+        "digest": str(found.stated or ""),
+        "size": found.size,
+        **_facts(details),
+        "modified": round(found.modified),
+        "path": str(found.path or ""),
+        "tool": found.tool,
+        "problem": problem,
+        "remark": found.remark,
     }

@@ -63,7 +63,7 @@ def command(
         from freehold.store import Store
 
         with (
-            Store.open(settings.store) as store,
+            Store.open(settings.store, quota=settings.quota) as store,
             Bars(quiet=quiet or json, least=_BAR_FROM if offer.local else 0) as bars,
         ):
             note(f"{reference}: {size(offer.size)}, {offer.choice}", quiet=quiet or json or bool(offer.local))

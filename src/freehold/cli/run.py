@@ -11,7 +11,7 @@ from freehold.cli._options import Home, Json, Model, Quiet, opened
 from freehold.cli._output import emit, line, note
 from freehold.cli._stdin import piped
 from freehold.core.errors import BadInput
-from freehold.core.name import Name
+from freehold.core.name import SEPARATOR, Name
 from freehold.core.request import Message, Request, Sampling
 
 if TYPE_CHECKING:
@@ -36,13 +36,15 @@ def command(
 ) -> None:
     """Ask a model once, or chat with it. Without PROMPT and in a terminal it is a chat; /help says what it knows."""
     template = Request(
-        model=str(Name.parse(name)),
+        model=_checked(name),
         max_tokens=max_tokens,
         sampling=Sampling(temperature=temperature, seed=seed),
     )
     question = _question(prompt)
+    from freehold.serving.ready import source
+
     with opened(home) as (settings, store):
-        store.resolve(Name.parse(name))
+        source(store, name)
         if question is None:
             from freehold.cli._chat import chat
 
@@ -50,6 +52,10 @@ def command(
             return
         answer = _ask(settings, store, _with(template, system, question), show=not json)
     _finish(answer, json=json, quiet=quiet)
+
+
+def _checked(name: str) -> str:
+    return name if SEPARATOR in name else str(Name.parse(name))
 
 
 def _question(prompt: str | None) -> str | None:

@@ -7,13 +7,16 @@ import msgspec
 import typer
 
 from freehold.cli._options import Home, Json, Model, opened
+from freehold.cli._outlook import described, print_outlook
 from freehold.cli._output import count, emit, line, pairs, size, table
 from freehold.core.digest import Digest
 from freehold.core.errors import FreeholdError
-from freehold.core.name import Name
+from freehold.core.name import SEPARATOR, Name
+from freehold.core.settings import load
 
 if TYPE_CHECKING:
-    from freehold.core.manifest import Manifest
+    from freehold.convert.outlook import Outlook
+    from freehold.core.manifest import Details, Manifest
     from freehold.core.settings import Settings
     from freehold.engines.base import Fit
     from freehold.store import Store
@@ -29,17 +32,23 @@ def command(
     if modelfile:
         _print_modelfile(Name.parse(name), home)
         return
+    if SEPARATOR in name:
+        _show_foreign(name, load({"home": home}), json)
+        return
     with opened(home) as (settings, store):
         parsed = Name.parse(name)
         manifest = store.get(parsed)
         labels = _labels(store, manifest)
         facts = [fact for digest in manifest.evidence for fact in _facts(store, digest)]
-        fit = _fit(store, manifest, settings)
+        fit, outlook = _fit(store, manifest, settings)
     if json:
         shown = {"name": str(parsed), "digest": manifest.digest, "manifest": manifest, "facts": facts}
-        emit(shown | {"memory": None if fit is None else {"needed": fit.needed, "available": fit.available}})
+        shown["memory"] = None if fit is None else {"needed": fit.needed, "available": fit.available}
+        emit(shown | {"outlook": None if outlook is None else described(outlook)})
         return
     _print_details(parsed, manifest, fit)
+    if outlook is not None:
+        print_outlook(outlook)
     _print_lineage(manifest, labels)
     _print_facts(facts, labels)
 
@@ -53,10 +62,32 @@ def _print_modelfile(name: Name, home: Path | None) -> None:
     line(text.removesuffix("\n"))
 
 
+def _show_foreign(name: str, settings: "Settings", json: bool) -> None:
+    """A model of another tool: what its header says and whether it fits."""
+    from freehold.convert.outlook import outlook
+    from freehold.store import splits
+    from freehold.store.neighbours import inspect, lookup
+
+    found = lookup(name)
+    details = inspect(found)
+    seen = None
+    if found.path is not None and not found.path.is_dir():
+        files = splits.files(found.path)
+        seen = outlook(splits.header(files, files), settings)
+    if json:
+        emit({"name": found.label, "found": found, "details": details, "outlook": described(seen) if seen else None})
+        return
+    line(found.label)
+    pairs([*_details(details), ("size", size(found.size)), ("file", str(found.path)), ("remark", found.remark)])
+    if seen is not None:
+        print_outlook(seen)
+
+
 def _labels(store: "Store", manifest: "Manifest") -> dict[str, str]:
     """What to call the digests that come up: models by name, this model's own parts by file name."""
-    named = {str(entry.digest): str(entry.name) for entry in store.list()}
-    named |= {str(p.digest): str(e.name) for e in store.list() for p in e.manifest.parts if p.role == "gguf"}
+    entries = store.list()
+    named = {str(entry.digest): str(entry.name) for entry in entries}
+    named |= {str(p.digest): str(e.name) for e in entries for p in e.manifest.parts if p.role == "gguf"}
     return named | {str(part.digest): part.filename for part in manifest.parts}
 
 
@@ -70,18 +101,21 @@ def _facts(store: "Store", digest: Digest) -> list[dict[str, Any]]:
     return [fact for fact in facts if isinstance(fact, dict) and {"subject", "name", "value", "grade"} <= set(fact)]
 
 
-def _fit(store: "Store", manifest: "Manifest", settings: "Settings") -> "Fit | None":
-    """What running it takes; None for what no engine runs as it is."""
-    from freehold.engines.base import ModelFile
+def _fit(store: "Store", manifest: "Manifest", settings: "Settings") -> "tuple[Fit, Outlook] | tuple[None, None]":
+    """What running it takes, as this home is set up and at other lengths; None for what no engine runs as it is."""
+    from freehold.convert.outlook import outlook
+    from freehold.serving import ready
     from freehold.serving.engine import Lazy
+    from freehold.store import splits
 
-    part = manifest.part("gguf")
-    if part is None:
-        return None
+    if manifest.part("gguf") is None:
+        return None, None
     try:
-        return Lazy().fits(ModelFile(store.path(part.digest), "model"), settings)
+        file = ready.gguf_for(store, manifest)
+        files = splits.files(file.path)
+        return Lazy().fits(file, settings), outlook(splits.header(files, files), settings)
     except FreeholdError:
-        return None
+        return None, None
 
 
 def _print_details(name: Name, manifest: "Manifest", fit: "Fit | None") -> None:
@@ -91,10 +125,7 @@ def _print_details(name: Name, manifest: "Manifest", fit: "Fit | None") -> None:
     pairs(
         [
             ("digest", str(manifest.digest)),
-            ("architecture", details.architecture),
-            ("parameters", count(details.parameters)),
-            ("quantisation", details.quantization),
-            ("context", f"{details.context_length} tokens" if details.context_length else ""),
+            *_details(details),
             ("size", size(manifest.size)),
             ("memory to run", memory),
             ("licence", manifest.licence),
@@ -102,6 +133,15 @@ def _print_details(name: Name, manifest: "Manifest", fit: "Fit | None") -> None:
     )
     line("\nparts")
     pairs([(part.filename, f"{size(part.size):>8}  {part.role:<17} {part.digest.short}") for part in manifest.parts])
+
+
+def _details(details: "Details") -> list[tuple[str, str]]:
+    return [
+        ("architecture", details.architecture),
+        ("parameters", count(details.parameters)),
+        ("quantisation", details.quantization),
+        ("context", f"{details.context_length} tokens" if details.context_length else ""),
+    ]
 
 
 def _print_lineage(manifest: "Manifest", labels: dict[str, str]) -> None:

@@ -10,6 +10,9 @@ from freehold.core.errors import BadName
 _PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _REMEDY = "A name is letters, digits, '.', '_' and '-', as in 'helpdesk', 'org/model' or 'model:tag'"
 
+SEPARATOR = "::"
+"""Between a tool and its own name of a model, as in `ollama::llama3:8b`. No name of the catalog holds it."""
+
 
 class Name(msgspec.Struct, frozen=True, order=True):
     """`model`, `org/model`, either with `:tag`. Case is kept and compared as typed; the tag defaults to `latest`.

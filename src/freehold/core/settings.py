@@ -44,6 +44,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """File of the private key that signs what recipes release."""
     max_body: Annotated[int, Meta(ge=1024, le=1 << 32)] = 32 << 20
     """Bytes of a request body."""
+    quota: Annotated[int, Meta(ge=0, le=1 << 60)] = 0
+    """Bytes that the store may hold; 0 sets no limit."""
+    scrub_rate: Annotated[int, Meta(ge=0, le=1 << 40)] = 16 << 20
+    """Bytes per second at which a server reads its models again to find damage; 0 turns that off."""
 
     @property
     def store(self) -> Path:

@@ -97,12 +97,14 @@ class GgufHeader(msgspec.Struct, frozen=True):
         )
 
 
-def read_header(path: Path, *, model: bool = True) -> GgufHeader:
-    """The header of a GGUF file. Raises NotFound, BadInput, and BadModelFile for whatever is wrong inside.
+def read_header(path: Path, *, model: bool = True, whole: int = 0) -> GgufHeader:
+    """The header of a GGUF file; `whole` is the size in bytes of a file of which only the beginning is at `path`.
 
-    A file that is not to be a `model`, such as an importance matrix, need not say its architecture.
+    A file that is not to be a `model`, such as an importance matrix, need not say its architecture. Raises NotFound,
+    BadInput, and BadModelFile for whatever is wrong inside, or for a beginning that is too short.
     """
-    with regular_file(path) as (file, size):
+    with regular_file(path) as (file, there):
+        size = whole or there
         cursor = Cursor(file, size, path)
         version = _version(cursor)
         tensor_count, key_count = _counts(cursor)

@@ -110,8 +110,10 @@ class Cursor:
         wanted = min(self.size, MAX_HEADER, max(end, 2 * len(self.buffer), _FIRST_READ))
         while len(self.buffer) < wanted:
             piece = self._file.read(wanted - len(self.buffer))
+            if not piece and len(self.buffer) < end:
+                raise self.bad(f"the file ends inside {what}, shorter than it was said to be")
             if not piece:
-                raise self.bad("the file became shorter while it was read")
+                return
             self.buffer += piece
 
     def take(self, count: int, what: str) -> bytes:

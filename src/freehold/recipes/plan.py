@@ -74,7 +74,7 @@ def plan(file: RecipeFile, store: Store, settings: Settings, history: History | 
 def plan_of(path: Path, settings: Settings) -> Plan:
     """The plan of the recipe in a file."""
     file = read(path)
-    with Store.open(settings.store) as store:
+    with Store.open(settings.store, quota=settings.quota) as store:
         return plan(file, store, settings)
 
 

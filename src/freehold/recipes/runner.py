@@ -37,7 +37,7 @@ def make(
     call goes on.
     """
     file = read(recipe_path)
-    with Store.open(settings.store) as store:
+    with Store.open(settings.store, quota=settings.quota) as store:
         run = _Run(file, settings, store, tools or rooms.real(), on_event)
         planned = plan(file, store, settings)
         if planned.runs(*_NEED_EXTRA):

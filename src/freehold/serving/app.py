@@ -1,5 +1,6 @@
 """The application: routes with roles, the door before them, errors in the shape that each dialect's clients read."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -51,7 +52,9 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        desk.scrub.start()
         yield
+        await asyncio.to_thread(desk.scrub.stop)
         await desk.pool.close()
 
     async def failed(request: Request, error: Exception) -> Response:

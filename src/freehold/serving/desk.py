@@ -9,16 +9,15 @@ import msgspec
 
 from freehold.core.errors import BadName, Timeout, UnknownModel
 from freehold.core.event import Embeddings, Event, Failed
-from freehold.core.manifest import Manifest
 from freehold.core.name import Name
 from freehold.core.request import EmbedRequest, Request
 from freehold.core.settings import Settings
 from freehold.engines.base import Engine, Worker
 from freehold.guard import limits
-from freehold.proofs.sign.models import require
-from freehold.serving import defaults, ready
+from freehold.serving import ready
 from freehold.serving.admission import Admission, cost, embedding_cost
 from freehold.serving.pool import Key, Pool
+from freehold.serving.scrub import Scrub
 from freehold.store import Entry, Store
 
 
@@ -37,6 +36,7 @@ class Desk:
         self.store = store
         self.pool = Pool(engine, settings)
         self.admission = Admission(settings)
+        self.scrub = Scrub(store, settings.scrub_rate)
 
     async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """The events of a request. What goes wrong before the first is raised, what goes wrong later is a Failed.
@@ -88,25 +88,23 @@ class Desk:
 
     async def _events(self, request: Request) -> AsyncGenerator[Event, None]:
         tokens = cost(request, self.settings.context_length)
-        async with self._worker(request.model, False, tokens) as (worker, manifest):
-            request = await asyncio.to_thread(defaults.applied, self.store, manifest, request)
+        async with self._worker(request.model, False, tokens) as (worker, source):
+            request = await asyncio.to_thread(source.applied, request)
             async with aclosing(worker.generate(request)) as events:
                 async for event in events:
                     yield event
 
     @asynccontextmanager
-    async def _worker(self, text: str, embedding: bool, tokens: int) -> AsyncIterator[tuple[Worker, Manifest]]:
-        """A place, a worker and the manifest for one request to the model of this name."""
-        name = _parsed(text)
-        await asyncio.to_thread(require, self.settings, self.store, name)
-        manifest = await asyncio.to_thread(self.store.get, name)
-        key = Key(manifest.digest, embedding)
+    async def _worker(self, text: str, embedding: bool, tokens: int) -> AsyncIterator[tuple[Worker, ready.Source]]:
+        """A place and a worker for one request to the model of this name, and what the name means."""
+        source = await asyncio.to_thread(ready.source, self.store, text)
+        await asyncio.to_thread(source.require, self.settings)
+        key = Key(source.digest, embedding)
         async with self.admission.slot(key, tokens):
-            file = await asyncio.to_thread(ready.gguf_for, self.store, manifest, label=str(name))
-            file = await asyncio.to_thread(defaults.dressed, self.store, manifest, file)
+            file = await asyncio.to_thread(source.file)
             file = msgspec.structs.replace(file, embedding=embedding)
-            async with self.pool.worker(key, file, lambda: self.store.lease(manifest.digest)) as worker:
-                yield worker, manifest
+            async with self.pool.worker(key, file, source.lease) as worker:
+                yield worker, source
 
 
 def _parsed(text: str) -> Name:

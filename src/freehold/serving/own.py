@@ -6,8 +6,8 @@ import msgspec
 from starlette.responses import Response
 
 from freehold.core.errors import BadInput, FreeholdError
-from freehold.core.name import Name
 from freehold.guard import strict_json
+from freehold.serving import ready
 from freehold.serving.desk import Desk
 from freehold.serving.pool import Held
 from freehold.serving.routes import Dialect, Incoming, Route
@@ -65,6 +65,10 @@ def _info(held: Held) -> WorkerInfo:
     )
 
 
+async def _store(incoming: Incoming, desk: Desk) -> Response:
+    return _json({"checked": desk.scrub.checked, "damage": desk.scrub.damage})
+
+
 async def _stop(incoming: Incoming, desk: Desk) -> Response:
     try:
         order = msgspec.convert(strict_json.parse(incoming.body), StopOrder)
@@ -72,7 +76,7 @@ async def _stop(incoming: Incoming, desk: Desk) -> Response:
         raise BadInput(f"wrong order: {error}", 'Send {"model": "name"} or {"all": true}') from error
     if order.model is None and not order.all:
         raise BadInput("the order names no model", 'Send {"model": "name"} or {"all": true}')
-    digest = None if order.model is None else desk.store.resolve(Name.parse(order.model))
+    digest = None if order.model is None else ready.source(desk.store, order.model).digest
     return _json({"stopped": await desk.pool.stop(digest)})
 
 
@@ -82,6 +86,7 @@ OWN = Dialect(
     routes=(
         Route("GET", "/health", "public", _health),
         Route("GET", "/freehold/v1/workers", "read", _workers),
+        Route("GET", "/freehold/v1/store", "read", _store),
         Route("POST", "/freehold/v1/workers/stop", "manage", _stop),
     ),
     error=_error,

@@ -1,21 +1,137 @@
-"""Makes a catalog model loadable: finds its GGUF file, or converts its safetensors once and remembers the result."""
+"""Makes a model loadable, of the catalog or of another tool: finds its GGUF file, or converts its safetensors once."""
 
+import contextlib
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from importlib import resources
 from pathlib import Path
+from typing import Protocol
 
 from freehold import __version__
 from freehold.core.digest import Digest
-from freehold.core.errors import Unsupported
+from freehold.core.errors import BadName, Forbidden, NoRoom, NotFound, UnknownModel, Unsupported
 from freehold.core.manifest import Manifest
 from freehold.core.name import Name
+from freehold.core.request import Request
+from freehold.core.settings import Settings
 from freehold.engines.base import ModelFile
-from freehold.store import Store, splits
+from freehold.proofs.sign.models import require
+from freehold.serving import defaults
+from freehold.store import Store, neighbours, splits
 
 STARTER = Name.parse("starter")
 _converting = threading.Lock()
 """One conversion at a time: each takes as much memory as the model, and a second one of the same would be waste."""
+
+
+class Source(Protocol):
+    """What a name means. `digest` says which model it is, so that two names of one model share a worker."""
+
+    label: str
+    digest: Digest
+
+    def file(self) -> ModelFile:
+        """What llama.cpp loads. Blocks for as long as a conversion takes the first time."""
+        ...
+
+    def lease(self) -> AbstractContextManager[object]:
+        """Keeps it while a worker has it loaded."""
+        ...
+
+    def require(self, settings: Settings) -> None:
+        """Raises Forbidden when the settings ask for a signature that it has not."""
+        ...
+
+    def applied(self, request: Request) -> Request:
+        """The request with what the model brings along."""
+        ...
+
+
+def source(store: Store, text: str) -> Source:
+    """The model that `text` names: one of the catalog, or TOOL::ID in another tool's store.
+
+    Raises UnknownModel, and Unsupported for a model of another tool that cannot be used.
+    """
+    if neighbours.is_foreign(text):
+        return Foreign(store, neighbours.lookup(text))
+    try:
+        return Own(store, Name.parse(text))
+    except BadName as error:
+        raise UnknownModel(f"no model named {text[:120]!r}", error.remedy, param="model") from error
+
+
+class Own:
+    """A model of the catalog."""
+
+    def __init__(self, store: Store, name: Name) -> None:
+        self.label = str(name)
+        self._store = store
+        self._name = name
+        self._manifest = store.get(name)
+        self.digest = self._manifest.digest
+
+    def file(self) -> ModelFile:
+        """Its GGUF file, with the template and adapters beside it. Raises Unsupported and Damaged."""
+        file = gguf_for(self._store, self._manifest, label=self.label)
+        return defaults.dressed(self._store, self._manifest, file)
+
+    def lease(self) -> AbstractContextManager[object]:
+        """Keeps its blobs from prune."""
+        return self._store.lease(self.digest)
+
+    def require(self, settings: Settings) -> None:
+        """Looks for a signature by a key that is trusted for the name."""
+        require(settings, self._store, self._name)
+
+    def applied(self, request: Request) -> Request:
+        """The request with its system message, parameters and messages."""
+        return defaults.applied(self._store, self._manifest, request)
+
+
+class Foreign:
+    """A model of another tool, used where it lies. When its file changes it is another model."""
+
+    def __init__(self, store: Store, found: neighbours.Found) -> None:
+        self.label = found.label
+        self._store = store
+        self._path = found.path or Path()
+        self.digest = Digest.of_json([str(self._path), *_stamps(self._path, self.label)])
+
+    def file(self) -> ModelFile:
+        """The file itself, or what its safetensors convert to. The engine checks the header before it loads it."""
+        if not self._path.is_dir():
+            return ModelFile(self._path, self.label)
+        with _converting:
+            converted = _converted(self._store, self.digest, contextlib.nullcontext(self._path))
+        return ModelFile(self._store.path(converted), self.label)
+
+    def lease(self) -> AbstractContextManager[object]:
+        """Nothing: the file is the other tool's, and a file that is open outlives its name."""
+        return contextlib.nullcontext()
+
+    def require(self, settings: Settings) -> None:
+        """Other tools keep no signatures."""
+        if settings.require_signature:
+            raise Forbidden(
+                f"{self.label} needs a signature here, and models of other tools have none",
+                f"Take it in and sign it: freehold adopt {self.label}",
+            )
+
+    def applied(self, request: Request) -> Request:
+        """The request as it is."""
+        return request
+
+
+def _stamps(path: Path, label: str) -> list[tuple[int, ...]]:
+    try:
+        files = sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else splits.files(path)
+        return [(status.st_size, status.st_mtime_ns, status.st_ino) for status in (each.stat() for each in files)]
+    except OSError as error:
+        raise NotFound(
+            f"{label} cannot be read: {error.strerror}", "'freehold list --all' shows what is there"
+        ) from error
 
 
 def gguf_for(store: Store, manifest: Manifest, *, label: str = "") -> ModelFile:
@@ -34,21 +150,31 @@ def gguf_for(store: Store, manifest: Manifest, *, label: str = "") -> ModelFile:
             f"{label} holds no weights that can be run alone", "Merge an adapter into its base: 'freehold make'"
         )
     with _converting:
-        return ModelFile(store.path(_converted(store, manifest)), label)
+        return ModelFile(store.path(_converted(store, manifest.digest, _materialised(store, manifest))), label)
 
 
-def _converted(store: Store, manifest: Manifest) -> Digest:
-    from freehold import convert
+@contextlib.contextmanager
+def _materialised(store: Store, manifest: Manifest) -> Iterator[Path]:
     from freehold.store import importing
 
-    key = f"gguf-for:{__version__}:{manifest.digest}"
+    with store.lease(manifest.digest), tempfile.TemporaryDirectory(dir=store.folder, prefix="convert-") as folder:
+        importing.materialise(store, manifest, Path(folder))
+        yield Path(folder)
+
+
+def _converted(store: Store, identity: Digest, folder: AbstractContextManager[Path]) -> Digest:
+    """What the safetensors in `folder` convert to, remembered under the model's identity."""
+    from freehold import convert
+    from freehold.store import folders
+
+    key = f"gguf-for:{__version__}:{identity}"
     known = store.runs.recall_step(key)
     if known is not None:
         return Digest.parse(known.decode("ascii"))
-    with store.lease(manifest.digest), tempfile.TemporaryDirectory(dir=store.folder, prefix="convert-") as temporary:
-        folder, out = Path(temporary, "model"), Path(temporary, "model.gguf")
-        importing.materialise(store, manifest, folder)
-        convert.to_gguf(folder, out)
+    with store.lease(), folder as path, tempfile.TemporaryDirectory(dir=store.folder, prefix="convert-") as temporary:
+        out = Path(temporary, "model.gguf")
+        folders.inspect(path)
+        convert.to_gguf(path, out)
         digest, _ = store.add_file(out, move=True)
         store.runs.remember_step(key, digest.text.encode("ascii"), [digest])
     return digest
@@ -62,4 +188,5 @@ def ensure_starter(store: Store) -> None:
 
     with resources.as_file(resources.files("freehold.assets").joinpath("starter")) as folder:
         if folder.is_dir():
-            importing.import_folder(store, folder, STARTER, licence="Apache-2.0")
+            with contextlib.suppress(NoRoom):  # whoever asks for it is told that it is not there
+                importing.import_folder(store, folder, STARTER, licence="Apache-2.0")

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from freehold.core.digest import Digest
-from freehold.core.errors import BadInput, Damaged
-from freehold.formats.atomic import disk_errors, disk_full, sync_folder
+from freehold.core.errors import BadInput, Damaged, NoRoom
+from freehold.formats.atomic import disk_errors, disk_full, size_text, sync_folder
 from freehold.formats.reading import regular_file, shown
 from freehold.store.processes import alive, me
 
@@ -54,6 +54,10 @@ class Blobs:
         self.incoming = folder / "tmp"
         self.on_progress: Callable[[int, int], None] = lambda done, total: None
         """Told of the bytes copied and to copy, file by file."""
+        self.quota = 0
+        """Bytes that blobs may take in all; 0 sets no limit."""
+        self.held: Callable[[], int] = lambda: 0
+        """Bytes that blobs take now."""
         with disk_errors(folder):
             for made in (self.root, self.incoming):
                 made.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -72,17 +76,35 @@ class Blobs:
             raise Damaged(f"blob {digest.short} is not a regular file", f"Remove {self.path(digest)}")
         return Stamp.of(status)
 
+    def admit(self, size: int) -> None:
+        """Find out that there is no room before anything is written. Raises NoRoom, and DiskFull."""
+        if self.quota:
+            held = self.held() + sum(path.lstat().st_size for path in self.incoming.iterdir())
+            if held + size > self.quota:
+                raise NoRoom(
+                    f"the store holds {size_text(held)} of its quota of {size_text(self.quota)}, and "
+                    f"{size_text(size)} would be added",
+                    "Remove models ('freehold du' shows what each takes) and prune, or raise FREEHOLD_QUOTA",
+                )
+        if shutil.disk_usage(self.root).free < size + _MARGIN:
+            raise disk_full(self.root, size)
+
     @contextmanager
-    def receive_file(self, source: Path, *, link: bool = False) -> Iterator[Received]:
+    def receive_file(
+        self, source: Path, *, link: bool = False, share: bool = False, expected: Digest | None = None
+    ) -> Iterator[Received]:
         """A copy of `source`; with `link`, the file itself under a second name where the file system can.
 
-        Raises NotFound, BadInput and DiskFull.
+        `share` is `link` for a file that its owner goes on using: only if `shareable`, and no more than the right to
+        write is taken from it. Raises NotFound, BadInput and DiskFull, and Damaged when the content is not `expected`.
         """
         with self._temporary() as temporary:
-            if link and _linked(source, temporary):
-                yield self._seal(temporary)
-            else:
-                yield self._copy(source, temporary)
+            if self.quota and (link or share):
+                self.admit(source.stat().st_size)
+            linked = (link or (share and shareable(source.lstat()))) and _linked(source, temporary)
+            received = self._seal(temporary, expected, keep=share) if linked else self._copy(source, temporary)
+            _check(source, received.digest, expected)
+            yield received
 
     @contextmanager
     def receive_stream(self, chunks: Iterable[bytes], size: int) -> Iterator[Received]:
@@ -106,6 +128,8 @@ class Blobs:
     def receive_bytes(self, data: bytes) -> Iterator[Received]:
         """`data` as a file. Raises DiskFull."""
         with self._temporary() as temporary:
+            if self.quota:
+                self.admit(len(data))
             with disk_errors(self.root, len(data)), temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
@@ -124,6 +148,7 @@ class Blobs:
 
     def _copy(self, source: Path, temporary: Path) -> Received:
         with regular_file(source) as (file, size):
+            self.admit(size)
             before = Stamp.of(os.fstat(file.fileno()))
             state, copied = sha256(), 0
             with disk_errors(self.root, size), temporary.open("xb", buffering=0) as out:
@@ -140,9 +165,7 @@ class Blobs:
         return Received(temporary, Digest("sha256:" + state.hexdigest()), size)
 
     def reserve(self, descriptor: int, size: int) -> None:
-        """Find out that the disk is full before half a model is written. Raises DiskFull."""
-        if shutil.disk_usage(self.root).free < size + _MARGIN:
-            raise disk_full(self.root, size)
+        """Take the room at once, so that the disk is not full when half a model is written. Raises DiskFull."""
         if size:
             try:
                 os.posix_fallocate(descriptor, 0, size)
@@ -150,11 +173,16 @@ class Blobs:
                 if error.errno not in _NOT_RESERVABLE:
                     raise
 
-    def _seal(self, temporary: Path) -> Received:
+    def _seal(self, temporary: Path, expected: Digest | None, *, keep: bool) -> Received:
         with disk_errors(self.root), temporary.open("rb", buffering=0) as file:
-            os.fchmod(file.fileno(), 0o444)
+            before = Stamp.of(os.fstat(file.fileno()))
+            digest = Digest.of_file(temporary)
+            _check(temporary, digest, expected)  # before the file of somebody else is changed in any way
+            os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o444 if keep else 0o444)
             os.fsync(file.fileno())
-        return Received(temporary, Digest.of_file(temporary), temporary.stat().st_size)
+            if Stamp.of(os.fstat(file.fileno())) != before:
+                raise BadInput("the file changed while it was read", "Try again when nothing writes to it")
+        return Received(temporary, digest, before.size)
 
     def publish(self, received: Received) -> Stamp:
         """Give what was received its blob name, for good. An existing blob of that name is replaced."""
@@ -183,6 +211,20 @@ class Blobs:
             if match and not alive(int(match[1]), match[2]):
                 found.append(path)
         return found
+
+
+def shareable(status: os.stat_result) -> bool:
+    """Whether a file may be a blob and stay its owner's file too: ours, under one name, and writable by us alone."""
+    mine = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+    odd = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX | stat.S_IWGRP | stat.S_IWOTH
+    return mine and stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and not status.st_mode & odd
+
+
+def _check(source: Path, found: Digest, expected: Digest | None) -> None:
+    if expected not in (None, found):
+        raise Damaged(
+            f"{shown(source, 400)} is not what its name says: its content is {found.short}", "Fetch the model again"
+        )
 
 
 def _linked(source: Path, temporary: Path) -> bool:

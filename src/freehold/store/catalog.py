@@ -10,73 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Float,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Select,
-    String,
-    Table,
-    create_engine,
-    delete,
-    event,
-    insert,
-    select,
-)
+from sqlalchemy import Connection, Select, create_engine, delete, event, func, insert, select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
 from freehold.core.digest import Digest
 from freehold.core.errors import BadInput, Busy, Damaged, FreeholdError, Unsupported
+from freehold.core.manifest import Manifest
 from freehold.core.name import Name
 from freehold.formats.atomic import disk_full
+from freehold.store import migrations
 from freehold.store.blobs import Stamp
 from freehold.store.processes import alive, me
+from freehold.store.tables import blobs, leases, manifests, models, names, scrubs, step_digests, steps
 
-SCHEMA = 1
 WAIT = 60
 """Seconds to wait while another process writes."""
-
-_schema = MetaData()
-blobs = Table(
-    "blobs",
-    _schema,
-    Column("digest", String, primary_key=True),
-    Column("size", Integer, nullable=False),
-    Column("mtime_ns", Integer, nullable=False),
-    Column("inode", Integer, nullable=False),
-)
-manifests = Table("manifests", _schema, Column("digest", String, primary_key=True))
-names = Table(
-    "names",
-    _schema,
-    Column("name", String, primary_key=True),
-    Column("digest", String, nullable=False),
-    Column("modified", Float, nullable=False),
-)
-leases = Table(
-    "leases",
-    _schema,
-    Column("holder", String, primary_key=True),
-    Column("digest", String, primary_key=True),
-    Column("pid", Integer, nullable=False),
-    Column("birth", String, nullable=False),
-)
-steps = Table(
-    "steps",
-    _schema,
-    Column("key", String, primary_key=True),
-    Column("result", LargeBinary, nullable=False),
-)
-step_digests = Table(
-    "step_digests",
-    _schema,
-    Column("key", String, primary_key=True),
-    Column("digest", String, primary_key=True),
-)
 
 
 class Bound(NamedTuple):
@@ -85,6 +34,21 @@ class Bound(NamedTuple):
     name: Name
     digest: Digest
     modified: float
+
+
+class Row(NamedTuple):
+    """A name and what listing shows of its model. `size` is None for a manifest that was never described."""
+
+    name: str
+    digest: str
+    modified: float
+    size: int | None
+    architecture: str
+    parameters: int
+    quantization: str
+    context_length: int
+    embedding_length: int
+    licence: str
 
 
 class Catalog:
@@ -98,16 +62,17 @@ class Catalog:
         event.listen(self._engine, "connect", _configure)
         event.listen(self._engine, "begin", _begin)
         with self.reading() as connection:
-            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-        if version > SCHEMA:
+            version = migrations.version(connection)
+        if version > migrations.SCHEMA:
             raise Unsupported(f"{path} was written by a newer Freehold", "Upgrade Freehold")
-        if version < SCHEMA:
-            self._create()
+        if version < migrations.SCHEMA:
+            self._upgrade()
 
-    def _create(self) -> None:
-        with self.writing() as connection:
-            _schema.create_all(connection)
-            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA}")
+    def _upgrade(self) -> None:
+        left = True
+        while left:
+            with self.writing() as connection:
+                left = migrations.upgrade(connection)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -146,11 +111,44 @@ class Catalog:
             row = connection.execute(query).first()
         return Stamp(*row) if row else None
 
-    def record(self, digest: Digest, stamp: Stamp) -> None:
-        """The blob's content is right, and its file looks like this."""
+    def stamped(self, stamp: Stamp) -> list[Digest]:
+        """The blobs whose files looked like this when they were last checked."""
+        query = select(blobs.c.digest).where(
+            blobs.c.inode == stamp.inode, blobs.c.size == stamp.size, blobs.c.mtime_ns == stamp.mtime_ns
+        )
+        with self.reading() as connection:
+            return [Digest(text) for text in connection.execute(query).scalars()]
+
+    def record(self, digest: Digest, stamp: Stamp, *, checked: float | None = None) -> None:
+        """The blob's content is right, and its file looks like this; `checked` is when it was read from end to end."""
         with self.writing() as connection:
             connection.execute(delete(blobs).where(blobs.c.digest == str(digest)))
             connection.execute(insert(blobs).values(digest=str(digest), **stamp._asdict()))
+            if checked is not None:
+                connection.execute(insert(scrubs).prefix_with("OR REPLACE").values(digest=str(digest), checked=checked))
+
+    def distrust(self, digest: Digest) -> None:
+        """The blob's content was found wrong: let every use find that out again, and the scrub go on to the next."""
+        with self.writing() as connection:
+            connection.execute(delete(blobs).where(blobs.c.digest == str(digest)))
+
+    def due(self, before: float) -> Digest | None:
+        """The blob that was not read for the longest time, if that was before `before`."""
+        query = (
+            select(blobs.c.digest)
+            .select_from(blobs.outerjoin(scrubs, blobs.c.digest == scrubs.c.digest))
+            .where(func.coalesce(scrubs.c.checked, 0.0) < before)
+            .order_by(func.coalesce(scrubs.c.checked, 0.0))
+            .limit(1)
+        )
+        with self.reading() as connection:
+            found = connection.execute(query).scalar_one_or_none()
+        return None if found is None else Digest(found)
+
+    def held(self) -> int:
+        """Bytes of all blobs."""
+        with self.reading() as connection:
+            return int(connection.execute(select(func.coalesce(func.sum(blobs.c.size), 0))).scalar_one())
 
     def lease(self, holder: str, digests: Iterable[Digest]) -> None:
         """Protect blobs from prune while this process lives and the holder is not released."""
@@ -168,9 +166,10 @@ class Catalog:
         with self.writing() as connection:
             connection.execute(query)
 
-    def bind(self, name: Name, digest: Digest) -> None:
+    def bind(self, name: Name, digest: Digest, manifest: Manifest) -> None:
         """Let a name point to a manifest."""
         with self.writing() as connection:
+            _describe(connection, [(digest, manifest)])
             connection.execute(insert(manifests).prefix_with("OR IGNORE").values(digest=str(digest)))
             connection.execute(delete(names).where(names.c.name == str(name)))
             connection.execute(insert(names).values(name=str(name), digest=str(digest), modified=time.time()))
@@ -187,6 +186,20 @@ class Catalog:
             query = query.where(names.c.name == str(name))
         with self.reading() as connection:
             return [Bound(Name.parse(n), Digest.parse(d), m) for n, d, m in connection.execute(query)]
+
+    def describe(self, known: Iterable[tuple[Digest, Manifest]]) -> None:
+        """Keep what listing shows of manifests."""
+        with self.writing() as connection:
+            _describe(connection, known)
+
+    def listing(self) -> list[Row]:
+        """All names in order, with what is kept of their manifests."""
+        facts = (models.c.size, models.c.architecture, models.c.parameters, models.c.quantization)
+        more = (models.c.context_length, models.c.embedding_length, models.c.licence)
+        query = select(names.c.name, names.c.digest, names.c.modified, *facts, *more).order_by(names.c.name)
+        with self.reading() as connection:
+            joined = query.select_from(names.outerjoin(models, names.c.digest == models.c.digest))
+            return [Row._make(row) for row in connection.execute(joined)]
 
     def remember(self, key: str, result: bytes, digests: Iterable[Digest]) -> None:
         """Keep a step's result and the blobs it refers to, in place of an earlier one."""
@@ -220,6 +233,8 @@ class Catalog:
         for digest in removed:
             connection.execute(delete(blobs).where(blobs.c.digest == str(digest)))
             connection.execute(delete(manifests).where(manifests.c.digest == str(digest)))
+            connection.execute(delete(models).where(models.c.digest == str(digest)))
+            connection.execute(delete(scrubs).where(scrubs.c.digest == str(digest)))
         for pid, born in connection.execute(select(leases.c.pid, leases.c.birth).distinct()).all():
             if not alive(pid, born):
                 connection.execute(delete(leases).where(leases.c.pid == pid, leases.c.birth == born))
@@ -228,6 +243,20 @@ class Catalog:
         """`ok`, or what SQLite finds wrong."""
         with self.reading() as connection:
             return str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one())
+
+
+def _describe(connection: Connection, known: Iterable[tuple[Digest, Manifest]]) -> None:
+    rows = [
+        {
+            "digest": str(digest),
+            "size": manifest.size,
+            "licence": manifest.licence,
+            **{field: getattr(manifest.details, field) for field in manifest.details.__struct_fields__},
+        }
+        for digest, manifest in known
+    ]
+    if rows:
+        connection.execute(insert(models).prefix_with("OR REPLACE"), rows)
 
 
 def roots(connection: Connection) -> tuple[set[Digest], set[Digest], set[Digest]]:

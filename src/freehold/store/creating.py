@@ -79,7 +79,7 @@ def _back(store: Store, name: Name) -> Iterator[None]:
         yield
     except FreeholdError:
         if before:
-            store.catalog.bind(name, before[0].digest)
+            store.catalog.bind(name, before[0].digest, store.manifest(before[0].digest))
         else:
             store.catalog.unbind(name)
         with suppress(FreeholdError):

@@ -101,7 +101,9 @@ def _regular_files(folder: Path) -> dict[str, Path]:
         raise bad_file(folder, "not a folder", "Name the folder that holds config.json and the weights")
     roots = [folder.resolve()]
     if folder.resolve().parent.name == "snapshots":  # Hugging Face's cache links from snapshots/<commit>/ to blobs/
-        roots.append(folder.resolve().parent.parent / "blobs")
+        # and its newer versions from there to the cache's own blobs/, which all repositories share
+        repository = folder.resolve().parent.parent
+        roots += [repository / "blobs", repository.parent / "blobs"]
     files: dict[str, Path] = {}
     for entry in folder.iterdir():
         path = _inside(entry, roots)

@@ -4,9 +4,10 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from freehold.core.digest import Digest
 from freehold.core.errors import BadModelFile, Damaged, FreeholdError
@@ -36,21 +37,27 @@ def import_gguf(
     evidence: Sequence[Digest] = (),
     licence: str = "",
     move: bool = False,
+    share: bool = False,
+    expected: Mapping[str, Digest] = MappingProxyType({}),
+    filename: str = "",
 ) -> Manifest:
     """Keep a GGUF file, and the other parts of a split one, and let `name` point to it.
 
-    The file is copied; with `move` it is gone afterwards.
-
-    Raises NotFound, BadModelFile, Unsupported and DiskFull, and then leaves nothing behind.
+    The file is copied; with `move` it is gone afterwards, with `share` it becomes a hard link if it can. `expected` are
+    digests that files must have, by file name; `filename` is what to export a single one as. Raises NotFound,
+    BadModelFile, Unsupported, Damaged and DiskFull, and then leaves nothing behind.
     """
     paths = splits.files(path)
     splits.check(paths, paths)
     with all_or_nothing(store), store.lease():
-        stored = [store.add_file(part, move=move) for part in paths]
+        stored = [
+            store.add_file(part.resolve() if share else part, move=move, share=share, expected=expected.get(part.name))
+            for part in paths
+        ]
         # What counts is what was stored: a file may have changed since the first look, which only saves the copying.
         blobs = [store.path(digest) for digest, _ in stored]
         details = splits.check(blobs, paths)
-        names = gguf_names([part.name for part in paths], name)
+        names = gguf_names([filename] if filename else [part.name for part in paths], name)
         manifest = Manifest(
             parts=tuple(Part("gguf", *kept, label) for kept, label in zip(stored, names, strict=True)),
             details=details,
@@ -97,16 +104,20 @@ def import_folder(
     lineage: Lineage = _NO_LINEAGE,
     evidence: Sequence[Digest] = (),
     licence: str = "",
+    share: bool = False,
+    expected: Mapping[str, Digest] = MappingProxyType({}),
 ) -> Manifest:
     """Keep a folder of safetensors weights (a model or a PEFT adapter) and let `name` point to it.
 
-    Raises NotFound, BadModelFile and DiskFull, and then leaves nothing behind.
+    With `share` large files become hard links if they can; `expected` are digests that files must have, by file name.
+    Raises NotFound, BadModelFile, Damaged and DiskFull, and then leaves nothing behind.
     """
     inspected = inspect(folder)
     with all_or_nothing(store), store.lease():
         parts = []
         for role, filename, path in inspected.members:
-            digest, size = store.add_file(path)
+            large = share and path.stat().st_size >= _LINK_FROM
+            digest, size = store.add_file(path, share=large, expected=expected.get(filename))
             if role in ("weights", "adapter"):
                 read_safetensors(store.path(digest))
             parts.append(Part(role, digest, size, filename))

@@ -52,25 +52,33 @@ def files(path: Path) -> list[Path]:
 
 def check(paths: Sequence[Path], labels: Sequence[Path]) -> Details:
     """The details of the model in these files, which `labels` call by name. Raises BadModelFile, Unsupported."""
+    return header(paths, labels).details()
+
+
+def header(paths: Sequence[Path], labels: Sequence[Path]) -> gguf.GgufHeader:
+    """The header of the first file, with the tensors and the size of all. Raises BadModelFile, Unsupported."""
     headers = [_read(path, label) for path, label in zip(paths, labels, strict=True)]
     first = headers[0]
-    for number, (header, label) in enumerate(zip(headers, labels, strict=True)):
-        count = header.number("split.count")
+    for number, (part, label) in enumerate(zip(headers, labels, strict=True)):
+        count = part.number("split.count")
         if count > 1 and len(headers) == 1:
             raise Unsupported(
                 f"{shown(label, 400)}: one of {count} parts of a split GGUF",
                 f"Call the parts {base(label.name)}-00001-of-{count:05d}.gguf and so on, in one folder",
             )
-        if len(headers) > 1 and (count, header.number("split.no")) != (len(headers), number):
+        if len(headers) > 1 and (count, part.number("split.no")) != (len(headers), number):
             raise bad_file(label, f"is not part {number + 1} of {len(headers)}", "Fetch all parts of the same version")
-    tensors = sum(len(header.tensors) for header in headers)
+    tensors = sum(len(part.tensors) for part in headers)
     if not tensors:
         raise bad_file(labels[0], "holds no weights")
     if len(headers) > 1 and first.number("split.tensors.count", tensors) != tensors:
         raise bad_file(labels[0], f"the parts hold {tensors} tensors, not as many as they should", "Fetch them again")
     _check_kind(first, labels[0])
-    whole = msgspec.structs.replace(first, tensors=[tensor for header in headers for tensor in header.tensors])
-    return whole.details()
+    return msgspec.structs.replace(
+        first,
+        tensors=[tensor for part in headers for tensor in part.tensors],
+        file_size=sum(part.file_size for part in headers),
+    )
 
 
 def _read(path: Path, label: Path) -> gguf.GgufHeader:

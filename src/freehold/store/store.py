@@ -2,7 +2,8 @@
 
 import difflib
 import secrets
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -13,14 +14,14 @@ import msgspec
 
 from freehold.core.digest import Digest
 from freehold.core.errors import Busy, Damaged, DiskFull, FreeholdError, NotFound, UnknownModel
-from freehold.core.manifest import Manifest
+from freehold.core.manifest import Details, Manifest
 from freehold.core.name import Name
 from freehold.formats.atomic import disk_errors
 from freehold.store.blobs import Blobs, Received, Stamp
 from freehold.store.runs import Runs
 
 if TYPE_CHECKING:
-    from freehold.store.catalog import Catalog
+    from freehold.store.catalog import Catalog, Row
 
 _holder: ContextVar[str] = ContextVar("freehold_lease_holder", default="")
 
@@ -31,6 +32,17 @@ class Entry(msgspec.Struct, frozen=True):
     name: Name
     digest: Digest
     manifest: Manifest
+    modified: float
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """What listing shows of a model; `size` is in bytes, `modified` in seconds since 1970."""
+
+    name: str
+    digest: str
+    size: int
+    details: Details
+    licence: str
     modified: float
 
 
@@ -48,13 +60,18 @@ class Store:
         self._own_holder = secrets.token_hex(8)
 
     @classmethod
-    def open(cls, home: Path) -> Self:
-        """The store in the folder `home` (`settings.store`), made where there is none. Raises BadInput, Damaged."""
+    def open(cls, home: Path, *, quota: int = 0) -> Self:
+        """The store in the folder `home` (`settings.store`), made where there is none. Raises BadInput, Damaged.
+
+        With a `quota` (`settings.quota`) what would make its blobs take more bytes is refused with NoRoom.
+        """
         from freehold.store.catalog import Catalog
 
         with disk_errors(home):
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cls(home, Catalog(home / "catalog.sqlite"))
+        store = cls(home, Catalog(home / "catalog.sqlite"))
+        store.blobs.quota, store.blobs.held = quota, store.catalog.held
+        return store
 
     def __enter__(self) -> Self:
         return self
@@ -93,12 +110,19 @@ class Store:
         with suppress(FreeholdError):
             self.catalog.release(self._own_holder, digests)
 
-    def add_file(self, path: Path, *, move: bool = False) -> tuple[Digest, int]:
+    def add_file(
+        self, path: Path, *, move: bool = False, share: bool = False, expected: Digest | None = None
+    ) -> tuple[Digest, int]:
         """Keep a file's content: its digest and size. With `move` the file is gone afterwards.
 
-        Raises NotFound, BadInput and DiskFull; the store is then as it was.
+        With `share` the file is not copied but becomes a hard link, where the file system and `shareable` allow it.
+        Raises NotFound, BadInput and DiskFull, and Damaged if the content is not `expected`; the store is then as it
+        was.
         """
-        with self.blobs.receive_file(path, link=move) as received:
+        held = self._kept(path) if share else None
+        if held is not None and expected in (None, held):
+            return held, path.stat().st_size
+        with self.blobs.receive_file(path, link=move, share=share, expected=expected) as received:
             self.keep(received)
         if move:
             with disk_errors(path):
@@ -118,6 +142,14 @@ class Store:
             self.keep(received)
         return received.digest
 
+    def _kept(self, path: Path) -> Digest | None:
+        """The blob that this file is already, now in use."""
+        held = self.holds(path)
+        if held is None:
+            return None
+        self.catalog.lease(_holder.get() or self._own_holder, [held])
+        return self.holds(path)
+
     def keep(self, received: Received) -> None:
         """Make a blob of bytes whose digest is known to be right. Raises DiskFull."""
         # The lease comes before the look: a prune between the two would remove what was seen.
@@ -125,6 +157,12 @@ class Store:
         present = self.blobs.stamp(received.digest)
         if present is None or present != self.catalog.stamp(received.digest):
             self.catalog.record(received.digest, self.blobs.publish(received))
+
+    def holds(self, path: Path) -> Digest | None:
+        """The blob that this very file is, under another name; None when it is none, or changed since it was read."""
+        stamp = Stamp.of(path.stat())
+        known = self.catalog.stamped(stamp)
+        return next((digest for digest in known if self.blobs.stamp(digest) == stamp), None)
 
     def path(self, digest: Digest) -> Path:
         """The file that holds this content. It is read again if it changed since it was last seen whole.
@@ -140,20 +178,35 @@ class Store:
             self.verify(digest)
         return self.blobs.path(digest)
 
-    def verify(self, digest: Digest) -> None:
-        """Read the whole blob. Raises NotFound, and Damaged when the content is not what the digest says."""
+    def verify(self, digest: Digest, *, read: Callable[[Path], Iterable[bytes]] | None = None) -> None:
+        """Read the whole blob, with `read` if it is to be read slowly.
+
+        Raises NotFound, and Damaged when the content is not what the digest says; it is then not believed any more.
+        """
         path = self.blobs.path(digest)
         try:
             before = Stamp.of(path.lstat())
-            found, after = Digest.of_file(path), Stamp.of(path.lstat())
+            found = Digest.of_chunks(read(path)) if read else Digest.of_file(path)
+            after = Stamp.of(path.lstat())
         except FileNotFoundError as error:
             raise NotFound(f"no blob {digest.short} in the store", "Pull or make the model again") from error
         if found != digest or before != after:
+            with suppress(DiskFull, Busy):
+                self.catalog.distrust(digest)
             raise Damaged(
                 f"blob {digest.short} has changed: its content is {found.short}", "Pull or make the model again"
             )
         with suppress(DiskFull, Busy):
-            self.catalog.record(digest, after)
+            self.catalog.record(digest, after, checked=time.time())
+
+    def restore(self, digest: Digest, path: Path) -> None:
+        """Put a copy of `path` in the place of a blob that is damaged or missing.
+
+        Raises Damaged when its content is another, and NotFound, BadInput, NoRoom.
+        """
+        with self.blobs.receive_file(path, expected=digest) as received:
+            self.catalog.lease(_holder.get() or self._own_holder, [digest])
+            self.catalog.record(digest, self.blobs.publish(received), checked=time.time())
 
     def put(self, name: Name, manifest: Manifest) -> Digest:
         """Let `name` point to `manifest`, of parts and evidence in the store. Raises NotFound, Damaged, DiskFull."""
@@ -162,7 +215,7 @@ class Store:
             for digest in needed:
                 self.path(digest)
             digest = self.add_bytes(manifest.encode())
-            self.catalog.bind(name, digest)
+            self.catalog.bind(name, digest, manifest)
         self.settle((*needed, digest))
         return digest
 
@@ -202,6 +255,15 @@ class Store:
                 found.append(Entry(name, digest, manifest, modified))
         return found
 
+    def listing(self) -> Sequence[Listed]:
+        """What `list` tells of all models, out of the catalog. Raises Damaged as `list` does."""
+        rows = self.catalog.listing()
+        unknown = {Digest(row.digest) for row in rows if row.size is None}
+        if unknown:  # named by an earlier version
+            self.catalog.describe((each.digest, each.manifest) for each in self.list() if each.digest in unknown)
+            rows = [row for row in self.catalog.listing() if row.size is not None]
+        return [_from_row(row) for row in rows]
+
     def _listed(self, name: Name, digest: Digest) -> Manifest | None:
         """The manifest; None when the name went away meanwhile."""
         try:
@@ -217,3 +279,8 @@ class Store:
         """Forget a name. Its files stay until prune finds that nothing uses them. Raises UnknownModel."""
         if not self.catalog.unbind(name):
             raise UnknownModel(f"no model named {str(name)!r}", self._suggestion(name))
+
+
+def _from_row(row: "Row") -> Listed:
+    details = Details(row.architecture, row.parameters, row.quantization, row.context_length, row.embedding_length)
+    return Listed(row.name, row.digest, row.size or 0, details, row.licence, row.modified)

@@ -13,6 +13,7 @@ from freehold.engines.llamacpp import memory
 from freehold.engines.llamacpp.client import LlamaWorker
 from freehold.engines.supervisor import Child, Socket, clean_environment
 from freehold.formats import gguf
+from freehold.store import splits
 
 _WORKER = Path(__file__).with_name("worker.py")
 _LOAD_RATE = 20 << 20
@@ -73,7 +74,8 @@ class _Shape(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, model: ModelFile, settings: Settings) -> "_Shape":
         """The shape for a model, from its header. Raises BadModelFile."""
-        metadata = gguf.read_header(model.path).metadata
+        header = gguf.read_header(model.path)
+        metadata = header.metadata
         context, slots, ubatch = (
             memory.context_per_slot(metadata, model.context_length or settings.context_length),
             settings.parallel,
@@ -84,9 +86,8 @@ class _Shape(msgspec.Struct, frozen=True):
             # llama.cpp aborts when it pools a batch that its sequences do not divide
             slots = 1 << (settings.parallel.bit_length() - 1)
             ubatch = -(-context // slots) * slots
-        fit = memory.estimate(model.path, metadata, context, slots, ubatch)
-        adapters = sum(path.stat().st_size for path in model.adapters)
-        fit = msgspec.structs.replace(fit, weights=fit.weights + adapters)
+        weights = sum(path.stat().st_size for path in [*splits.files(model.path), *model.adapters])
+        fit = memory.estimate(weights, metadata, context, slots, ubatch)
         return cls(fit, slots, ubatch, f"{metadata.get('general.architecture', '')}.pooling_type" not in metadata)
 
     def document(self, model: ModelFile, settings: Settings, socket: Socket) -> dict[str, object]:

@@ -8,7 +8,6 @@ import psutil
 
 from freehold.core.errors import BadModelFile
 from freehold.engines.base import Fit
-from freehold.store import splits
 
 UBATCH = 512
 """Tokens that llama.cpp computes at once; its activations for these are the scratch memory."""
@@ -27,15 +26,18 @@ def context_per_slot(metadata: Mapping[str, Any], wanted: int) -> int:
     return -(-context // _CONTEXT_STEP) * _CONTEXT_STEP
 
 
-def estimate(path: Path, metadata: Mapping[str, Any], context: int, slots: int, ubatch: int = UBATCH) -> Fit:
-    """Bytes that `slots` slots of `context` tokens take. Raises BadModelFile when the header lacks a dimension."""
+def estimate(weights: int, metadata: Mapping[str, Any], context: int, slots: int, ubatch: int = UBATCH) -> Fit:
+    """Bytes that a file of `weights` bytes and `slots` slots of `context` tokens take.
+
+    Raises BadModelFile when the header lacks a dimension.
+    """
     width = _required(metadata, "embedding_length")
     blocks = _required(metadata, "block_count")
     feed_forward = max(_per_layer(metadata, "feed_forward_length", blocks))
     vocabulary = len(metadata.get("tokenizer.ggml.tokens", ()))
     scratch = 4 * ubatch * (vocabulary + 6 * width + 3 * feed_forward) + 4 * ubatch * context
     return Fit(
-        weights=sum(part.stat().st_size for part in splits.files(path)),
+        weights=weights,
         cache=_cache(metadata, width, blocks) * context * slots,
         scratch=_PROCESS + scratch,
         available=available(),

@@ -32,6 +32,7 @@ from freehold.engines.llamacpp import memory
 from freehold.engines.supervisor import Child, clean_environment, watchdog
 from freehold.formats import gguf
 from freehold.formats.atomic import disk_full
+from freehold.store import splits
 
 Progress = Callable[[int, int], None]
 Windows = Sequence[Sequence[int]]
@@ -213,6 +214,6 @@ def needs(model: ModelFile, context_length: int = CONTEXT) -> Fit:
     header = gguf.read_header(model.path)
     trained = header.number("{arch}.context_length") or context_length
     context = min(context_length, trained)
-    fit = memory.estimate(model.path, header.metadata, context, 1)
+    fit = memory.estimate(sum(part.stat().st_size for part in splits.files(model.path)), header.metadata, context, 1)
     # The estimate is for a cache of F16 numbers, and this one is F32.
     return msgspec.structs.replace(fit, cache=2 * fit.cache)

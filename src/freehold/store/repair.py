@@ -1,0 +1,156 @@
+"""Mending: blobs that are damaged or missing, from anything that has the same content.
+
+A healer offers files that may have it; each is read and compared with the digest before it takes the blob's place, so a
+healer need not be trusted. Those here are local; others (a registry, a bundle) are given to `repair` beside them.
+"""
+
+import os
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from freehold.core.digest import Digest
+from freehold.core.errors import Damaged, NotFound
+from freehold.core.manifest import Manifest
+from freehold.formats.reading import shown
+from freehold.store import neighbours
+from freehold.store.store import Store
+
+MAX_FILES = 200_000
+"""Files looked at in the folders that are given."""
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """A blob to be had again."""
+
+    digest: Digest
+    size: int = 0
+    """Bytes; 0 where nobody says."""
+    filename: str = ""
+    source: str = ""
+    """Where its model came from."""
+    model: str = ""
+
+
+class Repaired(msgspec.Struct, frozen=True):
+    """A blob that is whole again, and what it was taken from."""
+
+    digest: Digest
+    model: str
+    origin: str
+
+
+class Healer(Protocol):
+    """A place that may have lost content."""
+
+    def offer(self, wanted: Wanted) -> Generator[Path, None, None]:
+        """Files that may be it; a file may be gone when the next is asked for, or the iterator closed."""
+        ...
+
+
+def broken(store: Store) -> list[Wanted]:
+    """What models need and cannot use, by opening each blob as a worker would. What fsck read before is remembered."""
+    found: dict[Digest, Wanted] = {}
+    for bound in store.catalog.bound():
+        name = str(bound.name)
+        if not _whole(store, bound.digest):
+            found[bound.digest] = Wanted(bound.digest, model=name)
+            continue
+        manifest = store.manifest(bound.digest)
+        for wanted in _needs(manifest, name):
+            if wanted.digest not in found and not _whole(store, wanted.digest):
+                found[wanted.digest] = wanted
+    return list(found.values())
+
+
+def _needs(manifest: Manifest, model: str) -> Iterator[Wanted]:
+    for part in manifest.parts:
+        yield Wanted(part.digest, part.size, part.filename, manifest.lineage.source, model)
+    for digest in manifest.evidence:
+        yield Wanted(digest, model=model)
+
+
+def _whole(store: Store, digest: Digest) -> bool:
+    try:
+        store.path(digest)
+    except (NotFound, Damaged):
+        return False
+    return True
+
+
+def repair(store: Store, healers: Sequence[Healer]) -> list[Repaired]:
+    """Mend what can be mended, each blob by the first healer that has it. What is left, fsck names. Raises NoRoom."""
+    done = []
+    for wanted in broken(store):
+        for healer in healers:
+            origin = _heal(store, wanted, healer)
+            if origin is not None:
+                done.append(Repaired(wanted.digest, wanted.model, origin))
+                break
+    return done
+
+
+def _heal(store: Store, wanted: Wanted, healer: Healer) -> str | None:
+    with closing(healer.offer(wanted)) as offered:
+        for path in offered:
+            if _restored(store, wanted.digest, path):
+                return shown(path, 400)
+    return None
+
+
+def _restored(store: Store, digest: Digest, path: Path) -> bool:
+    try:
+        store.restore(digest, path)
+    except (Damaged, NotFound):  # not the content that it was taken for; the next may be
+        return False
+    return True
+
+
+class OtherTools:
+    """What other tools keep."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self._files = [path for found in neighbours.everything(environ) if found.path for path in _files(found.path)]
+
+    def offer(self, wanted: Wanted) -> Generator[Path, None, None]:
+        """Files of the same size, those that are called by the digest first."""
+        yield from _fitting(self._files, wanted)
+
+
+class Given:
+    """Files, and folders of files, that a person names. Raises NotFound."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        missing = next((path for path in paths if not path.exists()), None)
+        if missing is not None:
+            raise NotFound(f"no such file or folder: {shown(missing, 400)}", "Check the path")
+        self._files = [file for path in paths for file in _files(path)]
+
+    def offer(self, wanted: Wanted) -> Generator[Path, None, None]:
+        """Files of the same size, those that are called by the digest first."""
+        yield from _fitting(self._files, wanted)
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    inside = (file for file, _ in zip(path.rglob("*"), range(MAX_FILES), strict=False))
+    return sorted(file for file in inside if file.is_file())
+
+
+def _fitting(files: Sequence[Path], wanted: Wanted) -> Generator[Path, None, None]:
+    called = [path for path in files if wanted.digest.hex in path.name]
+    yield from called
+    for path in files:
+        if path not in called and wanted.size and _size(path) == wanted.size:
+            yield path
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
