@@ -44,18 +44,22 @@ def test_pull_from_the_hub_and_run(freehold: Freehold, site: Site, gguf: Path) -
     assert json.loads(answer.stdout)["usage"]["completion_tokens"] == 3
 
 
-def test_the_plan_says_what_the_name_means_and_changes_nothing(inside: Freehold, site: Site, home: Path) -> None:
+def test_the_plan_says_what_the_name_means_and_changes_nothing(
+    inside: Freehold, site: Site, home: Path, gguf: Path
+) -> None:
     done = inside("pull", "org/tiny-GGUF", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "would pull hf://org/tiny-GGUF as org/tiny-GGUF" in done.stdout
     assert "org/repo without more is the Hugging Face Hub" in done.stdout
     assert "no type was named, and Q4_K_M comes first of Q4_K_M, Q8_0" in done.stdout
     assert f"@{COMMIT}" in done.stdout
-    assert site.total == 0
+    assert "IN ALL" in done.stdout, "whether it would fit"
+    assert site.total < gguf.stat().st_size, "no more than the header"
     assert not home.exists()
     plan = json.loads(inside("pull", "org/tiny-GGUF", "--revision", COMMIT, "--dry-run", "--json").stdout)
     assert [file["name"] for file in plan["files"]] == ["tiny-Q4_K_M.gguf"]
     assert plan["licence"] == "apache-2.0"
+    assert plan["outlook"]["contexts"][0]["fits"] is True
 
 
 def test_pull_from_a_registry(inside: Freehold, site: Site, gguf: Path) -> None:

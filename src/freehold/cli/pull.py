@@ -8,6 +8,7 @@ import typer
 
 from freehold.cli._bars import Bars
 from freehold.cli._options import DryRun, Home, Json, Quiet
+from freehold.cli._outlook import described, print_outlook
 from freehold.cli._output import emit, line, note, pairs, size
 from freehold.core.errors import BadInput
 from freehold.core.name import Name
@@ -15,7 +16,10 @@ from freehold.core.reference import Reference, parse
 from freehold.core.settings import load
 
 if TYPE_CHECKING:
+    from freehold.convert.outlook import Outlook
     from freehold.core.manifest import Manifest
+    from freehold.core.settings import Settings
+    from freehold.store.outbound import Outbound
     from freehold.store.sources import Offer
 
 _BAR_FROM = 4 << 20
@@ -58,7 +62,7 @@ def command(
         offer = pulling.look(reference, outbound)
         target = pulling.title(offer, name)
         if dry_run:
-            _say_plan(reference, offer, target, json)
+            _say_plan(reference, offer, target, _outlook(offer, outbound, settings), json)
             return
         from freehold.store import Store
 
@@ -69,6 +73,15 @@ def command(
             note(f"{reference}: {size(offer.size)}, {offer.choice}", quiet=quiet or json or bool(offer.local))
             manifest = pulling.take(store, outbound, offer, target, accept_new=accept_new, on_progress=bars)
     _say(target, manifest, json)
+
+
+def _outlook(offer: "Offer", outbound: "Outbound", settings: "Settings") -> "Outlook | None":
+    """Whether it would fit; None for what is converted first."""
+    from freehold.convert.outlook import outlook
+    from freehold.store import glimpse
+
+    header = glimpse.header(offer, outbound)
+    return None if header is None else outlook(header, settings)
 
 
 def _rate(text: str) -> int:
@@ -89,13 +102,13 @@ def _say(name: Name, manifest: "Manifest", json: bool) -> None:
         line(f"{name}: {size(manifest.size)} {manifest.details.quantization}, {manifest.digest.short}")
 
 
-def _say_plan(reference: Reference, offer: "Offer", name: Name, json: bool) -> None:
+def _say_plan(reference: Reference, offer: "Offer", name: Name, seen: "Outlook | None", json: bool) -> None:
     details = offer.details
     if json:
         files = [{"name": file.filename, "size": file.size, "digest": file.digest} for file in offer.files]
         plan = {"name": str(name), "source": offer.source, "why": reference.why, "choice": offer.choice}
         known = {"size": offer.size, "files": files, "licence": offer.licence, "details": details}
-        emit({**plan, **known, "dry_run": True})
+        emit({**plan, **known, "outlook": described(seen) if seen else None, "dry_run": True})
         return
     what = f": {details.architecture} {details.quantization}" if details else ""
     line(f"would pull {reference} as {name}{what}")
@@ -111,3 +124,5 @@ def _say_plan(reference: Reference, offer: "Offer", name: Name, json: bool) -> N
     pairs(
         [(file.filename, f"{size(file.size):>8}  {file.digest.short if file.digest else ''}") for file in offer.files]
     )
+    if seen is not None:
+        print_outlook(seen)

@@ -55,9 +55,13 @@ def check(paths: Sequence[Path], labels: Sequence[Path]) -> Details:
     return header(paths, labels).details()
 
 
-def header(paths: Sequence[Path], labels: Sequence[Path]) -> gguf.GgufHeader:
-    """The header of the first file, with the tensors and the size of all. Raises BadModelFile, Unsupported."""
-    headers = [_read(path, label) for path, label in zip(paths, labels, strict=True)]
+def header(paths: Sequence[Path], labels: Sequence[Path], sizes: Sequence[int] = ()) -> gguf.GgufHeader:
+    """The header of the first file, with the tensors and the size of all. Raises BadModelFile, Unsupported.
+
+    `sizes` in bytes are those of whole files of which `paths` have only the beginnings.
+    """
+    whole = sizes or [0] * len(paths)
+    headers = [_read(path, label, size) for path, label, size in zip(paths, labels, whole, strict=True)]
     first = headers[0]
     for number, (part, label) in enumerate(zip(headers, labels, strict=True)):
         count = part.number("split.count")
@@ -81,9 +85,9 @@ def header(paths: Sequence[Path], labels: Sequence[Path]) -> gguf.GgufHeader:
     )
 
 
-def _read(path: Path, label: Path) -> gguf.GgufHeader:
+def _read(path: Path, label: Path, whole: int) -> gguf.GgufHeader:
     try:
-        return gguf.read_header(path)
+        return gguf.read_header(path, whole=whole)
     except BadModelFile as error:  # in words of where it came from, not of where it lies in the store
         text = error.message.replace(shown(path, 400), shown(label, 400))
         raise BadModelFile(text, error.remedy) from error

@@ -1,0 +1,59 @@
+"""The header of a model that is not here yet, from the first bytes of its files: enough to tell whether it will fit."""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from freehold.core.errors import BadModelFile
+from freehold.formats.gguf import GgufHeader, read_header
+from freehold.store import splits
+from freehold.store.fetching import Remote
+from freehold.store.outbound import Outbound
+from freehold.store.sources import Offer
+
+_FIRST = 1 << 18
+"""Bytes asked for at first; a vocabulary of 150,000 words takes 5 MB, and a later part of a split model hardly any."""
+_MOST = 64 << 20
+
+
+def header(offer: Offer, outbound: Outbound) -> GgufHeader | None:
+    """The header of what would be pulled, its files together; None for what is no GGUF file.
+
+    Raises BadModelFile and Unsupported as a pull would, and what Outbound raises.
+    """
+    if offer.local is not None:
+        path = offer.local.path
+        return None if path.is_dir() else splits.header(splits.files(path), splits.files(path))
+    wanted = [file for file, role in zip(offer.files, offer.roles, strict=False) if role == "gguf"]
+    if not wanted:
+        return None
+    with tempfile.TemporaryDirectory(prefix="freehold-") as folder:
+        begun = [_begin(file, outbound, Path(folder, f"{number}.gguf")) for number, file in enumerate(wanted)]
+        sizes = [file.size for file in wanted]
+        return splits.header(begun, [Path(file.filename) for file in wanted], sizes)
+
+
+def _begin(file: Remote, outbound: Outbound, path: Path) -> Path:
+    """As much of a file as its header takes, at `path`. Raises BadModelFile when it is none."""
+    count = _FIRST
+    while True:
+        path.write_bytes(outbound.patiently(partial(_first, file, outbound, count)))
+        try:
+            read_header(path, whole=file.size)
+        except BadModelFile:
+            if count >= min(file.size, _MOST):
+                return path  # whoever reads it next says what is wrong, in words of where it came from
+            count *= 4
+        else:
+            return path
+
+
+def _first(file: Remote, outbound: Outbound, count: int) -> bytes:
+    ranged = {} if file.whole else {"Range": f"bytes=0-{min(count, file.size) - 1}"}
+    got = bytearray()
+    with outbound.open(file.url, {**file.headers, **ranged}) as response:
+        for chunk in response.iter_raw():
+            got += chunk
+            if len(got) >= count:
+                break
+    return bytes(got[:count])
