@@ -57,6 +57,18 @@ def test_run_where_it_lies(inside: Freehold, ollama: Path, home: Path) -> None:
     assert "ollama" not in inside("list").stdout
 
 
+def test_what_ollama_has_beside_it_applies(inside: Freehold, user: Path, gguf: Path) -> None:
+    root = user / ".ollama" / "models"
+    path = "registry.ollama.ai/library/short/1"
+    make.ollama(root, gguf.read_bytes(), path, layers=[make.layer(root, "params", b'{"num_predict": 3}')])
+    done = inside("run", "ollama::short", "Where is my order?", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["usage"]["completion_tokens"] == 3
+    make.ollama(root, gguf.read_bytes(), path, layers=[make.layer(root, "params", b'{"num_predict": 5}')])
+    done = inside("run", "ollama::short", "Where is my order?", "--json")
+    assert json.loads(done.stdout)["usage"]["completion_tokens"] == 5
+
+
 def test_show_where_it_lies(inside: Freehold, ollama: Path) -> None:
     done = inside("show", "ollama::tiny")
     assert done.returncode == 0

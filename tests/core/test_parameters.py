@@ -1,5 +1,6 @@
 """What a model brings along fills gaps, and never overrules a request."""
 
+import msgspec
 import pytest
 
 from freehold.core.errors import Damaged
@@ -54,3 +55,9 @@ def test_bytes() -> None:
             decode_parameters(data)
     with pytest.raises(Damaged):
         decode_messages(b'[{"role": "king"}]')
+
+
+def test_equal_parameters_have_equal_bytes():
+    read = msgspec.convert({"sampling": {"top_k": None}, "stop": ["x"]}, Parameters)
+    assert read == Parameters(stop=("x",))
+    assert read.encode() == Parameters(stop=("x",)).encode() == b'{"stop":["x"]}'

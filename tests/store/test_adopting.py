@@ -7,6 +7,8 @@ import pytest
 
 from freehold.core.errors import BadName, Conflict, Damaged, Unsupported
 from freehold.core.name import Name
+from freehold.core.parameters import Defaults, Parameters
+from freehold.serving import defaults
 from freehold.store import Store
 from freehold.store.adopting import adopt
 from freehold.store.check import fsck, prune
@@ -105,6 +107,19 @@ def test_ollama_is_checked_against_its_digest(store: Store, user: Path, gguf: Pa
     assert store.list() == []
     assert adopt(store, found).how == "link"
     assert store.get(name("tiny:1b")).parts[0].filename == "tiny-Q8_0.gguf"
+    assert_whole(store)
+
+
+def test_what_ollama_has_beside_a_model_comes_along(store: Store, user: Path, gguf: Path):
+    root = user / ".ollama" / "models"
+    layers = [make.layer(root, "system", b"Be brief."), make.layer(root, "params", b'{"stop": ["x"], "num_gpu": 1}')]
+    make.ollama(root, gguf.read_bytes(), layers=layers)
+    done = adopt(store, lookup("ollama::tiny"))
+    assert done.how == "link"
+    assert defaults.read(store, store.get(done.name)) == Defaults(
+        system="Be brief.", parameters=Parameters(stop=("x",))
+    )
+    assert done.digest == store.get(done.name).digest
     assert_whole(store)
 
 

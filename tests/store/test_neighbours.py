@@ -43,13 +43,15 @@ def test_nothing_is_found_where_there_is_nothing(user):
 
 def test_ollama_with_what_it_states(user, gguf):
     root = user / ".ollama" / "models"
-    make.ollama(root, gguf.read_bytes(), layers=[make.layer(root, "template", b"{{ .Prompt }}")])
+    beside = [make.layer(root, kind, b"{{ .Prompt }}") for kind in ("template", "projector")]
+    make.ollama(root, gguf.read_bytes(), layers=beside)
     (found,) = everything()
     assert found.label == "ollama::tiny:1b"
     assert found.size == gguf.stat().st_size
     assert found.stated == Digest.of_file(gguf)
     assert found.name == Name.parse("tiny:1b")
-    assert "template" in found.remark
+    assert found.remark == "Ollama's own projector not used"
+    assert found.texts["ollama.template"].read_bytes() == b"{{ .Prompt }}"
     assert inspect(found).architecture == "llama"
 
 

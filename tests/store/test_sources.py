@@ -20,6 +20,7 @@ from freehold.core.errors import (
     Unsupported,
 )
 from freehold.core.manifest import Manifest
+from freehold.core.parameters import Parameters
 from freehold.core.reference import parse
 from freehold.core.settings import Settings
 from freehold.serving import ready
@@ -259,6 +260,8 @@ def test_a_model_of_a_registry(site: Site, store: Store, pull, tmp_path: Path):
     assert bytes_of(store, manifest) == {
         "tiny.gguf": layers["model"], "ollama.template": b"{{ .Prompt }}", "ollama.params.json": b'{"stop":["x"]}',
         "ollama.system": b"Be brief.", "LICENSE": b"MIT", "LICENSE.2": b"More",
+        "chat_template.jinja": bytes_of(store, manifest)["chat_template.jinja"], "system.txt": b"Be brief.",
+        "parameters.json": Parameters(stop=("x",)).encode(),
     }  # fmt: skip
     body = Digest.of_bytes(site.files["/v2/library/tiny/manifests/1b"])
     assert manifest.lineage.source == ollama(site, f"library/tiny:1b@{body}")

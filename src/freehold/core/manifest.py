@@ -27,6 +27,15 @@ Role = Literal[
     "other",
 ]
 
+FILENAMES: dict[Role, str] = {
+    "system": "system.txt",
+    "parameters": "parameters.json",
+    "messages": "messages.json",
+    "chat_template": "chat_template.jinja",
+    "licence": "LICENSE",
+}
+"""What parts are called that are made here."""
+
 
 class Part(msgspec.Struct, frozen=True):
     """One file of a model. `filename` is a label for export; it never becomes a store path."""

@@ -21,8 +21,10 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """Tokens of context per slot."""
 
     def encode(self) -> bytes:
-        """Canonical bytes."""
-        return msgspec.json.encode(self, order="sorted")
+        """Canonical bytes: of what is said, and nothing else."""
+        said = msgspec.to_builtins(self)
+        said["sampling"] = {name: value for name, value in said.get("sampling", {}).items() if value not in (None, {})}
+        return msgspec.json.encode({name: value for name, value in said.items() if value}, order="sorted")
 
     def over(self, base: "Parameters") -> "Parameters":
         """These, and what they leave open from `base`."""

@@ -4,7 +4,7 @@ The syntax: https://github.com/ollama/ollama/blob/main/docs/modelfile.mdx
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -200,6 +200,22 @@ def _value(text: str, start: int, end: int, line: int, label: str) -> tuple[str,
             raise _bad(label, line, "a quote that is never closed", 'Use """ for a value of several lines')
         row = row[1:-1]
     return row, end + 1
+
+
+def parameters(pairs: Iterable[tuple[str, str]]) -> tuple[Parameters, tuple[str, ...]]:
+    """What names and values say that some other file gives, and the names of those that say nothing here."""
+    taken: list[Command] = []
+    left: list[str] = []
+    for name, value in pairs:
+        command = Command(0, "PARAMETER", f"{name} {value}")
+        try:
+            _, ignored = _parameters([*taken, command], "")
+        except (BadInput, Unsupported):
+            left.append(name)
+        else:
+            left += ignored
+            taken += [] if ignored else [command]
+    return _parameters(taken, "")[0], tuple(dict.fromkeys(left))
 
 
 def _parameters(commands: list[Command], label: str) -> tuple[Parameters, tuple[str, ...]]:

@@ -1,8 +1,10 @@
 """What a model brings along beside its weights (from a Modelfile): defaults for requests, template, adapters."""
 
+from collections.abc import Mapping
+
 import msgspec
 
-from freehold.core.manifest import Manifest, Part
+from freehold.core.manifest import Manifest, Part, Role
 from freehold.core.parameters import Defaults, Parameters, decode_messages, decode_parameters
 from freehold.core.request import Request
 from freehold.engines.base import ModelFile
@@ -15,11 +17,15 @@ def read(store: Store, manifest: Manifest) -> Defaults:
     """The defaults of a model. Raises Damaged."""
     if not any(part.role in _ROLES for part in manifest.parts):
         return Defaults()
-    parameters, system, messages = (manifest.part(role) for role in ("parameters", "system", "messages"))
+    return of_texts({part.role: _bytes(store, part) for part in manifest.parts if part.role in _ROLES})
+
+
+def of_texts(texts: Mapping[Role, bytes]) -> Defaults:
+    """The same of texts that are no parts of a model in the store. Raises Damaged."""
     return Defaults(
-        parameters=decode_parameters(_bytes(store, parameters)) if parameters else Parameters(),
-        system=_bytes(store, system).decode("utf-8", "replace") if system else "",
-        messages=decode_messages(_bytes(store, messages)) if messages else (),
+        parameters=decode_parameters(texts["parameters"]) if "parameters" in texts else Parameters(),
+        system=texts.get("system", b"").decode("utf-8", "replace"),
+        messages=decode_messages(texts["messages"]) if "messages" in texts else (),
     )
 
 

@@ -5,6 +5,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Protocol
@@ -12,14 +13,15 @@ from typing import Protocol
 from freehold import __version__
 from freehold.core.digest import Digest
 from freehold.core.errors import BadName, Forbidden, NoRoom, NotFound, UnknownModel, Unsupported
-from freehold.core.manifest import Manifest
+from freehold.core.manifest import Manifest, Role
 from freehold.core.name import Name
 from freehold.core.request import Request
 from freehold.core.settings import Settings
 from freehold.engines.base import ModelFile
 from freehold.proofs.sign.models import require
 from freehold.serving import defaults
-from freehold.store import Store, neighbours, splits
+from freehold.store import Store, beside, neighbours, splits
+from freehold.store.neighbours.base import read_text
 
 STARTER = Name.parse("starter")
 _converting = threading.Lock()
@@ -97,12 +99,20 @@ class Foreign:
         self.label = found.label
         self._store = store
         self._path = found.path or Path()
-        self.digest = Digest.of_json([str(self._path), *_stamps(self._path, self.label)])
+        self._texts = found.texts
+        stamps = [stamp for path in (self._path, *found.texts.values()) for stamp in _stamps(path, self.label)]
+        self.digest = Digest.of_json([str(self._path), *stamps])
 
     def file(self) -> ModelFile:
         """The file itself, or what its safetensors convert to. The engine checks the header before it loads it."""
         if not self._path.is_dir():
-            return ModelFile(self._path, self.label)
+            own = defaults.of_texts(self._meaning)
+            return ModelFile(
+                self._path,
+                self.label,
+                chat_template=self._meaning.get("chat_template", b"").decode("utf-8"),
+                context_length=own.parameters.context_length or 0,
+            )
         with _converting:
             converted = _converted(self._store, self.digest, contextlib.nullcontext(self._path))
         return ModelFile(self._store.path(converted), self.label)
@@ -120,8 +130,17 @@ class Foreign:
             )
 
     def applied(self, request: Request) -> Request:
-        """The request as it is."""
-        return request
+        """The request with what Ollama's texts beside the model say."""
+        return defaults.of_texts(self._meaning).applied(request)
+
+    @property
+    def _meaning(self) -> dict[Role, bytes]:
+        return _meaning(self._path, self.digest, tuple(self._texts.items())) if self._texts else {}
+
+
+@lru_cache(maxsize=64)
+def _meaning(path: Path, identity: Digest, texts: tuple[tuple[str, Path], ...]) -> dict[Role, bytes]:
+    return beside.meaning({filename: read_text(text) for filename, text in texts}, path)
 
 
 def _stamps(path: Path, label: str) -> list[tuple[int, ...]]:

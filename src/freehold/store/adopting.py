@@ -7,12 +7,13 @@ import msgspec
 
 from freehold.core.digest import Digest
 from freehold.core.errors import BadName, Conflict, UnknownModel
-from freehold.core.manifest import Lineage, Manifest
+from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.core.name import Name
 from freehold.store import importing, neighbours, splits
+from freehold.store.beside import translated
 from freehold.store.blobs import shareable
 from freehold.store.neighbours import Found
-from freehold.store.neighbours.base import stated
+from freehold.store.neighbours.base import read_text, stated
 from freehold.store.store import Store
 
 How = Literal["link", "copy", "present"]
@@ -49,17 +50,31 @@ def adopt(store: Store, found: Found, name: Name | None = None, *, dry_run: bool
             store, found.path, target, lineage=lineage, share=True, expected=_stated(found.path)
         )
     else:
-        manifest = importing.import_gguf(
-            store,
-            found.path,
-            target,
-            lineage=lineage,
-            share=True,
-            expected=_stated_files(found),
-            filename=_filename(found, quantization),
-        )
+        with store.lease():
+            manifest = importing.import_gguf(
+                store,
+                found.path,
+                target,
+                lineage=lineage,
+                share=True,
+                expected=_stated_files(found),
+                filename=_filename(found, quantization),
+            )
+            manifest = _with_texts(store, target, found, manifest)
     how: How = "present" if before else "link" if store.holds(largest) else "copy"
     return Adopted(found.label, target, how, manifest.size, manifest.digest)
+
+
+def _with_texts(store: Store, name: Name, found: Found, manifest: Manifest) -> Manifest:
+    """The model with the texts that its tool has beside it, and with what they say."""
+    texts = {filename: read_text(path) for filename, path in found.texts.items()}
+    beside = [Part("other", store.add_bytes(data), len(data), filename) for filename, data in texts.items()]
+    if not beside:
+        return manifest
+    made = translated(store, beside, store.path(manifest.parts[0].digest))
+    manifest = msgspec.structs.replace(manifest, parts=(*manifest.parts, *beside, *made))
+    store.put(name, manifest)
+    return manifest
 
 
 def _largest(path: Path) -> Path:

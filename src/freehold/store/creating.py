@@ -9,7 +9,7 @@ import msgspec
 
 from freehold.core.digest import Digest
 from freehold.core.errors import BadInput, FreeholdError, Unsupported
-from freehold.core.manifest import Lineage, Manifest, Part, Role
+from freehold.core.manifest import FILENAMES, Lineage, Manifest, Part, Role
 from freehold.core.name import Name
 from freehold.core.parameters import Parameters, decode_messages, decode_parameters
 from freehold.formats import chat_template, gguf
@@ -21,13 +21,6 @@ from freehold.store.folders import plain_name
 from freehold.store.importing import import_folder, import_gguf
 from freehold.store.store import Store
 
-_FILENAMES: dict[Role, str] = {
-    "system": "system.txt",
-    "parameters": "parameters.json",
-    "messages": "messages.json",
-    "chat_template": "chat_template.jinja",
-    "licence": "LICENSE",
-}
 _PROBE = [
     {"role": "user", "content": "Hello"},
     {"role": "assistant", "content": "Hi"},
@@ -138,7 +131,7 @@ def _new_parts(store: Store, modelfile: Modelfile, folder: Path, base: Manifest)
     ]
     for role, data in texts:
         if data is not None:
-            yield Part(role, store.add_bytes(data), len(data), _FILENAMES[role])
+            yield Part(role, store.add_bytes(data), len(data), FILENAMES[role])
     for number, adapter in enumerate(modelfile.adapters):
         path = folder / Path(adapter).expanduser()
         digest, size = store.add_file(path)

@@ -14,6 +14,7 @@ from freehold.core.reference import Reference
 from freehold.formats.atomic import disk_errors
 from freehold.formats.reading import shown
 from freehold.store import importing, splits
+from freehold.store.beside import translated
 from freehold.store.check import prune
 from freehold.store.fetching import Progress, fetch
 from freehold.store.folders import inspect
@@ -94,7 +95,8 @@ def _from_gguf(store: Store, offer: Offer, name: Name, digests: list[Digest]) ->
     names = importing.gguf_names([file.filename for file, _ in main], name)
     parts = [Part("gguf", digest, file.size, label) for (file, digest), label in zip(main, names, strict=True)]
     beside = [Part(role, digest, file.size, file.filename) for file, role, digest in rows if role != "gguf"]
-    return Manifest(parts=(*parts, *beside), details=details, licence=importing.gguf_licence(blobs[0]))
+    made = translated(store, beside, blobs[0])
+    return Manifest(parts=(*parts, *beside, *made), details=details, licence=importing.gguf_licence(blobs[0]))
 
 
 def _from_folder(store: Store, offer: Offer, name: Name, digests: list[Digest]) -> Manifest:

@@ -35,6 +35,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """The digest that the tool's layout gives the file; not checked yet."""
     name: Name | None = None
     """What to call it in the catalog."""
+    texts: Mapping[str, Path] = {}
+    """Texts of Ollama's beside it, by their names in formats/ollama_texts."""
     problem: str = ""
     """Why it cannot be used here."""
     remark: str = ""

@@ -10,6 +10,7 @@ from freehold.core.digest import Digest
 from freehold.core.errors import BadModelFile, FreeholdError, Unsupported
 from freehold.core.name import Name
 from freehold.formats import gguf
+from freehold.formats.ollama_texts import FILENAMES
 from freehold.formats.reading import shown
 from freehold.store.neighbours.base import Found, Place, Shared, entries, home, proposed, read_json, regular
 
@@ -99,6 +100,7 @@ class Ollama:
             modified=path.stat().st_mtime,
             stated=Digest.parse(layer.digest),
             name=_name(namespace, model, tag),
+            texts=_beside(manifest, root),
             remark=_remark(manifest),
         )
 
@@ -217,8 +219,13 @@ def _model_layer(manifest: OllamaManifest, root: Path) -> Layer:
     return models[0]
 
 
+def _beside(manifest: OllamaManifest, root: Path) -> dict[str, Path]:
+    kinds = {layer.media_type.removeprefix(_KIND): layer for layer in manifest.layers}
+    return {name: blob_path(root, kinds[kind].digest) for kind, name in FILENAMES.items() if kind in kinds}
+
+
 def _remark(manifest: OllamaManifest) -> str:
-    own = {"template", "system", "params", "messages", "projector", "draft"}
+    own = {"projector", "draft"}
     kinds = {layer.media_type.removeprefix(_KIND) for layer in manifest.layers} & own
     return f"Ollama's own {', '.join(sorted(kinds))} not used" if kinds else ""
 

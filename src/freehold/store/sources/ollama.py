@@ -1,7 +1,7 @@
 """Ollama's registry, and others that speak its form of the OCI protocol: a manifest, and layers by digest.
 
 The protocol: https://github.com/opencontainers/distribution-spec; the media types are Ollama's. The template, system
-prompt, parameters and messages that come with the model are kept beside it.
+prompt, parameters and messages that come with the model are kept beside it, and used where they have a counterpart.
 """
 
 import ipaddress
@@ -13,6 +13,7 @@ from freehold.core.digest import Digest
 from freehold.core.errors import BadName, NotFound, SourceFailed, Unsupported
 from freehold.core.manifest import Role
 from freehold.core.reference import OLLAMA, Reference
+from freehold.formats.ollama_texts import FILENAMES
 from freehold.formats.reading import shown
 from freehold.store.fetching import Remote
 from freehold.store.outbound import Outbound
@@ -32,10 +33,10 @@ class _Kept(NamedTuple):
 _LAYERS = {
     "model": _Kept("gguf", "", 1 << 50),
     "projector": _Kept("other", "mmproj.gguf", 1 << 40),
-    "template": _Kept("other", "ollama.template", 1 << 20),
-    "system": _Kept("other", "ollama.system", 1 << 20),
-    "params": _Kept("other", "ollama.params.json", 1 << 20),
-    "messages": _Kept("other", "ollama.messages.json", 1 << 24),
+    "template": _Kept("other", FILENAMES["template"], 1 << 20),
+    "system": _Kept("other", FILENAMES["system"], 1 << 20),
+    "params": _Kept("other", FILENAMES["params"], 1 << 20),
+    "messages": _Kept("other", FILENAMES["messages"], 1 << 24),
     "license": _Kept("licence", "LICENSE", 1 << 22),
 }
 
