@@ -224,4 +224,6 @@ def registry(site: Site, name: str, tag: str, layers: dict[str, bytes], **wrong:
         "config": {"mediaType": "x", "digest": "sha256:" + "0" * 64, "size": 2},
         "layers": rows,
     }
-    site.add(f"/v2/{name}/manifests/{tag}", json.dumps(manifest).encode())
+    data = json.dumps(manifest).encode()
+    for reference in (tag, f"sha256:{hashlib.sha256(data).hexdigest()}"):
+        site.add(f"/v2/{name}/manifests/{reference}", data)

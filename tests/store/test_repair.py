@@ -7,16 +7,23 @@ from pathlib import Path
 import pytest
 
 from freehold.core.digest import Digest
-from freehold.core.errors import Damaged, NotFound
-from freehold.store import Store
+from freehold.core.errors import Damaged, NotFound, SourceFailed
+from freehold.core.reference import parse
+from freehold.core.settings import Settings
+from freehold.formats.bundle.layout import PIECE
+from freehold.store import Store, pulling
 from freehold.store.adopting import adopt
+from freehold.store.bundles import export, pack
 from freehold.store.check import fsck
+from freehold.store.healers import Bundles, Given, Origins, OtherTools
 from freehold.store.importing import import_folder, import_gguf
 from freehold.store.neighbours import lookup
-from freehold.store.repair import Given, OtherTools, Wanted, broken, repair
+from freehold.store.outbound import Outbound
+from freehold.store.repair import Wanted, broken, repair
 from tests.store import models
 from tests.store import neighbour_folders as make
 from tests.store.models import assert_whole, name
+from tests.store.servers import Repo, registry, serving
 
 
 @pytest.fixture
@@ -141,3 +148,60 @@ def test_only_what_models_need_is_asked_for(store: Store, user: Path, gguf: Path
     assert repair(store, [Given([gguf])]) == []
     with pytest.raises(NotFound, match="no such file or folder"):
         Given([gguf.parent / "nothing"])
+
+
+def test_from_a_bundle_in_parts(store: Store, user: Path, tmp_path: Path):
+    gguf = models.gguf(tmp_path / "large.gguf", size=2 * PIECE)
+    manifest = import_gguf(store, gguf, name("tiny"))
+    gguf.unlink()
+    (tmp_path / "out").mkdir()
+    files = export(store, pack(store, [name("tiny")]), tmp_path / "out" / "tiny.fhb", split=PIECE)
+    assert len(files) > 1
+    spoil(blob(store, "tiny"))
+    store.blobs.path(manifest.digest).unlink()
+    done = repair(store, [Bundles([tmp_path / "out"], store.folder)])
+    assert len(done) == 2
+    assert_whole(store)
+    assert not list(store.folder.glob("mend-*"))
+    spoil(blob(store, "tiny"))
+    with files[0].open("r+b") as file:
+        file.write(b"x")
+    assert repair(store, [Bundles([tmp_path / "out"], store.folder)]) == []
+
+
+@pytest.mark.parametrize("place", ["hub", "registry", "address"])
+def test_from_where_it_was_pulled(
+    store: Store, user: Path, gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+):
+    data = gguf.read_bytes()
+    with serving() as site, Outbound(Settings(home=tmp_path), stall=5.0, patience=0.01) as outbound:
+        monkeypatch.setenv("HF_ENDPOINT", site.url)
+        site.repos["org/tiny"] = Repo({"tiny-Q8_0.gguf": data})
+        registry(site, "library/tiny", "1b", {"model": data})
+        text = {
+            "hub": "hf://org/tiny",
+            "registry": f"ollama://{site.url.removeprefix('http://')}/library/tiny:1b",
+            "address": site.add("/tiny.gguf", data),
+        }[place]
+        pulling.take(store, outbound, pulling.look(parse(text), outbound), name("tiny"))
+        spoil(blob(store, "tiny"))
+        assert repair(store, [Origins(store, Outbound(Settings(home=tmp_path, offline=True)))]) == []
+        (done,) = repair(store, [Origins(store, outbound)])
+        assert done.digest == Digest.of_bytes(data)
+        assert_whole(store)
+        spoil(blob(store, "tiny"))
+        site.files.clear()
+        site.repos.clear()
+        said: list[str] = []
+        assert repair(store, [Origins(store, outbound, said.append)]) == []
+        assert len(said) == 1
+
+
+def test_a_registry_that_has_another_manifest_under_a_digest(store: Store, gguf: Path, tmp_path: Path):
+    with serving() as site, Outbound(Settings(home=tmp_path), stall=5.0, patience=0.01) as outbound:
+        registry(site, "library/tiny", "1b", {"model": gguf.read_bytes()})
+        pinned = f"sha256:{'0' * 64}"
+        site.add(f"/v2/library/tiny/manifests/{pinned}", site.files["/v2/library/tiny/manifests/1b"])
+        place = site.url.removeprefix("http://")
+        with pytest.raises(SourceFailed, match="another manifest"):
+            pulling.look(parse(f"ollama://{place}/library/tiny:1b@{pinned}"), outbound)

@@ -11,6 +11,7 @@ from freehold.core.errors import BadInput
 from freehold.core.settings import load
 
 if TYPE_CHECKING:
+    from freehold.core.settings import Settings
     from freehold.store import Store
     from freehold.store.repair import Healer, Repaired
 
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 def command(
     deep: Annotated[bool, typer.Option("--deep", help="Read every byte again, not only what changed.")] = False,
     mend: Annotated[
-        bool, typer.Option("--repair", help="Mend from other tools' stores and --from whatever has the same content.")
+        bool, typer.Option("--repair", help="Mend from --from, other tools' stores and where models were pulled from.")
     ] = False,
     sources: Annotated[
-        list[Path] | None, typer.Option("--from", metavar="PATH", help="With --repair: a file or folder to look in.")
+        list[Path] | None,
+        typer.Option("--from", metavar="PATH", help="With --repair: a file, folder or bundle."),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -38,7 +40,7 @@ def command(
         findings = fsck(store, deep)
         repaired: list[Repaired] = []
         if findings and mend:
-            repaired = _repaired(store, sources or [])
+            repaired = _repaired(store, settings, sources or [], quiet=quiet)
             findings = fsck(store)
         models = len(store.catalog.bound()) if not findings else 0
     if json:
@@ -54,8 +56,12 @@ def command(
     note(f"clean: {models} model{'s' * (models != 1)}", quiet=quiet or json)
 
 
-def _repaired(store: "Store", sources: list[Path]) -> "list[Repaired]":
-    from freehold.store.repair import Given, OtherTools, repair
+def _repaired(store: "Store", settings: "Settings", sources: list[Path], *, quiet: bool) -> "list[Repaired]":
+    from freehold.store.healers import Bundles, Given, Origins, OtherTools
+    from freehold.store.outbound import Outbound
+    from freehold.store.repair import repair
 
-    healers: list[Healer] = [Given(sources), OtherTools()]
-    return repair(store, healers)
+    with Outbound(settings) as outbound:
+        origins = Origins(store, outbound, lambda reason: note(reason, quiet=quiet))
+        healers: list[Healer] = [Given(sources), Bundles(sources, store.folder), OtherTools(), origins]
+        return repair(store, healers)

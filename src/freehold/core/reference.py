@@ -31,6 +31,7 @@ _PATHS = ("./", "../", "/", "~")
 _FILES = (".gguf", ".safetensors")
 _PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,3}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+ -]{0,199}")
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?::\d{1,5})?")
 _QUANT = re.compile(
@@ -64,6 +65,7 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     org: str = ""
     model: str = ""
     revision: str = ""
+    """A branch, tag or commit of the Hub's; the digest of a registry's manifest."""
     file: str = ""
     """One file of the repository."""
     variant: str = ""
@@ -77,7 +79,8 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
         if self.kind == "url":
             return self.place
         if self.kind == "ollama":
-            return f"ollama://{self.place}/{self.org}/{self.model}:{self.variant}"
+            pinned = f"@{self.revision}" if self.revision else ""
+            return f"ollama://{self.place}/{self.org}/{self.model}:{self.variant}{pinned}"
         revision = f"@{self.revision}" if self.revision else ""
         file = f"//{self.file}" if self.file else ""
         variant = f":{self.variant}" if self.variant else ""
@@ -243,6 +246,7 @@ def _ollama(rest: str, text: str, why: str) -> Reference:
     host = places.pop(0).lower() if len(places) == 2 else OLLAMA
     if len(places) > 1 or not (_HOST.fullmatch(host)):
         raise BadName(f"not a source: {shorten(text)!r}", "Write ollama://model:tag or ollama://host/org/model:tag")
+    last, at, revision = last.partition("@")
     model, colon, tag = last.partition(":")
     if colon and not tag:
         raise BadName(f"not a source: {shorten(text)!r}", "After : comes a tag such as 1b or latest")
@@ -251,6 +255,7 @@ def _ollama(rest: str, text: str, why: str) -> Reference:
         place=OLLAMA if host in _OLLAMA_HOSTS else host,
         org=_checked(_PART, places[0], text, "an organisation or user").lower() if places else "library",
         model=_checked(_PART, model, text, "a model").lower(),
+        revision=_checked(_DIGEST, revision, text, "the digest of a manifest") if at else "",
         variant=_checked(_PART, tag or "latest", text, "a tag"),
         why=why,
     )

@@ -14,7 +14,7 @@ bundles.pack(store, names), export(store, packing, path), bring(store, bundle); 
 creating.create(store, name, modelfile, folder), modelfile_of(store, name), copy(store, old, new)
 neighbours: models in other tools' stores     adopting.adopt(store, found, name)     linking.link(store, name, tool)
 check.fsck(store, deep=False) -> [Finding]     check.prune(store, dry_run=False, unfinished=False)
-repair.repair(store, healers) -> [Repaired]     usage.usage(store) -> Usage
+repair.repair(store, healers) -> [Repaired], healers     usage.usage(store) -> Usage
 migrations.STEPS: how catalogs of earlier versions become one of this
 
 Written in this order: temporary file, hash, fsync, lease, rename, fsync of the folder, catalog, answer. So a kill

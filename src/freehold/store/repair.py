@@ -1,11 +1,10 @@
 """Mending: blobs that are damaged or missing, from anything that has the same content.
 
-A healer offers files that may have it; each is read and compared with the digest before it takes the blob's place, so a
-healer need not be trusted. Those here are local; others (a registry, a bundle) are given to `repair` beside them.
+A healer (`healers` has those there are) offers files that may have it; each is read and compared with the digest before
+it takes the blob's place, so a healer need not be trusted.
 """
 
-import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol
@@ -16,11 +15,7 @@ from freehold.core.digest import Digest
 from freehold.core.errors import Damaged, NotFound
 from freehold.core.manifest import Manifest
 from freehold.formats.reading import shown
-from freehold.store import neighbours
 from freehold.store.store import Store
-
-MAX_FILES = 200_000
-"""Files looked at in the folders that are given."""
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -102,55 +97,10 @@ def _heal(store: Store, wanted: Wanted, healer: Healer) -> str | None:
 
 
 def _restored(store: Store, digest: Digest, path: Path) -> bool:
+    if path == store.blobs.path(digest):  # a healer that fetches brings it there itself
+        return _whole(store, digest)
     try:
         store.restore(digest, path)
     except (Damaged, NotFound):  # not the content that it was taken for; the next may be
         return False
     return True
-
-
-class OtherTools:
-    """What other tools keep."""
-
-    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
-        self._files = [path for found in neighbours.everything(environ) if found.path for path in _files(found.path)]
-
-    def offer(self, wanted: Wanted) -> Generator[Path, None, None]:
-        """Files of the same size, those that are called by the digest first."""
-        yield from _fitting(self._files, wanted)
-
-
-class Given:
-    """Files, and folders of files, that a person names. Raises NotFound."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        missing = next((path for path in paths if not path.exists()), None)
-        if missing is not None:
-            raise NotFound(f"no such file or folder: {shown(missing, 400)}", "Check the path")
-        self._files = [file for path in paths for file in _files(path)]
-
-    def offer(self, wanted: Wanted) -> Generator[Path, None, None]:
-        """Files of the same size, those that are called by the digest first."""
-        yield from _fitting(self._files, wanted)
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    inside = (file for file, _ in zip(path.rglob("*"), range(MAX_FILES), strict=False))
-    return sorted(file for file in inside if file.is_file())
-
-
-def _fitting(files: Sequence[Path], wanted: Wanted) -> Generator[Path, None, None]:
-    called = [path for path in files if wanted.digest.hex in path.name]
-    yield from called
-    for path in files:
-        if path not in called and wanted.size and _size(path) == wanted.size:
-            yield path
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1

@@ -55,12 +55,15 @@ def look(reference: Reference, outbound: Outbound) -> Offer:
     """The layers that the tag points to now."""
     base = f"{_scheme(reference.place)}://{reference.place}/v2/{reference.repo}"
     try:
-        body = outbound.document(f"{base}/manifests/{reference.variant}", {"Accept": _ACCEPT})
+        body = outbound.document(f"{base}/manifests/{reference.revision or reference.variant}", {"Accept": _ACCEPT})
     except NotFound as error:
         label = f"{reference.repo}:{reference.variant}"
         raise NotFound(
             f"{reference.place} has no model {label}", "Check name and tag; for the Hub write org/repo"
         ) from error
+    digest = Digest.of_bytes(body)
+    if reference.revision not in ("", digest.text):
+        raise SourceFailed(f"{reference.place} sent another manifest than {reference.revision}", "Pull the tag itself")
     layers = _layers(body, str(reference))
     files: list[Remote] = []
     roles: list[Role] = []
@@ -71,7 +74,7 @@ def look(reference: Reference, outbound: Outbound) -> Offer:
     if roles.count("gguf") != 1:
         raise Unsupported(f"{reference} has {roles.count('gguf')} GGUF layers", "Choose a tag that has one")
     return Offer(
-        source=f"{reference}@{Digest.of_bytes(body)}",
+        source=str(msgspec.structs.replace(reference, revision=digest.text)),
         title=_title(reference),
         files=tuple(files),
         roles=tuple(roles),
