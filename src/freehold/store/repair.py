@@ -78,14 +78,21 @@ def _whole(store: Store, digest: Digest) -> bool:
 
 def repair(store: Store, healers: Sequence[Healer]) -> list[Repaired]:
     """Mend what can be mended, each blob by the first healer that has it. What is left, fsck names. Raises NoRoom."""
-    done = []
-    for wanted in broken(store):
-        for healer in healers:
-            origin = _heal(store, wanted, healer)
-            if origin is not None:
-                done.append(Repaired(wanted.digest, wanted.model, origin))
-                break
+    done: list[Repaired] = []
+    tried: set[Digest] = set()
+    # A manifest that is whole again may need parts that are not.
+    while wanted := [each for each in broken(store) if each.digest not in tried]:
+        tried |= {each.digest for each in wanted}
+        done += [mended for each in wanted if (mended := _mended(store, each, healers)) is not None]
     return done
+
+
+def _mended(store: Store, wanted: Wanted, healers: Sequence[Healer]) -> Repaired | None:
+    for healer in healers:
+        origin = _heal(store, wanted, healer)
+        if origin is not None:
+            return Repaired(wanted.digest, wanted.model, origin)
+    return None
 
 
 def _heal(store: Store, wanted: Wanted, healer: Healer) -> str | None:
