@@ -26,6 +26,21 @@ def test_from_home_to_home(freehold: Freehold, inside: Freehold, tiny: str, tmp_
     assert "imported tiny" in inside("bundle", "import", "out.fhb", "--home", other).stdout
 
 
+def test_pull_of_a_bundle_with_one_model(inside: Freehold, tiny: str, tmp_path: Path) -> None:
+    assert inside("bundle", "export", "tiny", "out.fhb").returncode == 0
+    other = str(tmp_path / "other")
+    assert "the bundle's model" in inside("pull", "out.fhb", "--dry-run", "--home", other).stdout
+    assert inside("pull", "out.fhb", "--home", other).stdout.startswith("tiny: 496 kB F32")
+    done = inside("pull", "./out.fhb", "--as", "org/mine:1", "--home", other, "--json")
+    assert json.loads(done.stdout)["name"] == "org/mine:1"
+    assert json.loads(inside("list", "--json", "--home", other).stdout)[0]["name"] == "org/mine:1"
+    assert inside("fsck", "--deep", "--home", other).returncode == 0
+    assert inside("cp", "tiny", "second").returncode == 0
+    assert inside("bundle", "export", "tiny", "second", "two.fhb").returncode == 0
+    assert_refused(inside("pull", "two.fhb"), "holds 2 models", "freehold bundle import two.fhb")
+    assert_refused(inside("pull", "none.fhb"), "none.fhb")
+
+
 def test_in_parts_with_wheels(inside: Freehold, tiny: str, tmp_path: Path) -> None:
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels" / "big-1.0-py3-none-any.whl").write_bytes(os.urandom(3 << 20))

@@ -5,7 +5,7 @@ The rule, first match wins (docs/names.md tells it to people):
 1. `./x`, `../x`, `/x`, `~/x`, `file://x`: a file or folder of this machine.
 2. `scheme://…`: the scheme decides. A web address of the Hub or of Ollama's library means the model on that page.
 3. `hf.co/…`, `huggingface.co/…`, `ollama.com/…`, `registry.ollama.ai/…`: as with a scheme.
-4. The name of a file or folder that is here, or anything that ends in .gguf or .safetensors: that.
+4. The name of a file or folder that is here, or anything that ends in .gguf, .safetensors or .fhb: that.
 5. `org/repo`: Hugging Face Hub. After `:` comes a quantisation type; after `@` one too, otherwise a revision.
 6. `model@type`: as LM Studio writes it, the repository of that name that LM Studio's own organisation has on the Hub.
 7. `model`, `model:tag`: Ollama's registry.
@@ -28,7 +28,7 @@ MAX_TEXT = 2048
 _HUB_HOSTS = {"hf.co", "huggingface.co", "www.huggingface.co"}
 _OLLAMA_HOSTS = {"ollama.com", "www.ollama.com", OLLAMA}
 _PATHS = ("./", "../", "/", "~")
-_FILES = (".gguf", ".safetensors")
+_FILES = (".gguf", ".safetensors", ".fhb")
 _PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,3}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

@@ -130,14 +130,17 @@ def _read(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def bring(store: Store, bundle: Bundle, *, dry_run: bool = False, on_progress: Progress = _silent) -> Imported:
+def bring(
+    store: Store, bundle: Bundle, name: Name | None = None, *, dry_run: bool = False, on_progress: Progress = _silent
+) -> Imported:
     """Take the models of a bundle into the store, after every byte of it was checked. Wheels stay where they are.
 
+    With `name` its one model is called that, else each as in the bundle.
     What an interrupted call brought is not copied again. Raises BadModelFile, and DiskFull; then the store is as it
     was.
     """
     bundle.verify(on_progress)
-    manifests = {Name.parse(model.name): (bundle.manifest(model), model) for model in bundle.index.models}
+    manifests = {name or Name.parse(model.name): (bundle.manifest(model), model) for model in bundle.index.models}
     wanted = [item for item in _blobs(bundle) if not _whole(store, Digest(item.digest))]
     size = sum(item.size for item in wanted)
     names = tuple((name, manifest.digest) for name, (manifest, _) in manifests.items())

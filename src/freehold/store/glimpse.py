@@ -23,7 +23,7 @@ def header(offer: Offer, outbound: Outbound) -> GgufHeader | None:
     """
     if offer.local is not None:
         path = offer.local.path
-        return None if path.is_dir() else splits.header(splits.files(path), splits.files(path))
+        return None if path.is_dir() or offer.local.bundle else splits.header(splits.files(path), splits.files(path))
     wanted = [file for file, role in zip(offer.files, offer.roles, strict=False) if role == "gguf"]
     if not wanted:
         return None

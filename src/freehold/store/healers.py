@@ -8,6 +8,7 @@ from pathlib import Path
 
 from freehold.core.errors import FreeholdError, NotFound
 from freehold.core.reference import parse
+from freehold.formats.bundle.parts import bundle_at
 from freehold.formats.bundle.reading import Bundle
 from freehold.formats.reading import shown
 from freehold.store import neighbours
@@ -19,7 +20,6 @@ from freehold.store.store import Store
 
 MAX_FILES = 200_000
 """Files looked at in the folders that are given."""
-BUNDLE = ".fhb"
 
 
 class OtherTools:
@@ -118,11 +118,3 @@ def _file(files: Sequence[Remote], wanted: Wanted) -> Remote | None:
     same = (file for file in files if file.digest == wanted.digest)
     named = (file for file in files if file.digest is None and file.filename == wanted.filename)
     return next(same, None) or next(named, None)
-
-
-def bundle_at(path: Path) -> Path | None:
-    """The bundle that a file is, or is a part of; None for any other file."""
-    if path.suffix == BUNDLE:
-        return path
-    numbered = path.suffix[1:].isdigit() and path.with_suffix("").suffix == BUNDLE
-    return path.with_suffix("") if numbered else None

@@ -12,8 +12,9 @@ from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.core.name import Name
 from freehold.core.reference import Reference
 from freehold.formats.atomic import disk_errors
+from freehold.formats.bundle.reading import Bundle
 from freehold.formats.reading import shown
-from freehold.store import importing, splits
+from freehold.store import bundles, importing, splits
 from freehold.store.beside import translated
 from freehold.store.check import prune
 from freehold.store.fetching import Progress, fetch
@@ -73,6 +74,10 @@ def _local(store: Store, offer: Offer, name: Name, on_progress: Progress) -> Man
     if local is None:
         raise SourceFailed(f"{offer.source} is not on this machine", "Pull it from where it is")
     store.blobs.on_progress = lambda done, total: on_progress("copying", done, total)
+    if local.bundle:
+        with Bundle.open(local.path) as bundle:
+            bundles.bring(store, bundle, name, on_progress=lambda done, total: on_progress("checking", done, total))
+        return store.get(name)
     if local.path.is_dir():
         return importing.import_folder(store, local.path, name)
     return importing.import_gguf(store, local.path, name)

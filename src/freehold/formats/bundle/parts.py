@@ -14,6 +14,7 @@ from freehold.formats.bundle.layout import BLOCK, index_size
 from freehold.formats.reading import bad_file, regular_file, shown
 
 CHUNK = 1 << 20
+SUFFIX = ".fhb"
 _NUMBERED = re.compile(r"(.+)\.(\d{3,4})")
 _REMEDY = "Copy the parts again"
 
@@ -138,3 +139,10 @@ def _listed(base: Path) -> Iterator[tuple[int, Path]]:
         match = _NUMBERED.fullmatch(file.name)
         if match and match[1] == base.name and int(match[2]) and not stat.S_ISDIR(file.stat().st_mode):
             yield int(match[2]), file
+
+
+def bundle_at(path: Path) -> Path | None:
+    """The bundle that a file is by its name, or is a part of; None for any other file."""
+    if path.suffix == SUFFIX:
+        return path
+    return path.with_suffix("") if _NUMBERED.fullmatch(path.name) and path.with_suffix("").suffix == SUFFIX else None

@@ -14,6 +14,7 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
     filename: str
     path: Path
     size: int
+    bundle: bool = False
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,9 +1,11 @@
-"""Files and folders of this machine: a GGUF file (with its other parts), safetensors with their config, an adapter."""
+"""Files and folders of this machine: a GGUF file (all its parts), safetensors and config, an adapter, a bundle."""
 
 from pathlib import Path
 
-from freehold.core.errors import NotFound
+from freehold.core.errors import BadInput, NotFound
 from freehold.core.reference import Reference
+from freehold.formats.bundle.parts import bundle_at
+from freehold.formats.bundle.reading import Bundle
 from freehold.formats.reading import shown
 from freehold.store import folders, splits
 from freehold.store.outbound import Outbound
@@ -13,6 +15,9 @@ from freehold.store.sources.offer import Local, Offer
 def look(reference: Reference, outbound: Outbound) -> Offer:
     """What is there, checked. Raises NotFound, BadModelFile, Unsupported."""
     path = Path(reference.place).expanduser()
+    bundle = bundle_at(path)
+    if bundle is not None and not path.is_dir():
+        return _bundle(reference, bundle)
     if not path.exists():
         raise NotFound(f"no file or folder {shown(path, 400)}", "Check the path")
     if path.is_dir():
@@ -28,3 +33,21 @@ def look(reference: Reference, outbound: Outbound) -> Offer:
         )
     local = Local(filename=path.name, path=path, size=size)
     return Offer(source=str(reference), title=title, local=local, details=details, choice=choice)
+
+
+def _bundle(reference: Reference, path: Path) -> Offer:
+    """The one model of a bundle. Raises BadInput when there are more."""
+    with Bundle.open(path) as bundle:
+        models = bundle.index.models
+        if len(models) != 1:
+            raise BadInput(f"{shown(path, 400)} holds {len(models)} models", f"freehold bundle import {shown(path)}")
+        manifest = bundle.manifest(models[0])
+        local = Local(filename=path.name, path=path, size=manifest.size, bundle=True)
+    return Offer(
+        source=str(reference),
+        title=models[0].name,
+        local=local,
+        details=manifest.details,
+        licence=manifest.licence,
+        choice="the bundle's model",
+    )
