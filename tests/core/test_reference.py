@@ -86,7 +86,7 @@ def test_what_is_here_goes_first(text: str) -> None:
         "hf://org\\repo/x", "ollama://", "ollama://a/b/c/d", "ollama://../x", "ollama://ho st/a/b", "ollama://m:../x",
         "https://", "https:///x", "https://user:pw@host/x.gguf", "https://token@host/x.gguf", "https://host", "http://h/",
         "https://[::1/x", "https://host:99999999/x", "file://relative", "model@main", "sha256:00/x", "a" * 3000,
-        "org/repo\x00", "org/re\npo", "org/repo\u202e", "https://huggingface.co/org/repo/settings/x",
+        "org/repo\x00", "org/re\npo", "org/repo\u202e", "https://huggingface.co/org/repo/settings/x", "https://hf.co/org/repo/tree",
         "https://huggingface.co/org/repo/resolve/main/..%2f..%2fetc/passwd", "C:\\models\\x", "\\\\host\\share",
     ],
 )  # fmt: skip

@@ -184,11 +184,12 @@ def _web(scheme: str, text: str) -> Reference:
 
 def _page(path: str, text: str) -> Reference:
     """What a page of the Hub shows: a repository, a revision of it, or one file."""
-    org, repo, *rest = [*path.split("/"), "", ""]
+    pieces = path.split("/")
+    org, repo, verb, revision = (*pieces, "", "", "")[:4]
+    file = pieces[4:]
     why = "this page of the Hub shows it"
-    if not rest[0]:
+    if not verb:
         return _hub(f"{org}/{repo}", text, why)
-    verb, revision, *file = rest[:-2] if len(rest) > 2 else rest
     if verb not in _WEB or not revision:
         raise BadName(f"{shorten(text)!r} is no page of a repository or file", _REMEDY)
     place = f"{org}/{repo}@{revision}" + (f"//{'/'.join(file)}" if verb != "tree" and file else "")
