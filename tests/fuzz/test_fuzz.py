@@ -1,4 +1,4 @@
-"""A minute of fuzzing for each kind of text, from whole files onwards: whatever comes is read, or refused in one line."""
+"""A minute of fuzzing for each kind of text, from whole files onwards: it is read, or refused in one line."""
 
 import json
 import os
