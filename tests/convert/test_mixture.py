@@ -75,6 +75,9 @@ EVERYWHERE = set(range(32))
         ("Q2_K", "ffn_down", {"Q3_K": EVERYWHERE}),
         ("Q2_K", "attn_output", {"Q3_K": EVERYWHERE}),
         ("Q2_K", "attn_q", {"Q2_K": EVERYWHERE}),
+        ("Q2_K_S", "attn_v", {"Q2_K": EVERYWHERE}),
+        ("Q2_K_S", "ffn_down", {"Q4_K": {0, 1, 2, 3}, "Q2_K": EVERYWHERE - {0, 1, 2, 3}}),
+        ("Q2_K_S", "attn_output", {"Q2_K": EVERYWHERE}),
         ("Q6_K", "ffn_down", {"Q6_K": EVERYWHERE}),
         ("Q4_0", "ffn_down", {"Q4_0": EVERYWHERE}),
         ("F16", "ffn_down", {"F16": EVERYWHERE}),
@@ -111,8 +114,9 @@ def test_embedding_and_output(name: str, tied: bool, embedding: str, output: str
     assert targets.get("output.weight") == output
 
 
-def test_grouped_queries_give_attn_v_more_bits_in_q2_k() -> None:
-    targets = target_types(header(kv_heads=8), TYPES["Q2_K"])
+@pytest.mark.parametrize("name", ["Q2_K", "Q2_K_S"])
+def test_grouped_queries_give_attn_v_more_bits_in_q2_k(name: str) -> None:
+    targets = target_types(header(kv_heads=8), TYPES[name])
     assert set(by_layer(targets, "attn_v").values()) == {"Q4_K"}
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from freehold import convert
 from freehold.convert import TYPES, quantize, to_gguf
-from freehold.convert.mixture import target_types
+from freehold.convert.imatrix import Activations, Importance
+from freehold.convert.mixture import quantizable, target_types
 from freehold.convert.quantizer import raw_metadata
 from freehold.core.errors import BadModelFile, DiskFull, FreeholdError, NotFound, Unsupported
 from freehold.formats.ggml import TENSOR_TYPES
@@ -28,7 +29,7 @@ BLOCKS = {kind.name: kind for kind in TENSOR_TYPES.values()}
 DIVERGENCE = {
     "F32": 1e-9, "F16": 2e-5, "BF16": 0.0005, "Q8_0": 0.006, "Q6_K": 0.04, "Q5_K_M": 0.09, "Q5_K_S": 0.1, "Q5_1": 0.1,
     "Q5_0": 0.12, "Q4_K_M": 0.23, "Q4_K_S": 0.25, "Q4_1": 0.33, "Q4_0": 0.37, "Q3_K_L": 0.6, "Q3_K_M": 0.7,
-    "Q3_K_S": 0.85, "Q2_K": 1.3,
+    "Q3_K_S": 0.85, "Q2_K": 1.3, "Q2_K_S": 1.8,
 }  # fmt: skip
 """The mean Kullback-Leibler divergence that a random model, which has no redundancy, may show at most."""
 
@@ -37,6 +38,20 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     wide = logits.astype(np.float64)
     wide -= wide.max(-1, keepdims=True)
     return wide - np.log(np.exp(wide).sum(-1, keepdims=True))
+
+
+def even(header: GgufHeader) -> Importance:
+    """An importance matrix that prefers nothing."""
+    matrices = [tensor for tensor in header.tensors if quantizable(tensor)]
+    return Importance(
+        {tensor.name: Activations(np.ones((1, tensor.shape[0])), np.array([1])) for tensor in matrices}, 1, 1
+    )
+
+
+def test_the_coarsest_type_needs_an_importance_matrix(wide_f32: Path, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="Q2_K_S needs an importance matrix"):
+        quantize(wide_f32, tmp_path / "out.gguf", "Q2_K_S")
+    assert not list(tmp_path.glob("out*"))
 
 
 def dequantized(header: GgufHeader, name: str) -> np.ndarray:
@@ -50,10 +65,12 @@ def dequantized(header: GgufHeader, name: str) -> np.ndarray:
 @pytest.mark.parametrize("name", TYPES)
 def test_every_type_gives_a_file_that_llama_cpp_runs(name: str, wide_f32: Path, tmp_path: Path) -> None:
     out, source = tmp_path / "out.gguf", read_header(wide_f32)
-    quantize(wide_f32, out, name)
+    importance = even(source) if TYPES[name].weighted else None
+    quantize(wide_f32, out, name, importance=importance)
     header = read_header(out)
     assert header.quantization == name
-    assert {tensor.name: tensor.type for tensor in header.tensors} == target_types(source, TYPES[name])
+    expected_types = target_types(source, TYPES[name], weighted=importance is not None)
+    assert {tensor.name: tensor.type for tensor in header.tensors} == expected_types
     for tensor in header.tensors:
         assert tensor.size == tensor.elements * BLOCKS[tensor.type].size / BLOCKS[tensor.type].block
     bits = 8 * sum(tensor.size for tensor in header.tensors) / header.parameters

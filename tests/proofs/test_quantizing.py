@@ -50,6 +50,8 @@ def test_a_wish_names_types_as_llama_cpp_spells_them() -> None:
     every = Wish(target=1).names()
     assert {"Q2_K", "Q4_0", "Q8_0"} <= set(every)
     assert "F16" not in every
+    assert "Q2_K_S" not in every
+    assert "Q2_K_S" in Wish(target=1).names(weighted=True)
     with pytest.raises(BadInput, match="no type"):
         Wish().names()
     with pytest.raises(Unsupported, match="Q7_7"):

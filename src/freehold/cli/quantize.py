@@ -58,7 +58,8 @@ def command(
         measure=report or max_kl is not None,
         tokens=tokens,
     )
-    called = quantized.names(Name.parse(name), wish.names(), picked=wish.picks) if name else {}
+    weighted = imatrix is not None or (text is not None and not no_imatrix)
+    called = quantized.names(Name.parse(name), wish.names(weighted), picked=wish.picks) if name else {}
     if not name and not report and not dry_run:
         raise BadInput("no name for what is made", "Choose one: --as NAME, or ask for the loss alone: --report")
     if save_imatrix is not None and (text is None or imatrix is not None or no_imatrix):

@@ -91,6 +91,7 @@ def _safer(with_minimum: str) -> Rule:
 
 RULES: dict[tuple[str, str], Rule] = {
     ("attn_v", "Q2_K"): lambda index, count, model: "Q4_K" if model.gqa >= 4 else "Q3_K",
+    ("attn_v", "Q2_K_S"): lambda index, count, model: "Q4_K" if model.gqa >= 4 else None,
     ("attn_v", "Q3_K_M"): lambda index, count, model: "Q5_K" if index < 2 else "Q4_K",
     ("attn_v", "Q3_K_L"): lambda index, count, model: "Q5_K",
     ("attn_v", "Q4_K_S"): lambda index, count, model: "Q5_K" if index < 4 else None,
@@ -99,6 +100,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("ffn_down", "Q4_0"): _safer("Q4_1"),
     ("ffn_down", "Q5_0"): _safer("Q5_1"),
     ("ffn_down", "Q2_K"): lambda index, count, model: "Q3_K",
+    ("ffn_down", "Q2_K_S"): lambda index, count, model: "Q4_K" if index < count // 8 else None,
     ("ffn_down", "Q3_K_M"): _down_q3_k_m,
     ("ffn_down", "Q3_K_L"): lambda index, count, model: "Q4_K" if model.falcon else "Q5_K",
     ("ffn_down", "Q4_K_S"): _down_q4_k_s,

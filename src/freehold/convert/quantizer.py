@@ -80,6 +80,10 @@ def quantize(
 ) -> None:
     """See `freehold.convert.quantize`."""
     planned = plan(source, type_name, importance)
+    if planned.kind.weighted and importance is None:
+        raise Unsupported(
+            f"{planned.kind.name} needs an importance matrix", "Make one from text like yours: --text FILE"
+        )
     header, tensors = planned.source, planned.tensors
     for target in sorted({tensor.type for tensor in tensors} & set(ggml.ERRORS)):
         ggml.kernel(target)

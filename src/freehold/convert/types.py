@@ -13,6 +13,8 @@ class QuantType(NamedTuple):
     tensor: str
     bits: float
     """Bits per weight of `tensor`; the whole file has a little more."""
+    weighted: bool = False
+    """So coarse that it needs an importance matrix."""
 
 
 _ALL = (
@@ -33,6 +35,7 @@ _ALL = (
     QuantType("Q3_K_M", 12, "Q3_K", 3.4375),
     QuantType("Q3_K_S", 11, "Q3_K", 3.4375),
     QuantType("Q2_K", 10, "Q2_K", 2.625),
+    QuantType("Q2_K_S", 21, "Q2_K", 2.625, weighted=True),
 )
 
 TYPES: dict[str, QuantType] = {kind.name: kind for kind in _ALL}

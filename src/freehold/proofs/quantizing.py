@@ -51,12 +51,17 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
         """Whether one of several is to be picked."""
         return bool(self.target) or self.max_kl is not None
 
-    def names(self) -> list[str]:
-        """The types to consider, each once, as llama.cpp spells them. Raises Unsupported, BadInput."""
+    def names(self, weighted: bool = False) -> list[str]:
+        """The types to consider, each once, as llama.cpp spells them. Raises Unsupported, BadInput.
+
+        `weighted` says that there is an importance matrix, without which the coarsest is none to consider.
+        """
         named = [quant_type(name.strip()).name for name in self.types if name.strip()]
         if not named and not self.picks:
             raise BadInput("no type to quantise to", "Name one: --to Q4_K_M, or let --target or --max-kl pick")
-        return list(dict.fromkeys(named)) or [name for name in TYPES if name not in _WHOLE]
+        return list(dict.fromkeys(named)) or [
+            kind.name for kind in TYPES.values() if kind.name not in _WHOLE and (weighted or not kind.weighted)
+        ]
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,10 @@ class Bench:
 
 def candidates(bench: Bench, wish: Wish) -> list[Measured]:
     """The types that are considered with the sizes they will have, smallest first. Raises GateFailed if none fits."""
-    sized = sorted((Measured(name, bench.size(name)) for name in wish.names()), key=lambda found: found.size)
+    sized = sorted(
+        (Measured(name, bench.size(name)) for name in wish.names(bench.importance is not None)),
+        key=lambda found: found.size,
+    )
     fitting = [found for found in sized if not wish.target or found.size <= wish.target]
     if not fitting:
         raise GateFailed(

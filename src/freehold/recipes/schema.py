@@ -236,6 +236,10 @@ def _check_sense(recipe: Recipe, path: Path) -> None:
     for kind in recipe.quantize.types:
         if kind not in TYPES:
             raise BadRecipe(f"{path}: [quantize] unknown type {kind!r}{_nearest(kind, TYPES)}", _known("Types", TYPES))
+        if TYPES[kind].weighted:
+            raise BadRecipe(
+                f"{path}: [quantize] {kind} needs an importance matrix", "Make it of the result: freehold quantize"
+            )
     if recipe.release.quantization and recipe.release.quantization not in recipe.quantize.types:
         raise BadRecipe(
             f"{path}: [release] quantization {recipe.release.quantization!r} is not made",
