@@ -59,7 +59,7 @@ def word_problem(d: Draw) -> tuple[str, str]:
     """A sum told as a story."""
     somebody, other = w.people(d, 2)
     things = d.slot(w.ITEMS)[1]
-    name, he = somebody.name, somebody.he
+    name = somebody.name
     sign = d.pick("++--*")
     a, b = pair(d, sign)
     if a < 2 or b < 2 or (sign == "-" and a == b):
@@ -74,7 +74,7 @@ def word_problem(d: Draw) -> tuple[str, str]:
         "-": (
             f"{name} has {a} {things} and gives {b} to {other.name}. How many are left?",
             f"There were {a} {things} in the shop. {name} bought {b}. How many are left?",
-            f"{name} had {a} {things}, but {he} lost {b}. How many does {name} still have?",
+            f"{name} had {a} {things}, but lost {b}. How many does {name} still have?",
             f"{name} has {a} {things} and {other.name} has {b}. How many more does {name} have?",
         ),
         "*": (

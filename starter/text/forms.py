@@ -1,4 +1,4 @@
-"""Small exact tasks on given words: repeat, change case, sort, reverse, compare, count, spell, yes or no."""
+"""Small exact tasks on given words: repeat, change case, sort, reverse, compare, count, yes or no."""
 
 import json
 from collections.abc import Callable
@@ -219,24 +219,6 @@ def count(d: Draw) -> tuple[str, str]:
     return ask.format(", ".join(items)), words_of(len(items))
 
 
-def letters(d: Draw) -> tuple[str, str]:
-    """The letters of a known word, or its first or last letter."""
-    word = d.pick(ALL)
-    ask, answer = d.pick(
-        (
-            ("Spell the word {}.", "-".join(word)),
-            ("How do you spell {}?", "-".join(word)),
-            ("Spell {}.", "-".join(word)),
-            ("Please spell {} for me.", "-".join(word)),
-            ("What is the first letter of {}?", word[0]),
-            ("Which letter does {} start with?", word[0]),
-            ("What is the last letter of {}?", word[-1]),
-            ("Which letter does {} end with?", word[-1]),
-        )
-    )
-    return d.side(ask.format(word)), answer
-
-
 def joined(d: Draw) -> tuple[str, str]:
     """A list as a sentence, or as bullet points."""
     items = names(d, 3)
@@ -287,7 +269,6 @@ KINDS: tuple[Callable[[Draw], tuple[str, str]], ...] = (
     yes_no,
     yes_no,
     count,
-    letters,
     joined,
 )
 

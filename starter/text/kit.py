@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 Message = dict[str, str]
 HELD_SHARE = 7
+MADE_SHARE = 0.4
+"""How often a slot is filled with an invented value in training, where its pool can invent."""
 
 
 def split(text: str) -> list[str]:
@@ -33,13 +35,17 @@ def is_held(text: str) -> bool:
 
 
 class Pool(Generic[T]):
-    """A list of slot values, about an eighth of which (at least two) only ever appear in held-out rows."""
+    """A list of slot values, about an eighth of which (at least two) only ever appear in held-out rows.
 
-    def __init__(self, values: Sequence[T]) -> None:
+    `made` invents further values for training, so that what stands in a slot has to be read, not known.
+    """
+
+    def __init__(self, values: Sequence[T], made: "Callable[[Draw], T] | None" = None) -> None:
         ordered = sorted(values, key=lambda value: (checksum(repr(value)), repr(value)))
         cut = max(2, len(ordered) // 8)
         self.held = tuple(ordered[:cut])
         self.train = tuple(ordered[cut:])
+        self.made = made
 
 
 @dataclass(frozen=True)
@@ -75,12 +81,25 @@ class Draw:
         return values[int(self.rng.random() * len(values))]
 
     def slot(self, pool: Pool[T]) -> T:
-        """One value of this side of the split."""
+        """One value of this side of the split, in training at times an invented one."""
+        if not self.held and pool.made is not None and self.chance(MADE_SHARE):
+            while (value := pool.made(self)) in pool.held:
+                pass
+            return value
+        return self.known(pool)
+
+    def known(self, pool: Pool[T]) -> T:
+        """One listed value of this side of the split."""
         return self.pick(pool.held if self.held else pool.train)
 
     def slots(self, pool: Pool[T], count: int) -> list[T]:
         """Several different values of this side of the split."""
-        return self.some(pool.held if self.held else pool.train, count)
+        found: list[T] = []
+        while len(found) < count:
+            value = self.slot(pool)
+            if value not in found:
+                found.append(value)
+        return found
 
     def some(self, values: Sequence[T], count: int) -> list[T]:
         """Several different values in random order."""

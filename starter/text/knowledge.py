@@ -70,10 +70,10 @@ def three(d: Draw) -> tuple[str, str]:
 
 
 TALES = (
-    "{P} found {an_item} at the {spot}. {He} took it home and showed it to {q}. They were both very happy.",
+    "{P} found {an_item} at the {spot}, took it home and showed it to {q}. They were both very happy.",
     "One day, {p} and {q} went to the {spot}. They saw {an_animal} with {an_item}. They laughed all day.",
-    "{P} wanted {an_item}, but {he} had no money. So {he} worked at the {shop} for a week. Then {he} bought the "
-    "{item} and smiled.",
+    "{P} wanted {an_item}, but had no money. So {p} worked at the {shop} for a week. Then {p} bought the {item} and "
+    "smiled.",
     "There was once {an_animal} that lived near the {spot}. It was afraid of the {item}. {P} helped it, and they "
     "became friends.",
     "It was a cold night. {P} heard a noise and took the {item}. It was only {an_animal}, and {p} went back to bed.",
@@ -83,20 +83,20 @@ LOOK = "The {item} is {colour} and quite {adj}. It stands in the {spot}. People 
 
 def tale(d: Draw) -> tuple[str, str]:
     """Three sentences about given things; in training also about fewer things, with the rest made up."""
+    fewer = not d.held and d.chance(0.3)
+    slot = d.known if fewer else d.slot
     somebody, other = w.people(d, 2)
-    item, spot, animal = d.slot(w.ITEMS)[0], d.slot(w.SPOTS), d.slot(w.ANIMALS)
+    item, spot, animal = slot(w.ITEMS)[0], slot(w.SPOTS), slot(w.ANIMALS)
     values = {
         "P": somebody.name,
         "p": somebody.name,
         "q": other.name,
-        "he": somebody.he,
-        "He": cap(somebody.he),
         "item": item,
         "an_item": an(item),
         "spot": spot,
         "animal": animal,
         "an_animal": an(animal),
-        "shop": d.slot(w.SHOPS),
+        "shop": slot(w.SHOPS),
     }
     form, told = d.pick(
         (
@@ -107,7 +107,7 @@ def tale(d: Draw) -> tuple[str, str]:
             ("{p}, the {shop} and {an_item}", 2),
         )
     )
-    if d.chance(0.3) and not d.held:
+    if fewer:
         form, told = d.pick(
             (("{an_animal}", 3), ("{an_item}", 0), ("{p}", 2), ("{an_animal} and {an_item}", 1), ("{p} and {q}", 1))
         )

@@ -1,8 +1,33 @@
 """The word lists that skills fill their sentences from. Pools keep some of their values for held-out rows."""
 
 import re
+from collections.abc import Callable
 
 from .kit import Draw, Person, Pool, cap, is_held, split
+
+STARTS = split(
+    "Ba Be Bo Da De Do Fa Fe Ga Go Ha Hi Jo Ka Ke Ko La Le Lo Ma Me Mi Na Ne No Pa Pe Ra Re Ro Sa Se So Ta Te To "
+    "Va Ve Vi "
+    "Wa We Ya Ze Zo Bri Dra Fre Gri Kel Lor Mar Nor Pel Quin Ros Sten Tor Ul Ash Bren Cor Dal El Far Hol Win"
+)
+MIDDLES = ("", "", "", "ri", "lo", "ma", "na", "ve", "di", "ta", "ro", "le")
+ENDS = split("na ra lin dor vin mel rick son tha ren la ven lia dan sha tor wen mir bel kin vo ston da ley mond")
+TOWN_ENDS = split("ton ford bury field ham wick port dale mouth worth bridge haven stead ville")
+ONSETS = split("b br c ch cl d dr f fl g gl gr h j k kl l m n p pl pr qu r s sh sk sl sn st t tr v w y z")
+VOWELS = split("a e i o u ai ea ou")
+CODAS = ("", "", "", *split("l m n r s t x ck lt nd ng rk"))
+
+
+RUDE = re.compile("shit|slut|dick|cock|cunt|tit|cum|fag|kike|nig|rap|slag|sex|ass|fuk|fuc|twat|wank|spic|coon|poo|pis")
+
+
+def syllables(d: Draw) -> str:
+    """The start of a word nobody has seen: one or two syllables, with a capital."""
+    while True:
+        word = "".join(d.pick(ONSETS) + d.pick(VOWELS) + d.pick(CODAS) for _ in range(d.number(1, 2)))
+        if not RUDE.search(word):
+            return cap(word)
+
 
 WOMEN = Pool(
     split(
@@ -31,14 +56,6 @@ MEN = Pool(
         "Thomas Tim Toby Tom Victor Vikram Walter Will Yusuf"
     )
 )
-STARTS = split(
-    "Ba Be Bo Da De Do Fa Fe Ga Go Ha Hi Jo Ka Ke Ko La Le Lo Ma Me Mi Na Ne No Pa Pe Ra Re Ro Sa Se So Ta Te To "
-    "Va Ve Vi "
-    "Wa We Ya Ze Zo Bri Dra Fre Gri Kel Lor Mar Nor Pel Quin Ros Sten Tor Ul Ash Bren Cor Dal El Far Hol Win"
-)
-MIDDLES = ("", "", "", "ri", "lo", "ma", "na", "ve", "di", "ta", "ro", "le")
-ENDS = split("na ra lin dor vin mel rick son tha ren la ven lia dan sha tor wen mir bel kin vo ston da ley mond")
-TOWN_ENDS = split("ton ford bury field ham wick port dale mouth worth bridge haven stead ville")
 SURNAMES = Pool(
     split(
         "Adams Ali Allen Baker Bell Berg Black Brown Carter Chen Clark Cole Cook Cooper Costa Cruz Davis Dean Diaz "
@@ -63,14 +80,6 @@ TOWNS = Pool(
         "Manchester Marseille Melbourne Memphis Montreal Munich Nairobi Nantes Newcastle Orlando Osaka Ottawa "
         "Palermo Perth Pisa Portland Preston Rome Rotterdam Salford Seattle Sheffield Stockholm Stuttgart Sunderland "
         "Sydney Tampa Truro Vancouver Venice Verona Winchester Worcester"
-    )
-)
-STREETS = Pool(
-    split(
-        "Mill Road|High Street|Station Road|Park Lane|Church Street|Bridge Street|King Street|Queen Street|River Road|"
-        "Market Street|Green Lane|School Lane|Hill Street|Garden Road|Lake Street|North Road|South Street|West Street|"
-        "East Road|Oak Avenue|Elm Street|Maple Avenue|Cedar Road|Rose Lane|Harbour Road|Castle Street|Forest Road|"
-        "Windmill Lane|Orchard Road|Spring Street|Chapel Lane|Victoria Road|Meadow Lane|Silver Street|Canal Street"
     )
 )
 THINGS = split(
@@ -110,9 +119,53 @@ def plural(noun: str) -> str:
     return noun[:-1] + "ies" if re.search(r"[^aeiou]y$", noun) else noun + "s"
 
 
+PLAIN = Pool(THINGS).train
+"""Words that invented values are put together from."""
+
+
+def coined(d: Draw) -> str:
+    """A common noun nobody has seen."""
+    return syllables(d).lower() + (d.pick(ENDS) if d.chance(0.4) else "")
+
+
+def made_item(d: Draw) -> tuple[str, str]:
+    """A thing nobody has seen: a coined word, or two known ones that do not belong together."""
+    thing = coined(d) if d.chance(0.4) else f"{d.pick(PLAIN)} {d.pick(PLAIN)}"
+    return thing, plural(thing)
+
+
+def made_with(*ends: str) -> Callable[[Draw], str]:
+    """Invents values that end in one of these words, such as "kettle hall" or "dorrel hall"."""
+    return lambda d: f"{coined(d) if d.chance(0.4) else d.pick(PLAIN)} {d.pick(ends)}"
+
+
+def made_hobby(d: Draw) -> str:
+    """Something to do that nobody does."""
+    return (
+        f"{syllables(d).lower()}ing"
+        if d.chance(0.5)
+        else f"{d.pick(PLAIN)} {d.pick(('racing', 'watching', 'tossing'))}"
+    )
+
+
+def made_street(d: Draw) -> str:
+    """A street nobody lives in."""
+    return f"{syllables(d)}{d.pick(ENDS)} {d.pick(('Road', 'Street', 'Lane', 'Avenue'))}"
+
+
 ITEMS = Pool(
     [(thing, plural(thing)) for thing in THINGS]
-    + [("box of tea", "boxes of tea"), ("bag of rice", "bags of rice"), ("loaf of bread", "loaves of bread")]
+    + [("box of tea", "boxes of tea"), ("bag of rice", "bags of rice"), ("loaf of bread", "loaves of bread")],
+    made_item,
+)
+STREETS = Pool(
+    split(
+        "Mill Road|High Street|Station Road|Park Lane|Church Street|Bridge Street|King Street|Queen Street|River Road|"
+        "Market Street|Green Lane|School Lane|Hill Street|Garden Road|Lake Street|North Road|South Street|West Street|"
+        "East Road|Oak Avenue|Elm Street|Maple Avenue|Cedar Road|Rose Lane|Harbour Road|Castle Street|Forest Road|"
+        "Windmill Lane|Orchard Road|Spring Street|Chapel Lane|Victoria Road|Meadow Lane|Silver Street|Canal Street"
+    ),
+    made_street,
 )
 COLOURS = split("red blue green yellow black white brown grey pink purple orange silver")
 ANIMALS = Pool(
@@ -122,7 +175,8 @@ ANIMALS = Pool(
         "falcon ferret finch fox frog giraffe gorilla hare hawk hedgehog heron kangaroo lion lizard llama lobster "
         "magpie mole monkey moose mouse mule newt otter owl panda peacock penguin pigeon raven robin seal sheep "
         "skunk snail snake sparrow spider squirrel stork swan tiger toad walrus weasel whale wolf wombat zebra"
-    )
+    ),
+    coined,
 )
 JOBS = Pool(
     split(
@@ -133,7 +187,8 @@ JOBS = Pool(
         "illustrator janitor jeweller journalist judge locksmith manager midwife miner model musician optician "
         "pharmacist physicist poet porter potter priest printer ranger reporter sailor scientist secretary sculptor "
         "shepherd soldier surgeon surveyor translator trucker tutor weaver welder"
-    )
+    ),
+    made_with("maker", "seller", "keeper", "cleaner", "painter"),
 )
 SHOPS = Pool(
     split(
@@ -142,7 +197,8 @@ SHOPS = Pool(
         "phone shop|second-hand shop|camera shop|kitchen shop|clothes shop|sports shop|tea shop|shoe store|"
         "cheese shop|wine shop|fish market|sweet shop|candle shop|bike shop|hat shop|print shop|tool shop|"
         "charity shop|antique shop|paint shop|jewellery shop|art shop|chemist's|computer shop|carpet shop|grocery"
-    )
+    ),
+    made_with("shop", "store", "market", "stall"),
 )
 SPOTS = Pool(
     split(
@@ -153,7 +209,8 @@ SPOTS = Pool(
         "bowling alley|skating rink|tennis court|golf course|aquarium|gallery|tower|fountain|mountain hut|"
         "fire station|police station|ferry terminal|bus station|shopping centre|tea room|youth club|health centre|"
         "city gate|market hall|pier|orchard"
-    )
+    ),
+    made_with("hall", "court", "course", "centre", "square", "house", "room", "field", "club", "yard"),
 )
 DAYS = split("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
 MONTHS = split("January February March April May June July August September October November December")
@@ -175,7 +232,8 @@ FOODS = Pool(
         "mushrooms|spinach|broccoli|cabbage|peas|ham|bacon|meatballs|scrambled eggs|waffles|muesli|yoghurt|jelly|"
         "ice cream|apple crumble|chocolate cake|biscuits|scones|gingerbread|tofu|couscous|chilli|ravioli|goulash|"
         "shrimps|tuna|salmon|pickles|popcorn|nuts|honey bread|garlic bread|pumpkin soup|onion soup|fried rice"
-    )
+    ),
+    made_with("soup", "pie", "stew", "bread", "salad", "cakes"),
 )
 HOBBIES = Pool(
     split(
@@ -185,22 +243,13 @@ HOBBIES = Pool(
         "rugby|basketball|volleyball|badminton|bowling|darts|poker|origami|calligraphy|embroidery|sculpture|acting|"
         "magic|stargazing|camping|diving|riding|jogging|quilting|carving|blogging|collecting stamps|model building|"
         "playing cards|folk music"
-    )
+    ),
+    made_hobby,
 )
 WEATHERS = ("sunny", "rainy", "windy", "cloudy", "foggy", "snowy", "stormy", "warm", "cold", "mild")
 
 
 LISTED = frozenset(name for pool in (WOMEN, MEN, SURNAMES, TOWNS) for name in pool.held + pool.train)
-
-
-ONSETS = split("b br c ch cl d dr f fl g gl gr h j k kl l m n p pl pr qu r s sh sk sl sn st t tr v w y z")
-VOWELS = split("a e i o u ai ea ou")
-CODAS = ("", "", "", *split("l m n r s t x ck lt nd ng rk"))
-
-
-def syllables(d: Draw) -> str:
-    """The start of a word nobody has seen: one or two syllables, with a capital."""
-    return cap("".join(d.pick(ONSETS) + d.pick(VOWELS) + d.pick(CODAS) for _ in range(d.number(1, 2))))
 
 
 def invented(d: Draw, ends: list[str]) -> str:
