@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from freehold.convert import borrowed
 from freehold.core.name import Name
 from freehold.core.settings import load
 from freehold.formats.gguf import read_header
 from freehold.store import Store
 from tests.cli.conftest import Freehold, assert_refused
+from tests.convert import spm
 from tests.convert.folders import write_folder
+from tests.convert.test_borrowed import TOOLS
 
 
 @pytest.fixture
@@ -57,3 +60,19 @@ def test_what_cannot_be_done_is_said_in_one_line(inside: Freehold, folder: Path,
     (folder / "tokenizer.json").unlink()
     assert_refused(inside("convert", "./model", "out.gguf"), "tokenizer")
     assert not (tmp_path / "out.gguf").exists()
+
+
+def test_a_family_that_llama_cpp_converts(inside: Freehold, home: Path, tmp_path: Path) -> None:
+    minicpm = spm.minicpm(tmp_path / "minicpm")
+    assert_refused(inside("convert", str(minicpm), "o.gguf"), "MiniCPMForCausalLM", "pip download")
+    assert_refused(inside("convert", str(minicpm), "o.gguf", "--dry-run"), "pip download")
+    if not (TOOLS / borrowed.ARCHIVE).exists():
+        return
+    with Store.open(home / "store") as store:
+        store.tools.mkdir()
+        (store.tools / borrowed.ARCHIVE).symlink_to(TOOLS / borrowed.ARCHIVE)
+    assert "would write o.gguf" in inside("convert", str(minicpm), "o.gguf", "--dry-run").stdout
+    done = inside("convert", str(minicpm), "--as", "cpm", "--to", "f32", "--json")
+    assert json.loads(done.stdout)["architecture"] == "minicpm", done.stderr
+    assert json.loads(inside("list", "--json").stdout)[0]["name"] == "cpm"
+    assert inside("fsck").returncode == 0

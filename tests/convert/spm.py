@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tests.convert.folders import TORTURE, write_json
+from tests.convert.folders import TORTURE, change_json, write_folder, write_json
 
 CONTROLS = ("<|user|>", "<|end|>", "<|endoftext|>")
 RUNS = tuple("▁" * n for n in range(2, 9)) + tuple("\n" * n for n in range(2, 5))
@@ -82,3 +82,12 @@ def write(folder: Path, described: dict[str, Any] | None, gemma: bool) -> None:
         (folder / FILE).write_bytes(trained(gemma))
     else:
         write_json(folder / LIST, described)
+
+
+def minicpm(folder: Path) -> Path:
+    """A model of a family that only llama.cpp's own converter knows."""
+    write_folder(folder)
+    write(folder, None, gemma=False)
+    more = {"scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 32}
+    change_json(folder / "config.json", architectures=["MiniCPMForCausalLM"], model_type="minicpm", **more)
+    return folder

@@ -54,6 +54,13 @@ def command(
         TemporaryDirectory(dir=store.folder, prefix="convert-") as room,
     ):
         with _folder(store, source, Path(room, "model")) as (folder, digest):
+            if not base and _unknown(folder):
+                room_file = Path(room, f"{target.model}.gguf") if target else Path()
+                facts = _borrowed(store, folder, to.value, out or room_file, dry_run)
+                if target is not None and not dry_run:
+                    _import(store, room_file, target, digest)
+                _say_borrowed(facts, str(target or out), json)
+                return
             with _folder(store, base, Path(room, "base")) as (below, _):
                 prepared = _prepared(folder, below if base else None, to.value)
             if target is not None and not dry_run:
@@ -61,6 +68,30 @@ def command(
             elif out is not None and not dry_run:
                 prepared.write(out)
     _say(prepared, str(target or out), dry_run, json)
+
+
+def _unknown(folder: Path) -> bool:
+    from freehold.convert import borrowed
+
+    return (folder / "config.json").exists() and borrowed.needed(folder)
+
+
+def _borrowed(store: "Store", folder: Path, dtype: str, out: Path, dry_run: bool) -> dict[str, object]:
+    """A family that is left to llama.cpp's converter: what it wrote, or would."""
+    from freehold.convert import borrowed
+    from freehold.formats.gguf import read_header
+
+    if dry_run:
+        borrowed.archive(folder, store.tools)
+        return {}
+    borrowed.convert(folder, out, dtype, store.tools)
+    header = read_header(out)
+    return {
+        "architecture": header.architecture,
+        "type": header.quantization,
+        "tensors": len(header.tensors),
+        "size": header.file_size,
+    }
 
 
 @contextmanager
@@ -96,10 +127,14 @@ def _check_target(out: Path | None, name: str, base: str) -> None:
 
 
 def _keep(store: "Store", prepared: "Prepared", name: Name, room: Path, base: Digest | None) -> None:
+    prepared.write(room)
+    _import(store, room, name, base)
+
+
+def _import(store: "Store", file: Path, name: Name, base: Digest | None) -> None:
     from freehold.store import importing
 
-    prepared.write(room)
-    importing.import_gguf(store, room, name, lineage=Lineage(base=base), move=True)
+    importing.import_gguf(store, file, name, lineage=Lineage(base=base), move=True)
 
 
 def _say(prepared: "Prepared", written: str, dry_run: bool, json: bool) -> None:
@@ -109,3 +144,10 @@ def _say(prepared: "Prepared", written: str, dry_run: bool, json: bool) -> None:
         return
     verb, kind = "would write" if dry_run else "wrote", f"{prepared.architecture} {prepared.matrices}"
     line(f"{verb} {written}: {kind}, {len(prepared.tensors)} tensors, {size(prepared.size)}")
+
+
+def _say_borrowed(facts: dict[str, object], written: str, json: bool) -> None:
+    if json:
+        emit({"written": written, **facts, "converter": "llama.cpp", "dry_run": not facts})
+        return
+    line(f"{'wrote' if facts else 'would write'} {written} with llama.cpp's converter")

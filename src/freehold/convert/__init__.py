@@ -16,15 +16,20 @@ if TYPE_CHECKING:
     from freehold.convert.imatrix import Importance
 
 
-def to_gguf(folder: Path, out: Path, *, dtype: str = "auto") -> None:
+def to_gguf(folder: Path, out: Path, *, dtype: str = "auto", tools: Path | None = None) -> None:
     """Convert a folder of safetensors weights with its config and tokenizer to one GGUF file.
 
     `dtype` is that of matrices: "f32", "f16", "bf16", or "auto" (BF16 stays BF16, F16 and F32 become F16). Vectors are
-    always F32. Raises BadModelFile, Unsupported, NotFound, DiskFull.
+    always F32. A family unknown here is left to llama.cpp's own converter (see `borrowed`), if its archive
+    is in the folder `tools`. Raises BadModelFile, Unsupported, NotFound, DiskFull.
     """
+    from freehold.convert import borrowed
     from freehold.convert.folder import prepare
 
-    prepare(folder, dtype).write(out)
+    if tools is not None and (folder / "config.json").exists() and borrowed.needed(folder):
+        borrowed.convert(folder, out, dtype, tools)
+    else:
+        prepare(folder, dtype).write(out)
 
 
 def adapter_to_gguf(folder: Path, base: Path, out: Path, *, dtype: str = "auto") -> None:

@@ -91,7 +91,7 @@ def source(store: Store, text: str, folder: Path) -> Source:
     if manifest.part("weights") is None:
         raise Unsupported(f"{name} holds no weights of a whole model", "Name a model, not an adapter")
     materialise(store, manifest, folder / "weights")
-    convert.to_gguf(folder / "weights", folder / "source.gguf")
+    convert.to_gguf(folder / "weights", folder / "source.gguf", tools=store.tools)
     return Source(folder / "source.gguf", str(name), manifest)
 
 

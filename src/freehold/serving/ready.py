@@ -193,7 +193,7 @@ def _converted(store: Store, identity: Digest, folder: AbstractContextManager[Pa
     with store.lease(), folder as path, tempfile.TemporaryDirectory(dir=store.folder, prefix="convert-") as temporary:
         out = Path(temporary, "model.gguf")
         folders.inspect(path)
-        convert.to_gguf(path, out)
+        convert.to_gguf(path, out, tools=store.tools)
         digest, _ = store.add_file(out, move=True)
         store.runs.remember_step(key, digest.text.encode("ascii"), [digest])
     return digest

@@ -73,6 +73,11 @@ class Store:
         store.blobs.quota, store.blobs.held = quota, store.catalog.held
         return store
 
+    @property
+    def tools(self) -> Path:
+        """Where other programs' archives may lie: see `convert.borrowed`."""
+        return self.folder / "tools"
+
     def __enter__(self) -> Self:
         return self
 

@@ -31,13 +31,18 @@ def _families() -> Iterator[Family]:
         yield cast(Family, importlib.import_module(f"{__name__}.{module.name}"))
 
 
+def names() -> frozenset[str]:
+    """The architectures that are converted here, as config.json calls them."""
+    return frozenset(architecture for found in _families() for architecture in found.ARCHITECTURES)
+
+
 def family(config: Config) -> Family:
     """The family that converts this model. Raises Unsupported, listing what is supported."""
     name = config.architecture()
     known = {architecture: found for found in _families() for architecture in found.ARCHITECTURES}
     if name not in known:
         raise Unsupported(
-            f"architecture {shown(name)} is not supported yet; supported: {', '.join(sorted(known))}",
+            f"architecture {shown(name)} is not supported; supported: {', '.join(sorted(known))}",
             "Convert it with llama.cpp's own converter and import the GGUF file",
         )
     return known[name]
