@@ -8,9 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from freehold import convert
 from freehold.convert import adapter_to_gguf, to_gguf
 from freehold.core.errors import BadModelFile, FreeholdError, NotFound, Unsupported
+from freehold.core.manifest import Lineage
+from freehold.core.name import Name
+from freehold.formats import modelfile
 from freehold.formats.gguf import read_header
+from freehold.store import Store, creating
+from freehold.store.check import fsck
+from freehold.store.importing import import_folder, import_gguf
 from tests.convert.folders import change_json
 from tests.convert.libadapters import AdaptedLlama
 from tests.convert.libllama import Llama
@@ -161,3 +168,27 @@ def test_missing_files_are_named(made: Path, adapter: Path, tmp_path: Path) -> N
     with pytest.raises(NotFound, match="adapter_model"):
         adapter_to_gguf(adapter, made / "base", tmp_path / "out.gguf")
     assert json.loads((adapter / "adapter_config.json").read_text())["peft_type"] == "LORA"
+
+
+@pytest.mark.parametrize("base", ["folder", "converted"])
+def test_a_modelfile_takes_the_folder_that_peft_wrote(base: str, tmp_path: Path) -> None:
+    write_model(tmp_path / "base", "Llama")
+    expected = write_adapter(tmp_path / "base", tmp_path / "adapter")
+    with Store.open(tmp_path / "store") as store:
+        named = "./base"
+        if base == "converted":
+            whole = import_folder(store, tmp_path / "base", Name.parse("whole"))
+            to_gguf(tmp_path / "base", tmp_path / "base.gguf", dtype="f32")
+            import_gguf(store, tmp_path / "base.gguf", Name.parse("gguf"), lineage=Lineage(base=whole.digest))
+            named = "gguf"
+        text = modelfile.parse(f"FROM {named}\nADAPTER ./adapter\nSYSTEM Be brief.")
+        made = creating.create(store, Name.parse("tuned"), text, tmp_path, convert)
+        assert [part.role for part in made.parts] == ["gguf", "system", "adapter"]
+        gguf, adapter = (made.part(role) for role in ("gguf", "adapter"))
+        assert gguf is not None
+        assert adapter is not None
+        with AdaptedLlama(store.path(gguf.digest), store.path(adapter.digest)) as model:
+            found = model.logits(TOKENS)
+        assert fsck(store, deep=True) == []
+    # The adapter is F16, and where the base was a folder, so is the base.
+    assert np.abs(found - expected).max() <= (0.02 if base == "converted" else 0.05)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from freehold import convert
 from freehold.core.errors import Damaged
 from freehold.core.manifest import Manifest, Part
 from freehold.core.name import Name
@@ -38,7 +39,7 @@ def dressed(store: Store, tmp_path: Path) -> Store:
     """A store with the tiny model, and `desk` made of it."""
     add_gguf(store, "tiny", write_gguf(tmp_path / "tiny.gguf"))
     write_adapter(tmp_path / "a.gguf")
-    creating.create(store, Name.parse("desk"), modelfiles.parse(TEXT), tmp_path)
+    creating.create(store, Name.parse("desk"), modelfiles.parse(TEXT), tmp_path, convert)
     return store
 
 
@@ -84,7 +85,7 @@ async def test_llama_cpp_honours_it(dressed: Store, settings: Settings) -> None:
 @in_loop
 async def test_an_adapter_changes_the_answer(dressed: Store, settings: Settings, tmp_path: Path) -> None:
     plain = TEXT.replace("ADAPTER ./a.gguf\n", "")
-    creating.create(dressed, Name.parse("plain"), modelfiles.parse(plain), tmp_path)
+    creating.create(dressed, Name.parse("plain"), modelfiles.parse(plain), tmp_path, convert)
     desk = Desk(settings, dressed, LlamaCpp())
     try:
         with_adapter, without = await _answer(desk), await _answer(desk, model="plain")

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from freehold import convert
 from freehold.core.errors import BadInput, BadModelFile, BadName, UnknownModel, Unsupported
 from freehold.core.parameters import decode_messages, decode_parameters
 from freehold.formats import modelfile as modelfiles
 from freehold.store import Store, creating
 from freehold.store.importing import import_folder, import_gguf, materialise
 from tests.adapters import write_adapter
-from tests.store.models import assert_whole, blob_count, bytes_of, folder, gguf, name
+from tests.store.models import adapter, assert_whole, blob_count, bytes_of, folder, gguf, name
 
 TEXT = '''FROM base
 PARAMETER temperature 0.2
@@ -30,7 +31,7 @@ def filled(store: Store, tmp_path: Path) -> Store:
 
 
 def make(store: Store, called: str, text: str, where: Path) -> None:
-    creating.create(store, name(called), modelfiles.parse(text), where)
+    creating.create(store, name(called), modelfiles.parse(text), where, convert)
 
 
 def test_a_model_from_another(filled: Store, tmp_path: Path) -> None:
@@ -101,9 +102,10 @@ def test_round_trip_through_a_folder(filled: Store, tmp_path: Path) -> None:
         ("\nFROM none.gguf", BadInput, "line 2"),
         ("FROM ./junk.gguf", BadModelFile, "junk.gguf"),
         ("FROM base\nADAPTER ./none.gguf", BadInput, "is not there"),
-        ("FROM base\nADAPTER ./folder", BadInput, "is a folder"),
+        ("FROM base\nADAPTER ./folder", BadInput, "a folder without adapter_config.json"),
+        ("FROM base\nADAPTER ./peft", Unsupported, "not in the store"),
         ("FROM base\nADAPTER ./base.gguf", BadModelFile, "not an adapter"),
-        ("FROM ./folder\nADAPTER ./adapter.gguf", Unsupported, "a base that is a GGUF file"),
+        ("FROM ./folder\nADAPTER ./adapter.gguf", BadModelFile, "config.json"),
         ("FROM ./base.gguf\nADAPTER ./adapter.gguf\nADAPTER ./adapter.gguf", BadInput, "would be called adapter.gguf"),
         ("FROM base\n\nTEMPLATE {{ .Tools }}", Unsupported, "line 3: the TEMPLATE is not of a chat format"),
         ("FROM base\nTEMPLATE {% for %}", BadModelFile, "line 2: the chat template does not work"),
@@ -116,6 +118,7 @@ def test_what_is_refused_leaves_the_store_as_it_was(
     filled: Store, tmp_path: Path, text: str, error: type[Exception], said: str
 ) -> None:
     folder(tmp_path / "folder")
+    adapter(tmp_path / "peft")
     write_adapter(tmp_path / "adapter.gguf")
     (tmp_path / "junk.gguf").write_bytes(b"junk" * 100)
     before = blob_count(filled)

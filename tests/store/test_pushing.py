@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from freehold import convert
 from freehold.core.digest import Digest
 from freehold.core.errors import BadName, Damaged, Forbidden, NotFound, Unsupported, WorkerFailed
 from freehold.core.settings import Settings
@@ -38,7 +39,7 @@ def filled(store: Store, tmp_path: Path) -> Store:
         ).encode()
     )
     import_gguf(store, gguf(tmp_path / "base.gguf"), name("base"), evidence=[proof], licence="MIT")
-    made = creating.create(store, name("desk"), modelfiles.parse(TEXT), tmp_path)
+    made = creating.create(store, name("desk"), modelfiles.parse(TEXT), tmp_path, convert)
     signatures.add(store.folder, made.digest, [b"signature"])
     return store
 

@@ -19,6 +19,7 @@ def command(
     home: Home = None,
 ) -> None:
     """Make a model from another with a Modelfile, in Ollama's syntax. A name that exists points to the new model."""
+    from freehold import convert
     from freehold.formats import modelfile as modelfiles
     from freehold.store import creating
 
@@ -31,7 +32,7 @@ def command(
         if base.name is not None:
             store.resolve(base.name)
         if not dry_run:
-            manifest = creating.create(store, target, read, file.parent)
+            manifest = creating.create(store, target, read, file.parent, convert)
             digest = manifest.digest
     if json:
         emit({"name": target, "digest": digest, "from": read.base, "ignored": read.ignored, "dry_run": dry_run})

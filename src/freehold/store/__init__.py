@@ -11,7 +11,7 @@ Store.open(settings.store) -> Store
 importing.import_gguf(store, path, name), import_folder(store, folder, name), materialise(store, manifest, folder)
 pulling.look(reference, outbound) -> Offer, pulling.take(store, outbound, offer, name): from anywhere, see sources/
 bundles.pack(store, names), export(store, packing, path), bring(store, bundle); signatures; pushing/
-creating.create(store, name, modelfile, folder), modelfile_of(store, name), copy(store, old, new)
+creating.create(store, name, modelfile, folder, convert), modelfile_of(store, name), copy(store, old, new)
 neighbours: models in other tools' stores     adopting.adopt(store, found, name)     linking.link(store, name, tool)
 check.fsck(store, deep=False) -> [Finding]     check.prune(store, dry_run=False, unfinished=False)
 repair.repair(store, healers) -> [Repaired], healers     usage.usage(store) -> Usage

@@ -8,16 +8,16 @@ from typing import NamedTuple
 import msgspec
 
 from freehold.core.digest import Digest
-from freehold.core.errors import BadInput, FreeholdError, Unsupported
+from freehold.core.errors import BadInput, FreeholdError
 from freehold.core.manifest import FILENAMES, Lineage, Manifest, Part, Role
 from freehold.core.name import Name
 from freehold.core.parameters import Parameters, decode_messages, decode_parameters
-from freehold.formats import chat_template, gguf
+from freehold.formats import chat_template
 from freehold.formats.go_template import is_go, to_jinja
 from freehold.formats.modelfile import Modelfile
-from freehold.formats.reading import bad_file, shown
+from freehold.formats.reading import shown
+from freehold.store import adapting
 from freehold.store.check import prune
-from freehold.store.folders import plain_name
 from freehold.store.importing import import_folder, import_gguf
 from freehold.store.store import Store
 
@@ -49,16 +49,17 @@ def base_of(modelfile: Modelfile, folder: Path) -> Base:
     return Base(Name.parse(text), None)
 
 
-def create(store: Store, name: Name, modelfile: Modelfile, folder: Path) -> Manifest:
-    """Make a model as a Modelfile says and let `name` point to it.
+def create(store: Store, name: Name, modelfile: Modelfile, folder: Path, converter: adapting.Converter) -> Manifest:
+    """Make a model as a Modelfile says and let `name` point to it. `converter` is `freehold.convert`.
 
     Raises UnknownModel, BadInput, BadModelFile, Unsupported and DiskFull; then the name is as it was.
     """
     check(modelfile, folder)
     with _back(store, name), store.lease():
-        base = _base(store, name, base_of(modelfile, folder))
-        parts = _merged(base, list(_new_parts(store, modelfile, folder, base)))
-        lineage = Lineage(base=base.digest, source=base.lineage.source) if parts != base.parts else base.lineage
+        named = _base(store, name, base_of(modelfile, folder))
+        base = adapting.as_gguf(store, named, f"{name.model}.gguf", converter) if modelfile.adapters else named
+        parts = _merged(base, list(_new_parts(store, modelfile, folder, named, converter)))
+        lineage = Lineage(base=named.digest, source=base.lineage.source) if parts != base.parts else base.lineage
         manifest = msgspec.structs.replace(base, parts=parts, lineage=lineage)
         store.put(name, manifest)
     return manifest
@@ -85,7 +86,7 @@ def check(modelfile: Modelfile, folder: Path) -> None:
     base_of(modelfile, folder)
     template_of(modelfile)
     for adapter in modelfile.adapters:
-        _check_adapter(folder / Path(adapter).expanduser())
+        adapting.check(folder / Path(adapter).expanduser())
 
 
 def _base(store: Store, name: Name, base: Base) -> Manifest:
@@ -107,21 +108,10 @@ def template_of(modelfile: Modelfile) -> str | None:
     return made
 
 
-def _check_adapter(path: Path) -> None:
-    header = gguf.read_header(path) if path.is_file() else None
-    if header is None:
-        reason = "is a folder" if path.is_dir() else "is not there"
-        raise BadInput(
-            f"ADAPTER {shown(path, 400)} {reason}", "Give a GGUF file: freehold convert makes one of an adapter"
-        )
-    if header.metadata.get("general.type") != "adapter":
-        raise bad_file(path, "not an adapter", "Give a GGUF file of type adapter")
-
-
-def _new_parts(store: Store, modelfile: Modelfile, folder: Path, base: Manifest) -> Iterator[Part]:
+def _new_parts(
+    store: Store, modelfile: Modelfile, folder: Path, base: Manifest, converter: adapting.Converter
+) -> Iterator[Part]:
     template = template_of(modelfile)
-    if modelfile.adapters and base.part("gguf") is None:
-        raise Unsupported("ADAPTER needs a base that is a GGUF file", "Convert the base first: freehold convert")
     texts: list[tuple[Role, bytes | None]] = [
         ("chat_template", None if template is None else template.encode()),
         ("system", None if modelfile.system is None else modelfile.system.encode()),
@@ -133,9 +123,7 @@ def _new_parts(store: Store, modelfile: Modelfile, folder: Path, base: Manifest)
         if data is not None:
             yield Part(role, store.add_bytes(data), len(data), FILENAMES[role])
     for number, adapter in enumerate(modelfile.adapters):
-        path = folder / Path(adapter).expanduser()
-        digest, size = store.add_file(path)
-        yield Part("adapter", digest, size, path.name if plain_name(path.name) else f"adapter{number}.gguf")
+        yield adapting.add(store, folder / Path(adapter).expanduser(), base, number, converter)
 
 
 def _parameters(store: Store, modelfile: Modelfile, base: Manifest) -> bytes | None:
