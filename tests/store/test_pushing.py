@@ -15,6 +15,7 @@ from freehold.formats import modelfile as modelfiles
 from freehold.proofs import card
 from freehold.store import Store, creating, signatures
 from freehold.store.importing import import_folder, import_gguf
+from freehold.store.outbound import Outbound
 from freehold.store.pushing import hub, oci
 from freehold.store.pushing.registry import Registry, credentials, is_loopback
 from tests.store.models import folder, gguf, name
@@ -93,10 +94,10 @@ def test_nothing_is_sent_twice(filled: Store, settings: Settings, registry: str,
     assert [asked for asked in state.asked if not asked.startswith("HEAD")] == ["PUT /v2/desk/manifests/latest"]
 
 
-def test_passing_failures_are_tried_again(registry: str, state: RegistryState) -> None:
+def test_passing_failures_are_tried_again(registry: str, state: RegistryState, settings: Settings) -> None:
     digest = Digest.of_bytes(b"x")
     state.fail = [503, 429, 500]
-    with Registry(registry, "m", patience=0.01) as place:
+    with Registry(registry, "m", Outbound(settings), patience=0.01) as place:
         assert place.send(digest, 1, b"x")
         assert not place.send(digest, 1, b"x")
         state.fail = [503] * 9
@@ -149,7 +150,8 @@ def test_what_is_not_pushed(filled: Store, settings: Settings, store: Store, tmp
     import_folder(store, folder(tmp_path / "m"), name("folder"))
     with pytest.raises(Unsupported, match="GGUF"):
         oci.push(store, name("folder"), oci.Target("127.0.0.1:9", "m", "v"), settings)
-    with pytest.raises(WorkerFailed, match="cannot be reached"), Registry("127.0.0.1:9", "m", patience=0) as place:
+    nowhere = Registry("127.0.0.1:9", "m", Outbound(settings), patience=0)
+    with pytest.raises(WorkerFailed, match="cannot be reached"), nowhere as place:
         place.send(Digest.of_bytes(b""), 0, b"")
     offline = Settings(home=tmp_path, offline=True)
     with pytest.raises(Forbidden, match="offline"):

@@ -17,6 +17,7 @@ from freehold.core.parameters import decode_messages, decode_parameters
 from freehold.core.request import Sampling
 from freehold.core.settings import Settings
 from freehold.store import signatures
+from freehold.store.outbound import Outbound
 from freehold.store.pushing.registry import Registry
 from freehold.store.store import Store
 
@@ -38,6 +39,8 @@ _TARGET = re.compile(
     r"/(?P<repo>[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]{0,127}))?"
 )
+_STALL = 300.0
+"""Seconds of silence: a registry reads a whole model again before it answers."""
 Progress = Callable[[int, int], None]
 
 
@@ -153,7 +156,11 @@ def push(
         }
     )
     total, done = sum(layer.size for layer in [*found, config]), 0
-    with store.lease(digest), Registry(target.host, target.repo) as registry:
+    with (
+        store.lease(digest),
+        Outbound(settings, stall=_STALL) as outbound,
+        Registry(target.host, target.repo, outbound) as registry,
+    ):
         for layer in {layer.digest: layer for layer in [*found, config]}.values():
             source = layer.data if layer.data is not None else store.path(layer.digest)
             registry.send(layer.digest, layer.size, source)

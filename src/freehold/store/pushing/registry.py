@@ -17,9 +17,10 @@ import msgspec
 from freehold.core.digest import Digest
 from freehold.core.errors import Forbidden, FreeholdError, Timeout, WorkerFailed
 from freehold.formats.reading import regular_file, shown
+from freehold.store.outbound import Outbound
 
 if TYPE_CHECKING:
-    from httpx import Response
+    from httpx2 import Response
 
 T = TypeVar("T")
 ATTEMPTS = 4
@@ -37,15 +38,13 @@ class _Passing(WorkerFailed):
 class Registry:
     """One repository of one registry."""
 
-    def __init__(self, host: str, repo: str, *, patience: float = 1.0) -> None:
-        import httpx
-
+    def __init__(self, host: str, repo: str, outbound: Outbound, *, patience: float = 1.0) -> None:
         self.host = host
         scheme = "http" if is_loopback(host) else "https"
         self._base = f"{scheme}://{host}/v2/{repo}/"
         self._repo, self._patience = repo, patience
         self._token = ""
-        self._http = httpx.Client(timeout=httpx.Timeout(60.0, connect=20.0), follow_redirects=False)
+        self._http = outbound.connected()
 
     def __enter__(self) -> Self:
         return self
@@ -105,7 +104,7 @@ class Registry:
         raise self._failure(method, answer)
 
     def _once(self, method: str, url: str, source: Path | bytes, size: int | None, media_type: str) -> "Response":
-        import httpx
+        import httpx2
 
         headers = {"Content-Type": media_type} if method == "PUT" else {}
         if method == "PUT":
@@ -114,10 +113,12 @@ class Registry:
             headers["Authorization"] = self._token
         content = source if isinstance(source, bytes) else _read(source)
         try:
-            return self._http.request(method, url, headers=headers, content=content if method == "PUT" else None)
-        except httpx.TimeoutException as error:
+            return self._http.request(
+                method, url, headers=headers, content=content if method == "PUT" else None, follow_redirects=False
+            )
+        except httpx2.TimeoutException as error:
             raise Timeout(f"{self.host} does not answer in time", _AGAIN) from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise _Passing(f"{self.host} cannot be reached: {shown(error)}", _AGAIN) from error
 
     def _same_host(self, url: str) -> bool:
@@ -145,15 +146,15 @@ class Registry:
         return f"Bearer {self._fetch_token(realm, fields, login if trusted else '')}"
 
     def _fetch_token(self, realm: str, fields: dict[str, str], login: str) -> str:
-        import httpx
+        import httpx2
 
         asked = {"scope": f"repository:{self._repo}:pull,push", "service": fields.get("service", "")}
         headers = {"Authorization": f"Basic {login}"} if login else {}
         try:
-            answer = self._http.get(realm, params=asked, headers=headers)
+            answer = self._http.get(realm, params=asked, headers=headers, follow_redirects=False)
             found = msgspec.json.decode(answer.content, type=dict[str, msgspec.Raw])
             token = msgspec.json.decode(found.get("token") or found.get("access_token") or b'""', type=str)
-        except (httpx.HTTPError, httpx.InvalidURL, msgspec.MsgspecError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, msgspec.MsgspecError) as error:
             raise _Passing(f"{self.host} gives no token: {shown(error)}", _AGAIN) from error
         if not re.fullmatch(r"[\x21-\x7e]{1,65536}", token):
             raise Forbidden(f"{self.host} gives no token", f"Log in with 'docker login {self.host}'")
