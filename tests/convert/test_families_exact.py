@@ -1,5 +1,6 @@
 """Every family: llama.cpp computes from the converted file what transformers computes from the folder."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 
 from freehold.convert import to_gguf
+from freehold.engines.base import ModelFile
+from freehold.engines.llamacpp.scorer import scorer
 from tests.convert.libllama import Llama
 from tests.convert.torchmodels import logits, write_model
 
@@ -94,6 +97,11 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return wide - np.log(np.exp(wide).sum(-1, keepdims=True))
 
 
+async def score(path: Path) -> list[float]:
+    async with scorer(ModelFile(path, "model"), context_length=128, threads=1) as one:
+        return await one.score(TOKENS)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_log_probabilities_equal_those_of_transformers(case: str, tmp_path: Path) -> None:
     family, changes = CASES[case]
@@ -104,3 +112,6 @@ def test_log_probabilities_equal_those_of_transformers(case: str, tmp_path: Path
         found = llama.logits(TOKENS)
     assert log_softmax(expected).std() > 0.3, "a flat distribution would prove nothing"
     assert np.abs(found - expected).max() < 1e-3
+    scored = asyncio.run(score(tmp_path / "model.gguf"))
+    wanted = np.take_along_axis(log_softmax(expected)[:-1], np.array(TOKENS)[1:, None], 1)[:, 0]
+    assert np.abs(np.array(scored) - wanted).max() < 1e-3, "what the evaluations of the product read"
