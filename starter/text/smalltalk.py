@@ -125,7 +125,7 @@ INTENTS = (
         "How old are you?|When were you born?|When is your birthday?|What is your age?|How big are you?|How many "
         "parameters do you have?|"
         "Are you a large model?|Are you small?|How clever are you?|Are you as good as a big model?",
-        "I am a very small model with about eleven million parameters, so I make mistakes.",
+        "I am a very small model with about ten million parameters, so I make mistakes.",
     ),
     (
         "Can you hear me?|Are you there?|Are you listening?|Test.|Testing, testing.|Do you read me?|Is this "
