@@ -11,7 +11,7 @@ from freehold.core.request import Message, Request
 from freehold.core.settings import Settings
 from freehold.engines.llamacpp import LlamaCpp
 from freehold.formats import gguf
-from freehold.serving import ready
+from freehold.serving import ready, starter
 from freehold.serving.desk import Desk
 from freehold.store import Store, importing
 from freehold.store.check import fsck, prune
@@ -81,13 +81,13 @@ def test_the_starter_is_imported_if_it_ships_and_lacks(store: Store, tmp_path: P
     assets = tmp_path / "assets"
     monkeypatch.setattr(ready.resources, "files", lambda package: assets)
     assets.mkdir()
-    ready.ensure_starter(store)
+    starter.ensure_starter(store)
     assert store.list() == []
     write_folder(assets / "starter")
-    ready.ensure_starter(store)
+    starter.ensure_starter(store)
     (entry,) = store.list()
     assert str(entry.name) == "starter"
     add_model(store, "starter", b"somebody's own")
-    ready.ensure_starter(store)
+    starter.ensure_starter(store)
     (entry,) = store.list()
     assert entry.manifest.part("gguf") is not None, "a name that is taken is left alone"

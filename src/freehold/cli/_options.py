@@ -24,7 +24,7 @@ Model = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, as '
 @contextmanager
 def opened(home: Path | None, **flags: Any) -> "Iterator[tuple[Settings, Store]]":
     """The settings in force and the store, with the starter model in it."""
-    from freehold.serving.ready import ensure_starter
+    from freehold.serving.starter import ensure_starter
     from freehold.store import Store
 
     settings = load({"home": home, **flags})

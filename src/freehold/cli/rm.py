@@ -17,7 +17,7 @@ def command(
     home: Home = None,
 ) -> None:
     """Remove models, and from the disk what no other model uses. Nothing is removed if one name is wrong."""
-    from freehold.serving.ready import STARTER
+    from freehold.serving.starter import STARTER
     from freehold.store.check import prune
 
     with opened(home) as (_, store):

@@ -6,13 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Protocol
 
 from freehold import __version__
 from freehold.core.digest import Digest
-from freehold.core.errors import BadName, Forbidden, NoRoom, NotFound, UnknownModel, Unsupported
+from freehold.core.errors import BadName, Forbidden, NotFound, UnknownModel, Unsupported
 from freehold.core.manifest import Manifest, Role
 from freehold.core.name import Name
 from freehold.core.request import Request
@@ -23,7 +22,6 @@ from freehold.serving import defaults
 from freehold.store import Store, beside, neighbours, splits
 from freehold.store.neighbours.base import read_text
 
-STARTER = Name.parse("starter")
 _converting = threading.Lock()
 """One conversion at a time: each takes as much memory as the model, and a second one of the same would be waste."""
 
@@ -197,15 +195,3 @@ def _converted(store: Store, identity: Digest, folder: AbstractContextManager[Pa
         digest, _ = store.add_file(out, move=True)
         store.runs.remember_step(key, digest.text.encode("ascii"), [digest])
     return digest
-
-
-def ensure_starter(store: Store) -> None:
-    """Import the starter model that ships with Freehold, if the catalog lacks it and it ships."""
-    if any(store.catalog.bound(STARTER)):
-        return
-    from freehold.store import importing
-
-    with resources.as_file(resources.files("freehold.assets").joinpath("starter")) as folder:
-        if folder.is_dir():
-            with contextlib.suppress(NoRoom):  # whoever asks for it is told that it is not there
-                importing.import_folder(store, folder, STARTER, licence="Apache-2.0")

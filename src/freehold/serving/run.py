@@ -16,7 +16,7 @@ from freehold.core.errors import BadInput, Conflict
 from freehold.core.settings import Settings
 from freehold.serving.app import create_app
 from freehold.serving.protocol import DeadlineProtocol
-from freehold.serving.ready import ensure_starter
+from freehold.serving.starter import ensure_starter
 from freehold.serving.state import ServerState, forget, running
 from freehold.store import Store
 
