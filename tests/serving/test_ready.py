@@ -79,7 +79,7 @@ async def test_an_imported_folder_answers(store: Store, settings: Settings, fold
 
 def test_the_starter_is_imported_if_it_ships_and_lacks(store: Store, tmp_path: Path, monkeypatch):
     assets = tmp_path / "assets"
-    monkeypatch.setattr(ready.resources, "files", lambda package: assets)
+    monkeypatch.setattr(starter.resources, "files", lambda package: assets)
     assets.mkdir()
     starter.ensure_starter(store)
     assert store.list() == []
