@@ -5,12 +5,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from freehold.convert import quantize
-from freehold.convert.outlook import OFFERED, Candidate, Outlook, outlook, quantised_sizes
+from freehold.convert import quantize, to_gguf
+from freehold.convert.outlook import OFFERED, Candidate, Outlook, of_folder, outlook, quantised_sizes
 from freehold.core.settings import Settings
 from freehold.engines.base import Fit
 from freehold.formats import gguf
 from freehold.formats.gguf import GgufHeader
+from tests.convert.folders import change_json
 from tests.convert.test_mixture import header
 
 SETTINGS = Settings(home=Path("/nowhere"), parallel=1)
@@ -81,3 +82,17 @@ def test_the_beginning_of_a_file_is_enough(wide_f32: Path, tmp_path: Path):
     beginning = gguf.read_header(part, whole=whole.file_size)
     assert outlook(beginning, SETTINGS).size == whole.file_size
     assert beginning.tensors == whole.tensors
+
+
+def test_a_folder_is_judged_by_what_it_converts_to(model: Path, tmp_path: Path):
+    seen = of_folder(model, SETTINGS)
+    to_gguf(model, tmp_path / "out.gguf")
+    assert seen is not None
+    expected = outlook(gguf.read_header(tmp_path / "out.gguf"), SETTINGS)
+    assert seen.size == expected.size
+    assert [(each.quantization, each.size) for each in seen.smaller] == [
+        (each.quantization, each.size) for each in expected.smaller
+    ]
+    assert [fit.cache for fit in seen.fits] == [fit.cache for fit in expected.fits]
+    change_json(model / "config.json", architectures=["NobodysForCausalLM"])
+    assert of_folder(model, SETTINGS) is None

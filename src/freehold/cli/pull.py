@@ -76,10 +76,12 @@ def command(
 
 
 def _outlook(offer: "Offer", outbound: "Outbound", settings: "Settings") -> "Outlook | None":
-    """Whether it would fit; None for what is converted first."""
-    from freehold.convert.outlook import outlook
+    """Whether it would fit; None for safetensors that are elsewhere and for what cannot be run alone."""
+    from freehold.convert.outlook import of_folder, outlook
     from freehold.store import glimpse
 
+    if offer.local is not None and offer.local.path.is_dir():
+        return of_folder(offer.local.path, settings)
     header = glimpse.header(offer, outbound)
     return None if header is None else outlook(header, settings)
 

@@ -1,6 +1,7 @@
 """Show what a model is, where it came from and what is known about it."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -101,21 +102,36 @@ def _facts(store: "Store", digest: Digest) -> list[dict[str, Any]]:
     return [fact for fact in facts if isinstance(fact, dict) and {"subject", "name", "value", "grade"} <= set(fact)]
 
 
-def _fit(store: "Store", manifest: "Manifest", settings: "Settings") -> "tuple[Fit, Outlook] | tuple[None, None]":
-    """What running it takes, as this home is set up and at other lengths; None for what no engine runs as it is."""
+def _fit(store: "Store", manifest: "Manifest", settings: "Settings") -> "tuple[Fit | None, Outlook | None]":
+    """What running it takes, as this home is set up and at other lengths; None for what no engine runs."""
     from freehold.convert.outlook import outlook
     from freehold.serving import ready
     from freehold.serving.engine import Lazy
     from freehold.store import splits
 
     if manifest.part("gguf") is None:
-        return None, None
+        return None, _converted(store, manifest, settings)
     try:
         file = ready.gguf_for(store, manifest)
         files = splits.files(file.path)
         return Lazy().fits(file, settings), outlook(splits.header(files, files), settings)
     except FreeholdError:
         return None, None
+
+
+def _converted(store: "Store", manifest: "Manifest", settings: "Settings") -> "Outlook | None":
+    """The same of a model of safetensors, which is converted when it is first run."""
+    from freehold.convert.outlook import of_folder
+    from freehold.store import importing
+
+    if manifest.part("weights") is None:
+        return None
+    with TemporaryDirectory(dir=store.folder, prefix="look-") as room:
+        try:
+            importing.materialise(store, manifest, Path(room))
+            return of_folder(Path(room), settings)
+        except FreeholdError:
+            return None
 
 
 def _print_details(name: Name, manifest: "Manifest", fit: "Fit | None") -> None:

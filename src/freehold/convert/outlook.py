@@ -4,17 +4,21 @@ From the header alone, so that it can be asked before a model is fetched. Sizes 
 shapes of the tensors and are those of the files that `freehold quantize` writes, but for some bytes of header.
 """
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 
+from freehold.convert.folder import prepare
 from freehold.convert.mixture import PLAIN, target_types
 from freehold.convert.types import TYPES, QuantType
+from freehold.core.errors import NotFound, Unsupported
 from freehold.core.settings import Settings
 from freehold.engines.base import Fit
 from freehold.engines.llamacpp import memory
 from freehold.formats.ggml import TENSOR_TYPES
-from freehold.formats.gguf import GgufHeader, TensorInfo
+from freehold.formats.gguf import GgufHeader, TensorInfo, read_header
 
 CONTEXTS = (4096, 32768)
 """Tokens of context that are worth knowing about, beside the model's longest."""
@@ -66,6 +70,18 @@ def outlook(header: GgufHeader, settings: Settings) -> Outlook:
         if bytes_ < size
     )
     return Outlook(size, settings.parallel, fits, tuple(candidates))
+
+
+def of_folder(folder: Path, settings: Settings) -> Outlook | None:
+    """The same of what a folder of safetensors converts to; None for an adapter or a family that is not known here."""
+    try:
+        prepared = prepare(folder)
+    except (Unsupported, NotFound):
+        return None
+    with tempfile.TemporaryDirectory(prefix="freehold-") as room:
+        begin = Path(room, "model.gguf")
+        begin.write_bytes(prepared.header)
+        return outlook(read_header(begin, whole=prepared.size), settings)
 
 
 def _contexts(header: GgufHeader) -> list[int]:
