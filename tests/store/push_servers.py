@@ -61,6 +61,8 @@ class RegistryState:
         """Statuses to answer the next requests with."""
         self.login = ""
         """`user:password`, if wanted."""
+        self.refresh = ""
+        """A token that may be refreshed instead."""
         self.realm = ""
         self.location = ""
         self.seen_passwords: list[str] = []
@@ -76,7 +78,9 @@ class RegistryPlace(Place):
         if url.path == "/token":
             given = self.headers.get("Authorization", "")
             state.seen_passwords.append(given)
+            form = parse_qs(body.decode())
             right = given == "Basic " + base64.b64encode(state.login.encode()).decode()
+            right |= bool(state.refresh) and form.get("refresh_token") == [state.refresh]
             return self.json({"token": "good" if right else "bad"})
         if state.fail:
             return self.json({"errors": [{"message": "not now"}]}, state.fail.pop(0))

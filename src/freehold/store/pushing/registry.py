@@ -1,9 +1,6 @@
 """A registry's HTTP routes for pushing, with credentials that go to nobody else."""
 
-import base64
-import binascii
 import ipaddress
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +15,7 @@ from freehold.core.digest import Digest
 from freehold.core.errors import Forbidden, FreeholdError, Timeout, WorkerFailed
 from freehold.formats.reading import regular_file, shown
 from freehold.store.outbound import Outbound
+from freehold.store.pushing.logins import Login, login
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -134,24 +132,23 @@ class Registry:
     def _authorise(self, challenge: str) -> str:
         """The Authorization header that the challenge asks for. Raises Forbidden, WorkerFailed."""
         kind, _, rest = challenge.partition(" ")
-        login = credentials(self.host)
+        known = login(self.host)
         if kind.lower() == "basic":
-            return f"Basic {login}"
+            return f"Basic {known.basic}"
         fields = dict(_CHALLENGE.findall(rest))
         realm = fields.get("realm", "")
         parts = urlsplit(realm)
         if kind.lower() != "bearer" or not (parts.scheme == "https" or is_loopback(parts.netloc)):
             raise Forbidden(f"{self.host} asks for a login of a kind that is not known here", "Use another registry")
         trusted = parts.netloc in (self.host, _TOKEN_HOSTS.get(self.host))
-        return f"Bearer {self._fetch_token(realm, fields, login if trusted else '')}"
+        return f"Bearer {self._fetch_token(realm, fields, known if trusted else Login())}"
 
-    def _fetch_token(self, realm: str, fields: dict[str, str], login: str) -> str:
+    def _fetch_token(self, realm: str, fields: dict[str, str], known: Login) -> str:
         import httpx2
 
         asked = {"scope": f"repository:{self._repo}:pull,push", "service": fields.get("service", "")}
-        headers = {"Authorization": f"Basic {login}"} if login else {}
         try:
-            answer = self._http.get(realm, params=asked, headers=headers, follow_redirects=False)
+            answer = self._ask_for_token(realm, asked, known)
             found = msgspec.json.decode(answer.content, type=dict[str, msgspec.Raw])
             token = msgspec.json.decode(found.get("token") or found.get("access_token") or b'""', type=str)
         except (httpx2.HTTPError, httpx2.InvalidURL, msgspec.MsgspecError) as error:
@@ -159,6 +156,14 @@ class Registry:
         if not re.fullmatch(r"[\x21-\x7e]{1,65536}", token):
             raise Forbidden(f"{self.host} gives no token", f"Log in with 'docker login {self.host}'")
         return token
+
+    def _ask_for_token(self, realm: str, asked: dict[str, str], known: Login) -> "Response":
+        """With a password, or by refreshing a token as OAuth 2 has it (RFC 6749, section 6)."""
+        if known.refresh:
+            form = asked | {"grant_type": "refresh_token", "refresh_token": known.refresh, "client_id": "freehold"}
+            return self._http.post(realm, data=form, follow_redirects=False)
+        headers = {"Authorization": f"Basic {known.basic}"} if known.basic else {}
+        return self._http.get(realm, params=asked, headers=headers, follow_redirects=False)
 
 
 def _message(answer: "Response") -> str:
@@ -182,17 +187,3 @@ def is_loopback(netloc: str) -> bool:
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-def credentials(host: str) -> str:
-    """What `docker login` keeps for a host, in base 64; empty without. Raises Forbidden when it cannot be read."""
-    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    path = folder / "config.json"
-    try:
-        found = msgspec.json.decode(path.read_bytes()).get("auths", {}).get(host, {}).get("auth", "")
-        base64.b64decode(found, validate=True)
-    except FileNotFoundError:
-        return ""
-    except (OSError, msgspec.MsgspecError, AttributeError, TypeError, binascii.Error, UnicodeDecodeError) as error:
-        raise Forbidden(f"cannot read the credentials in {path}: {shown(error)}", "Correct or remove it") from error
-    return str(found)
