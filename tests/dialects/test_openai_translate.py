@@ -7,23 +7,24 @@ import pytest
 from freehold.core.errors import BadInput, FreeholdError, Unsupported
 from freehold.core.request import Constraint, Message, ToolCall
 from freehold.dialects.openai import schema, translate
+from freehold.serving.decoding import decode
 
 USER = [{"role": "user", "content": "hi"}]
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
 def _chat(**fields: Any):
-    body = translate.decode(json.dumps({"model": "m", "messages": USER, **fields}).encode(), schema.ChatRequest)
+    body = decode(json.dumps({"model": "m", "messages": USER, **fields}).encode(), schema.ChatRequest)
     return translate.chat_request(body)
 
 
 def _complete(**fields: Any):
-    body = translate.decode(json.dumps({"model": "m", "prompt": "a", **fields}).encode(), schema.CompletionRequest)
+    body = decode(json.dumps({"model": "m", "prompt": "a", **fields}).encode(), schema.CompletionRequest)
     return translate.completion_requests(body)
 
 
 def _embed(**fields: Any):
-    body = translate.decode(json.dumps({"model": "m", "input": "a", **fields}).encode(), schema.EmbeddingRequest)
+    body = decode(json.dumps({"model": "m", "input": "a", **fields}).encode(), schema.EmbeddingRequest)
     return translate.embed_request(body)
 
 
@@ -182,7 +183,7 @@ def test_wrong_fields_are_refused_by_name(fields: dict, param: str):
 def test_bodies_that_are_no_request(body: bytes):
     for kind in (schema.ChatRequest, schema.CompletionRequest, schema.EmbeddingRequest):
         with pytest.raises(BadInput):
-            translate.decode(body, kind)
+            decode(body, kind)
 
 
 def test_completions():
@@ -253,7 +254,7 @@ def test_every_field_with_every_kind_of_value_is_taken_or_refused(kind):
     for field in sorted(fields):
         for value in _values("auto"):
             try:
-                turn(translate.decode(msgspec.json.encode({**known, field: value}), kind))
+                turn(decode(msgspec.json.encode({**known, field: value}), kind))
             except FreeholdError as error:
                 refused.add(error.status)
     assert refused == {400}

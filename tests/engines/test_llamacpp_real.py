@@ -19,6 +19,7 @@ from freehold.core.settings import Settings
 from freehold.engines.base import ModelFile
 from freehold.engines.llamacpp import LlamaCpp
 from tests.serving.support import in_loop
+from tests.tiny import HERMES, write_gguf
 
 CITY = {
     "type": "object",
@@ -115,7 +116,58 @@ async def test_stop_ends_the_text_before_it(tiny_gguf: Path, settings: Settings)
         counting = Constraint("grammar", grammar='root ::= "one two three"')
         events = await _events(worker, messages=(), prompt="a", constraint=counting, stop=("tw",))
         assert _text(events) == "one "
-        assert _last(events).reason == "stop"
+        assert (_last(events).reason, _last(events).stop) == ("stop", "tw")
+        assert _last(events).usage.completion_tokens > 0
+        assert _last(events).usage.prompt_tokens > 0
+        told = await _events(worker, messages=(), prompt="a", constraint=counting, stop=("tw",), logprobs=0)
+        assert _text(told) == "one ", "with log-probabilities the server looks for them"
+
+
+@in_loop
+async def test_a_stop_sequence_ends_its_own_choice_only(tiny_gguf: Path, settings: Settings):
+    async with _worker(tiny_gguf, settings) as worker:
+        either = Constraint("grammar", grammar='root ::= "left END more" | "right and on"')
+        events = await _events(
+            worker, messages=(), prompt="a", constraint=either, stop=("END",), n=6, sampling=Sampling(seed=3)
+        )
+        finished = {event.index: event for event in events if isinstance(event, Finished)}
+        assert sorted(finished) == [0, 1, 2, 3, 4, 5]
+        assert {(_text(events, i), finished[i].stop) for i in finished} <= {("left ", "END"), ("right and on", "")}
+        assert await _events(worker, max_tokens=2), "the worker is free for the next request"
+
+
+@pytest.mark.parametrize("template", [None, HERMES])
+@in_loop
+async def test_tokens_are_counted_as_they_are_read(tmp_path: Path, settings: Settings, template: str | None):
+    path = write_gguf(tmp_path / "t.gguf", **({"template": template} if template else {}))
+    asked = [
+        {},
+        {"messages": (Message("system", "Be kind."), Message("user", "naïve 日本\n<|im_end|>"))},
+        {"tools": (WEATHER, CLOCK)},
+        {"tools": (WEATHER, CLOCK), "tool_choice": "none"},
+        {"messages": (), "prompt": "The quick"},
+        {"prefill": "It is"},
+    ]
+    async with _worker(path, settings) as worker:
+        for fields in asked:
+            events = await _events(worker, max_tokens=1, **fields)
+            request = Request(**{"model": "tiny", "messages": (Message("user", "Where is my order?"),), **fields})
+            assert await worker.count(request) == _last(events).usage.prompt_tokens, fields
+            assert events[0].prompt_tokens in (0, _last(events).usage.prompt_tokens), fields
+        long = await _events(worker, messages=(Message("user", "word " * 200),), max_tokens=1)
+        assert long[0].prompt_tokens == _last(long).usage.prompt_tokens > 200
+
+
+@in_loop
+async def test_an_answer_that_is_begun_goes_on_from_there(tiny_gguf: Path, settings: Settings):
+    async with _worker(tiny_gguf, settings) as worker:
+        counting = Constraint("grammar", grammar='root ::= " two three"')
+        events = await _events(worker, prefill="one", constraint=counting)
+        assert _text(events) == " two three", "what was begun is not repeated"
+        (failed,) = [
+            event for event in await _events(worker, prefill="x", tools=(WEATHER,)) if isinstance(event, Failed)
+        ]
+        assert isinstance(failed.error, BadInput)
 
 
 @in_loop

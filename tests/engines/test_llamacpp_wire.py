@@ -25,9 +25,12 @@ def test_every_sampling_field_is_sent():
     body = wire.chat_body(_request(sampling=sampling, max_tokens=9, stop=("a",), n=2), range(2))
     expected = {
         "temperature": 0.5, "top_p": 0.9, "top_k": 40, "min_p": 0.1, "presence_penalty": 1.0, "frequency_penalty": -1.0,
-        "repeat_penalty": 1.1, "seed": 7, "logit_bias": [[5, -100.0]], "max_tokens": 9, "stop": ["a"], "n": 2,
+        "repeat_penalty": 1.1, "seed": 7, "logit_bias": [[5, -100.0]], "max_tokens": 9, "stop": [], "n": 2,
+        "timings_per_token": True,
     }  # fmt: skip
     assert expected.items() <= body.items()
+    told = wire.chat_body(_request(stop=("a",), logprobs=1), range(1))
+    assert (told["stop"], told["timings_per_token"]) == (["a"], False)
 
 
 @pytest.mark.parametrize(

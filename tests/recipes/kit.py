@@ -191,6 +191,9 @@ class ReciterWorker:
     async def embed(self, request: EmbedRequest) -> Embeddings:
         raise NotImplementedError
 
+    async def count(self, request: Request) -> int:
+        return len(request.messages)
+
     async def score(self, tokens: Sequence[int]) -> Sequence[float]:
         raise NotImplementedError
 

@@ -83,6 +83,10 @@ class FakeWorker:
             raise self.engine.refusal
         return Embeddings(tuple((0.6, 0.8) for _ in request.inputs), Usage(prompt_tokens=2 * len(request.inputs)))
 
+    async def count(self, request: Request) -> int:
+        self.seen.append(request)
+        return 3
+
     async def score(self, tokens: Sequence[int]) -> Sequence[float]:
         return [-1.0] * (len(tokens) - 1)
 

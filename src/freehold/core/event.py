@@ -44,6 +44,8 @@ class Started(msgspec.Struct, frozen=True):
     """The worker took the request."""
 
     index: int = 0
+    prompt_tokens: int = 0
+    """Tokens of the prompt that all choices share; 0 where the engine does not say so early."""
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -84,6 +86,8 @@ class Finished(msgspec.Struct, frozen=True):
     usage: Usage = Usage()
     timings: Timings = Timings()
     index: int = 0
+    stop: str = ""
+    """The stop sequence that ended it; empty when the model ended by itself, or the engine does not tell."""
 
 
 class Failed(msgspec.Struct, frozen=True):

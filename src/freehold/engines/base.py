@@ -1,4 +1,4 @@
-"""The contract between Freehold and a program that runs models. Five methods: fits, start, generate, embed, score."""
+"""The contract between Freehold and a program that runs models: fits, start; generate, embed, count, score, stop."""
 
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
@@ -70,6 +70,10 @@ class Worker(Protocol):
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector per input."""
+        ...
+
+    async def count(self, request: Request) -> int:
+        """The tokens of the request's prompt, as `generate` would count them."""
         ...
 
     async def score(self, tokens: Sequence[int]) -> Sequence[float]:

@@ -1,7 +1,7 @@
 """The application: routes with roles, the door before them, errors in the shape that each dialect's clients read."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -22,6 +22,8 @@ from freehold.serving.own import OWN
 from freehold.serving.routes import Dialect, Incoming, Role, Route, installed_dialects
 from freehold.store import Store
 
+_DIALECT = "freehold.dialect"
+"""Where a request's scope says which dialect answers it."""
 MAX_HEAD = 32 << 10
 """Bytes of a request's target and headers. h11 bounds only what has not arrived whole."""
 
@@ -58,10 +60,10 @@ def create_app(
         await desk.pool.close()
 
     async def failed(request: Request, error: Exception) -> Response:
-        return _dialect_of(request.scope["path"], mounts).error(_as_ours(error))
+        return _dialect_of(request.scope, request.headers, mounts).error(_as_ours(error))
 
     app = Starlette(
-        routes=[_declared(mount, route, desk) for mount in mounts for route in mount.dialect.routes],
+        routes=list(_routes(mounts, desk)),
         exception_handlers={HTTPException: failed, FreeholdError: failed, Exception: failed},
         lifespan=lifespan,
     )
@@ -85,8 +87,30 @@ def _default_engine() -> Engine:
     return Lazy()
 
 
-def _declared(mount: Mount, route: Route, desk: Desk) -> Declared:
+def _routes(mounts: Sequence[Mount], desk: Desk) -> Iterator[Declared]:
+    """A route for each path and method; where several dialects have it, the one that claims a request answers it."""
+    shared: dict[tuple[str, str], list[tuple[Dialect, Route]]] = {}
+    for mount in mounts:
+        for route in mount.dialect.routes:
+            shared.setdefault((mount.prefix + route.path, route.method), []).append((mount.dialect, route))
+    for (path, _), found in shared.items():
+        if len({route.role for _, route in found}) > 1:
+            raise FreeholdError(f"the dialects that share {path} give it different roles", "Give it one")
+        yield _declared(path, found, desk)
+
+
+def _claimed(dialects: Sequence[Dialect], headers: Mapping[str, str]) -> Dialect:
+    """The dialect that a request is for: the one that claims it by its headers, else the first that claims none."""
+    claiming = (dialect for dialect in dialects if dialect.claims is not None and dialect.claims(headers))
+    plain = (dialect for dialect in dialects if dialect.claims is None)
+    return next(claiming, None) or next(plain, dialects[0])
+
+
+def _declared(path: str, found: Sequence[tuple[Dialect, Route]], desk: Desk) -> Declared:
     async def endpoint(request: Request) -> Response:
+        dialect = _claimed([dialect for dialect, _ in found], request.headers)
+        request.scope[_DIALECT] = dialect
+        route = next(route for owner, route in found if owner is dialect)
         body = b""
         if route.method in ("POST", "PUT"):
             require_json(request)
@@ -96,7 +120,7 @@ def _declared(mount: Mount, route: Route, desk: Desk) -> Declared:
         )
         return await route.handler(incoming, desk)
 
-    return Declared(mount.prefix + route.path, endpoint, route.method, route.role)
+    return Declared(path, endpoint, found[0][1].method, found[0][1].role)
 
 
 def _as_ours(error: Exception) -> FreeholdError:
@@ -109,12 +133,20 @@ def _as_ours(error: Exception) -> FreeholdError:
     return FreeholdError("the server failed at this request", "Its log says why; please report it")
 
 
-def _dialect_of(path: str, mounts: Sequence[Mount]) -> Dialect:
-    """The dialect whose errors a client that asks for `path` reads; of those mounted nowhere near, the first."""
+def _dialect_of(scope: Scope, headers: Mapping[str, str], mounts: Sequence[Mount]) -> Dialect:
+    """The dialect whose errors a client reads: of its route, else of a mount near its path, else by its headers."""
+    if _DIALECT in scope:
+        answering: Dialect = scope[_DIALECT]
+        return answering
+    path = scope["path"]
     near = [mount for mount in mounts if mount.prefix and (path + "/").startswith(mount.prefix + "/")]
-    if near:
-        return max(near, key=lambda mount: len(mount.prefix)).dialect
-    return OWN if path.startswith(("/freehold/", "/health")) else next(m.dialect for m in mounts if m.prefix)
+    if not near:
+        ours = path.startswith(("/freehold/", "/health"))
+        return OWN if ours else _claimed([mount.dialect for mount in mounts if mount.prefix], headers)
+    prefix = max((mount.prefix for mount in near), key=len)
+    nearest = [mount.dialect for mount in near if mount.prefix == prefix]
+    having = [dialect for dialect in nearest if path.removeprefix(prefix) in {route.path for route in dialect.routes}]
+    return _claimed(having or nearest, headers)
 
 
 def _allowed(settings: Settings) -> frozenset[str]:
@@ -151,6 +183,6 @@ class Door:
                 self._allowed,
             )
         except FreeholdError as error:
-            await _dialect_of(scope["path"], self._mounts).error(error)(scope, receive, send)
+            await _dialect_of(scope, request.headers, self._mounts).error(error)(scope, receive, send)
             return
         await self._app(scope, receive, send)

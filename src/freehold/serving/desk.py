@@ -76,6 +76,15 @@ class Desk:
         except TimeoutError:
             raise _late(request.deadline) from None
 
+    async def count(self, request: Request) -> int:
+        """The tokens of the request's prompt."""
+        try:
+            async with asyncio.timeout(request.deadline):
+                async with self._worker(request.model, False, 0) as (worker, source):
+                    return await worker.count(await asyncio.to_thread(source.applied, request))
+        except TimeoutError:
+            raise _late(request.deadline) from None
+
     async def models(self) -> list[Entry]:
         """The catalog."""
         return await asyncio.to_thread(self.store.list)

@@ -47,6 +47,8 @@ class Dialect(NamedTuple):
     """Prefixes under which every route is served."""
     routes: tuple[Route, ...]
     error: Callable[[FreeholdError], Response]
+    claims: Callable[[Mapping[str, str]], bool] | None = None
+    """Whether a request for a path that others have too is for this dialect, by its headers; None: if for no other."""
 
 
 def installed_dialects() -> list[Dialect]:

@@ -11,6 +11,7 @@ from freehold.core.errors import Busy, FreeholdError, Unsupported
 from freehold.core.event import Event, Failed
 from freehold.core.request import Request
 from freehold.dialects.openai import answers, schema, translate
+from freehold.serving.decoding import decode
 from freehold.serving.desk import Desk, Opened
 from freehold.serving.http import EventStream, while_connected
 from freehold.serving.routes import Dialect, Incoming, Route
@@ -38,7 +39,7 @@ async def get_model(incoming: Incoming, desk: Desk) -> Response:
 
 async def chat(incoming: Incoming, desk: Desk) -> Response:
     """POST /chat/completions."""
-    body = translate.decode(incoming.body, schema.ChatRequest)
+    body = decode(incoming.body, schema.ChatRequest)
     request = translate.chat_request(body)
     if body.stream:
         return await _streamed(
@@ -49,7 +50,7 @@ async def chat(incoming: Incoming, desk: Desk) -> Response:
 
 async def completions(incoming: Incoming, desk: Desk) -> Response:
     """POST /completions."""
-    body = translate.decode(incoming.body, schema.CompletionRequest)
+    body = decode(incoming.body, schema.CompletionRequest)
     requests = translate.completion_requests(body)
     echoes = [request.prompt or "" if body.echo else "" for request in requests for _ in range(request.n)]
     if body.stream:
@@ -60,7 +61,7 @@ async def completions(incoming: Incoming, desk: Desk) -> Response:
 
 async def embeddings(incoming: Incoming, desk: Desk) -> Response:
     """POST /embeddings."""
-    body = translate.decode(incoming.body, schema.EmbeddingRequest)
+    body = decode(incoming.body, schema.EmbeddingRequest)
     found = await while_connected(incoming.gone, desk.embed(translate.embed_request(body)))
     length = len(found.vectors[0])
     if body.dimensions not in (None, length):

@@ -1,37 +1,13 @@
 """OpenAI's requests as ours. Pure. What cannot be done is refused by name; what changes an answer is never dropped."""
 
-import re
-from typing import Any, TypeVar
-
-import msgspec
+from typing import Any
 
 from freehold.core.errors import BadInput, Unsupported
 from freehold.core.request import Constraint, EmbedRequest, Message, Request, Sampling, Tool, ToolCall
 from freehold.dialects.openai import schema as wire
-from freehold.guard import strict_json
 
 MAX_CHOICES = 128
 """Choices of all prompts of one request."""
-_PLACE = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`$")
-_FIELD = re.compile(r"field `(?P<name>[^`]*)`")
-T = TypeVar("T")
-
-
-def decode(body: bytes, kind: type[T]) -> T:
-    """The request in a body. Raises BadInput naming the wrong field."""
-    try:
-        return msgspec.convert(strict_json.parse(body), kind)
-    except msgspec.ValidationError as error:
-        raise _wrong_field(str(error)) from error
-
-
-def _wrong_field(text: str) -> BadInput:
-    place, field = _PLACE.search(text), _FIELD.search(text)
-    path = place["path"] if place else ""
-    if field:
-        path = f"{path}.{field['name']}" if path else field["name"]
-    what = _PLACE.sub("", text).replace("Object contains unknown field", "unrecognised field")
-    return BadInput(f"{path}: {what}" if path else what, "See the API reference", param=path or None)
 
 
 def chat_request(body: wire.ChatRequest) -> Request:

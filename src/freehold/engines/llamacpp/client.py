@@ -13,7 +13,8 @@ from freehold.core.event import Embeddings, Event, Failed, Started, Usage
 from freehold.core.request import Constraint, EmbedRequest, Message, Request, Tool
 from freehold.engines.base import ModelFile
 from freehold.engines.llamacpp import scorer, wire
-from freehold.engines.llamacpp.plan import plan
+from freehold.engines.llamacpp.plan import plan, prompt_of
+from freehold.engines.llamacpp.stops import Stops
 from freehold.engines.supervisor import Child, Socket, watchdog
 
 
@@ -87,6 +88,12 @@ class LlamaWorker:
             tuple(tuple(row["embedding"]) for row in rows), Usage(prompt_tokens=answer["usage"]["prompt_tokens"])
         )
 
+    async def count(self, request: Request) -> int:
+        """The tokens of the request's prompt."""
+        prompt = await prompt_of(request, self._knows_tools, self)
+        answer = await self._json("POST", "/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
+        return len(answer["tokens"])
+
     async def score(self, tokens: Sequence[int]) -> Sequence[float]:
         """The natural-log probability of each token after the first, given those before it.
 
@@ -113,17 +120,27 @@ class LlamaWorker:
     async def _choices(self, request: Request, choices: range) -> AsyncGenerator[Event, None]:
         asked = await plan(request, choices, self._knows_tools, self)
         filters = {index: asked.new_filter() for index in choices}
+        stops = {index: Stops(request.stop if wire.stops_here(request) else ()) for index in choices}
         reader = wire.StreamReader(choices, request.logprobs)
         async with aclosing(self._chunks(asked.route, asked.body)) as chunks:
             started = False
             async for chunk in chunks:
+                events = list(reader.feed(chunk))
                 if not started:
                     started = True
                     for index in choices:
-                        yield Started(index)
-                for event in reader.feed(chunk):
+                        yield Started(index, reader.prompt_tokens)
+                for event in events:
+                    stop = stops[event.index]
+                    if stop.found:
+                        continue
                     for final in filters[event.index].feed(event):
-                        yield final
+                        for kept in stop.feed(final):
+                            yield kept
+                    if stop.found:
+                        yield reader.end(event.index, stop.found)
+                if all(stop.found for stop in stops.values()):
+                    return  # closing the connection ends the computing
         if reader.open:
             raise WorkerFailed(f"the worker of {self.label} ended its answer early", "Try again")
 

@@ -63,9 +63,15 @@ async def plan(request: Request, choices: range, knows_tools: bool, server: Serv
     The chat route is used where its parsers help: free text, and tools that the template knows. What is constrained
     goes as raw text, because those parsers fail on an answer that ends within a constrained value.
     """
-    offered = request.tools if request.tool_choice != "none" else ()
+    offered = offered_tools(request)
     if request.prompt is not None:
         return await _raw(server, request, choices, request.prompt, request.constraint)
+    if request.prefill:
+        if offered:
+            raise BadInput("an answer that is begun cannot call tools", "Leave out the tools or the last message")
+        messages = request.messages if knows_tools else tools.folded(request.messages, ())
+        begun = await server.render(messages, ()) + request.prefill
+        return await _raw(server, request, choices, begun, request.constraint)
     if offered and request.tool_choice != "auto":
         return await _forced(request, choices, knows_tools, server)
     if offered and not knows_tools:
@@ -85,6 +91,21 @@ async def plan(request: Request, choices: range, knows_tools: bool, server: Serv
     if request.constraint is not None:
         body |= wire.constraint_body(request.constraint)
     return Plan(CHAT, body, AsIs if request.parallel_tool_calls else FirstCall)
+
+
+def offered_tools(request: Request) -> tuple[Tool, ...]:
+    """The tools that the model may call."""
+    return request.tools if request.tool_choice != "none" else ()
+
+
+async def prompt_of(request: Request, knows_tools: bool, server: Server) -> str:
+    """The prompt that the model reads, whatever route it is sent by."""
+    if request.prompt is not None:
+        return request.prompt
+    offered = offered_tools(request)
+    if knows_tools:
+        return await server.render(request.messages, offered) + request.prefill
+    return await server.render(tools.folded(request.messages, offered), ()) + request.prefill
 
 
 async def _forced(request: Request, choices: range, knows_tools: bool, server: Server) -> Plan:

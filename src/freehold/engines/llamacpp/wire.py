@@ -51,6 +51,14 @@ def tool_body(tool: Tool) -> dict[str, Any]:
     return {"type": "function", "function": msgspec.structs.asdict(tool)}
 
 
+def stops_here(request: Request) -> bool:
+    """Whether stop sequences are looked for on this side, which tells which one it was.
+
+    Not with log-probabilities: the server takes those of a stop sequence away.
+    """
+    return bool(request.stop) and request.logprobs is None
+
+
 def generation_body(request: Request, choices: range) -> dict[str, Any]:
     """The fields about drawing tokens, for the given choices of a request, shared by both routes."""
     sampling = request.sampling
@@ -61,7 +69,8 @@ def generation_body(request: Request, choices: range) -> dict[str, Any]:
         "return_progress": True,
         "n": len(choices),
         "cache_prompt": sampling.seed is None,
-        "stop": list(request.stop),
+        "stop": [] if stops_here(request) else list(request.stop),
+        "timings_per_token": stops_here(request),
     }
     if sampling.seed is not None:
         body["seed"] = min((sampling.seed + choices.start) & 0xFFFFFFFF, _RANDOM_SEED - 1)
@@ -110,25 +119,36 @@ class StreamReader:
         self._alternatives = alternatives
         self.open = set(choices)
         """Choices that have not finished."""
+        self.prompt_tokens = 0
+        """Of the prompt, as soon as the server says it."""
+        self._timings: Mapping[str, Any] = {}
 
     def feed(self, chunk: Mapping[str, Any]) -> Iterator[Event]:
         """The events that one chunk holds. Raises the error that it reports."""
         if "error" in chunk:
             raise error_of(chunk)
+        self.prompt_tokens = self.prompt_tokens or int((chunk.get("prompt_progress") or {}).get("total", 0))
+        self._timings = chunk.get("timings") or self._timings
         for choice in chunk.get("choices", ()):
             index = self._first + choice.get("index", 0)
             yield from self._logprobs(choice, index)  # first, so that a dialect can send both in one piece
             yield from _parts(choice, index)
             if choice.get("finish_reason"):
                 self.open.discard(index)
-                yield self._finished(choice["finish_reason"], chunk.get("timings", {}), index)
+                yield self._finished(choice["finish_reason"], index)
+
+    def end(self, index: int, stop: str) -> Finished:
+        """The end of a choice at a stop sequence that was found on this side."""
+        self.open.discard(index)
+        return msgspec.structs.replace(self._finished("stop", index), stop=stop)
 
     def _logprobs(self, choice: Mapping[str, Any], index: int) -> Iterator[Event]:
         content = (choice.get("logprobs") or {}).get("content")
         if content and self._alternatives is not None:
             yield Logprobs(tuple(_token(item, self._alternatives) for item in content), index)
 
-    def _finished(self, reason: str, timings: Mapping[str, Any], index: int) -> Finished:
+    def _finished(self, reason: str, index: int) -> Finished:
+        timings = self._timings
         cached = timings.get("cache_n", 0)
         prompt = cached + timings.get("prompt_n", 0)
         counted = index == 0  # the choices share one prompt: the sum over all choices is what the request took

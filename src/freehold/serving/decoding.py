@@ -1,0 +1,30 @@
+"""Bodies as the types of a dialect's wire, and what is wrong with one in words that name the field."""
+
+import re
+from typing import TypeVar
+
+import msgspec
+
+from freehold.core.errors import BadInput
+from freehold.guard import strict_json
+
+_PLACE = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`$")
+_FIELD = re.compile(r"field `(?P<name>[^`]*)`")
+T = TypeVar("T")
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """The request in a body. Raises BadInput naming the wrong field."""
+    try:
+        return msgspec.convert(strict_json.parse(body), kind)
+    except msgspec.ValidationError as error:
+        raise _wrong_field(str(error)) from error
+
+
+def _wrong_field(text: str) -> BadInput:
+    place, field = _PLACE.search(text), _FIELD.search(text)
+    path = place["path"] if place else ""
+    if field:
+        path = f"{path}.{field['name']}" if path else field["name"]
+    what = _PLACE.sub("", text).replace("Object contains unknown field", "unrecognised field")
+    return BadInput(f"{path}: {what}" if path else what, "See the API reference", param=path or None)

@@ -1,0 +1,203 @@
+"""Run by the client's own interpreter: what Anthropic's package sees of a server. Prints one JSON object of outcomes.
+
+python anthropic_checks.py http://127.0.0.1:PORT MODEL
+"""
+
+import asyncio
+import json
+import sys
+import time
+import traceback
+
+import anthropic
+
+BASE, MODEL = sys.argv[1], sys.argv[2]
+FAILURES = (AssertionError, AttributeError, LookupError, TypeError, ValueError, anthropic.AnthropicError)
+HELLO = [{"role": "user", "content": "Where is my order?"}]
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 8}, "n": {"type": "integer", "minimum": 0, "maximum": 9}},
+    "required": ["city", "n"],
+    "additionalProperties": False,
+}
+WEATHER = {"name": "weather", "description": "of a city", "input_schema": SCHEMA}
+NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
+CLOCK = {"name": "clock", "input_schema": NOTHING}
+OPTIONS = {"base_url": BASE, "api_key": "none", "max_retries": 0, "timeout": 60, "_strict_response_validation": True}
+
+GREEDY = {"temperature": 0}
+"""The client no longer has a parameter for it."""
+
+client = anthropic.Anthropic(**OPTIONS)
+
+
+def check_models():
+    page = client.models.list()
+    assert MODEL in [model.id for model in page]
+    assert client.models.retrieve(MODEL).type == "model"
+    assert client.models.retrieve("org/" + MODEL).id == "org/" + MODEL
+
+
+def check_models_page_by_page():
+    names = [model.id for model in client.models.list(limit=1)]
+    assert len(names) == len(set(names))
+    assert {MODEL, "org/" + MODEL} <= set(names)
+
+
+def check_message():
+    answer = client.messages.create(model=MODEL, messages=HELLO, max_tokens=6)
+    assert answer.role == "assistant"
+    assert answer.model == MODEL
+    assert answer.stop_reason in ("max_tokens", "end_turn")
+    assert answer.usage.output_tokens <= 6
+    assert answer.usage.input_tokens + (answer.usage.cache_read_input_tokens or 0) > 5
+
+
+def check_the_count_is_that_of_the_answer():
+    counted = client.messages.count_tokens(model=MODEL, messages=HELLO, system="Be kind.", tools=[WEATHER])
+    answer = client.messages.create(model=MODEL, messages=HELLO, system="Be kind.", tools=[WEATHER], max_tokens=1)
+    usage = answer.usage
+    assert counted.input_tokens == usage.input_tokens + (usage.cache_read_input_tokens or 0)
+
+
+def check_stream():
+    kinds, text = [], ""
+    with client.messages.stream(model=MODEL, messages=HELLO, max_tokens=6, extra_body=GREEDY) as stream:
+        for event in stream:
+            kinds.append(event.type)
+            text += event.delta.text if event.type == "content_block_delta" else ""
+        final = stream.get_final_message()
+    assert kinds[0] == "message_start"
+    assert kinds[-1] == "message_stop"
+    whole = client.messages.create(model=MODEL, messages=HELLO, max_tokens=6, extra_body=GREEDY)
+    assert "".join(block.text for block in final.content) == text
+    assert [block.text for block in whole.content] == [block.text for block in final.content]
+    assert whole.usage.output_tokens == final.usage.output_tokens
+    assert whole.stop_reason == final.stop_reason
+
+
+def check_raw_stream():
+    events = list(client.messages.create(model=MODEL, messages=HELLO, max_tokens=4, stream=True))
+    assert events[0].message.stop_reason is None
+    assert events[-2].delta.stop_reason is not None
+
+
+def check_stop_sequence():
+    long = client.messages.create(model=MODEL, messages=HELLO, max_tokens=24, extra_body=GREEDY)
+    text = "".join(block.text for block in long.content)
+    stop = text[len(text) // 2 :][:3]
+    answer = client.messages.create(
+        model=MODEL, messages=HELLO, max_tokens=24, stop_sequences=[stop], extra_body=GREEDY
+    )
+    assert (answer.stop_reason, answer.stop_sequence) == ("stop_sequence", stop)
+    assert "".join(block.text for block in answer.content) == text[: text.index(stop)]
+
+
+def check_roles_blocks_and_results():
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}]},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "x"},
+                {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Ulm", "n": 1}},
+            ],
+        },
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "sunny"}]},
+    ]
+    system = [{"type": "text", "text": "Be kind."}]
+    answer = client.messages.create(model=MODEL, messages=messages, system=system, tools=[WEATHER], max_tokens=3)
+    assert answer.id
+
+
+def check_an_answer_that_is_begun():
+    begun = [*HELLO, {"role": "assistant", "content": "My answer:"}]
+    answer = client.messages.create(model=MODEL, messages=begun, max_tokens=4)
+    assert not any(block.text.startswith("My answer:") for block in answer.content)
+
+
+def check_a_tool_that_must_be_called():
+    for choice in ({"type": "tool", "name": "weather"}, {"type": "any"}):
+        answer = client.messages.create(
+            model=MODEL, messages=HELLO, tools=[WEATHER, CLOCK], tool_choice=choice, max_tokens=400
+        )
+        call = answer.content[-1]
+        assert call.type == "tool_use"
+        assert answer.stop_reason == "tool_use"
+        if call.name == "weather":
+            assert set(call.input) == {"city", "n"}
+
+
+def check_a_tool_call_streamed():
+    choice = {"type": "tool", "name": "weather"}
+    with client.messages.stream(
+        model=MODEL, messages=HELLO, tools=[WEATHER], tool_choice=choice, max_tokens=400
+    ) as stream:
+        final = stream.get_final_message()
+    assert set(final.content[-1].input) == {"city", "n"}
+
+
+def check_a_schema():
+    form = {"format": {"type": "json_schema", "schema": SCHEMA}}
+    answer = client.messages.create(
+        model=MODEL, messages=HELLO, max_tokens=200, output_config=form, extra_body={"temperature": 0.5}
+    )
+    assert set(json.loads(answer.content[0].text)) == {"city", "n"}
+
+
+def raised(kind, **fields):
+    try:
+        client.messages.create(**{"model": MODEL, "messages": HELLO, "max_tokens": 4, **fields})
+    except kind as error:
+        return error
+    raise AssertionError(f"no {kind.__name__}")
+
+
+def check_errors():
+    assert raised(anthropic.NotFoundError, model="nope").body["error"]["type"] == "not_found_error"
+    wrong = raised(anthropic.BadRequestError, extra_body={"temperature": 7})
+    assert wrong.body["type"] == "error"
+    assert "temperature" in wrong.message
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}
+    assert "image" in raised(anthropic.BadRequestError, messages=[{"role": "user", "content": [image]}]).message
+    assert "tokens" in raised(anthropic.BadRequestError, messages=[{"role": "user", "content": "word " * 5000}]).message
+
+
+def check_leaving_midway_frees_the_worker():
+    for _ in range(6):
+        with client.messages.stream(model=MODEL, messages=HELLO, max_tokens=900) as stream:
+            next(iter(stream))
+    begin = time.monotonic()
+    client.messages.create(model=MODEL, messages=HELLO, max_tokens=2)
+    assert time.monotonic() - begin < 10
+
+
+def check_async_and_at_once():
+    async def ask():
+        async with anthropic.AsyncAnthropic(**OPTIONS) as one:
+            asked = [one.messages.create(model=MODEL, messages=HELLO, max_tokens=5) for _ in range(12)]
+            return await asyncio.gather(*asked)
+
+    answers = asyncio.run(ask())
+    assert len({answer.id for answer in answers}) == 12
+
+
+def check_beta_messages():
+    answer = client.beta.messages.create(model=MODEL, messages=HELLO, max_tokens=3)
+    assert answer.type == "message"
+
+
+def main():
+    outcomes = {}
+    for name, check in sorted(globals().items()):
+        if name.startswith("check_"):
+            try:
+                check()
+                outcomes[name] = ""
+            except FAILURES:
+                outcomes[name] = traceback.format_exc()
+    client.close()
+    print(json.dumps(outcomes))
+
+
+main()

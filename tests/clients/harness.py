@@ -1,0 +1,71 @@
+"""What tests of vendors' clients share: environments, a server of ours, and what the checks found."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from freehold.core.settings import Settings
+from freehold.store import Store
+from tests.serving.support import add_gguf
+from tests.tiny import write_gguf
+
+SERVER = """
+from freehold.core.settings import load
+from freehold.serving.run import serve
+from freehold.store import Store
+settings = load({"port": 0, "parallel": 4})
+with Store.open(settings.store) as store:
+    serve(settings, store, lambda state: print(state.url, flush=True))
+"""
+
+
+def checks(script: Path) -> list[str]:
+    """The names of the checks in a script."""
+    body = ast.parse(script.read_text("utf-8")).body
+    return sorted(n.name for n in body if isinstance(n, ast.FunctionDef) and n.name.startswith("check_"))
+
+
+def interpreter(config: pytest.Config, package: str, version: str) -> Path:
+    """The interpreter of an environment that holds one version of a client and nothing of ours."""
+    folder = config.cache.mkdir(f"{package}-{version}")
+    python = folder / "bin" / "python"
+    ready = folder / "ready"
+    if not ready.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", f"{package}=={version}"]
+        done = subprocess.run(install, capture_output=True, text=True)
+        if done.returncode != 0:
+            pytest.skip(f"{package} {version} cannot be installed here: {done.stderr.strip().splitlines()[-1:]}")
+        ready.touch()
+    return python
+
+
+@contextmanager
+def running(home: Path, template: str = "") -> Iterator[str]:
+    """The address of a server with a model `tiny`, also known as `org/tiny`."""
+    model = write_gguf(home / "tiny.gguf", **({"template": template} if template else {}))
+    with Store.open(Settings(home=home).store) as store:
+        add_gguf(store, "tiny", model)
+        add_gguf(store, "org/tiny", model)
+    environment = {"FREEHOLD_HOME": str(home), "PATH": "/usr/bin:/bin"}
+    process = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.terminate()
+    assert process.wait(20) == 0
+    process.stdout.close()
+
+
+def found(python: Path, script: Path, address: str) -> dict[str, str]:
+    """What each check found: nothing, or a traceback."""
+    command = [python, "-W", "error", script, address, "tiny"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={"PATH": "/usr/bin:/bin"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    outcomes: dict[str, str] = json.loads(done.stdout)
+    return outcomes
