@@ -179,3 +179,25 @@ def test_a_huge_template():
 
 def test_the_clock():
     assert text("{{ strftime_now('%Y') }}") == time.strftime("%Y")
+
+
+def test_many_at_once_are_what_each_is_alone():
+    wanted = [
+        chat_template.Wanted([{"role": "user", "content": text}], generate)
+        for text in ("a", "", "ü" * 2000)
+        for generate in (False, True)
+    ]
+    together = chat_template.render_many(CHATML, wanted)
+    alone = [chat_template.render(CHATML, each.messages, add_generation_prompt=each.generate) for each in wanted]
+    assert together == alone
+    assert chat_template.render_many(CHATML, []) == []
+
+
+def test_one_bad_conversation_refuses_them_all_and_the_limit_is_for_all_together():
+    wanted = [chat_template.Wanted([{"role": "user", "content": text}], False) for text in ("a", "b")]
+    with pytest.raises(BadInput, match="not b"):
+        chat_template.render_many(
+            "{% if messages[0].content == 'b' %}{{ raise_exception('not b') }}{% endif %}", wanted
+        )
+    with pytest.raises(BadModelFile, match="more than 9 characters"):
+        chat_template.render_many("{{ 'x' * 5 }}", wanted, characters=9)

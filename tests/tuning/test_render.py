@@ -52,7 +52,7 @@ def test_the_prompt_weighs_what_it_was_told_to(tokenizer: Tokenizer) -> None:
 
 def test_ids_are_those_of_the_whole_rendered_chat(tokenizer: Tokenizer) -> None:
     render = renderer(tokenizer)
-    text, _ = render.text_and_spans(CHAT)
+    ((text, _),) = render.texts_and_spans([CHAT])
     [sample] = render.samples([CHAT])
     assert list(sample.ids) == tokenizer.encode(text, add_special_tokens=False).ids
 
@@ -72,3 +72,15 @@ def test_a_template_that_rewrites_what_it_said_is_refused(tokenizer: Tokenizer) 
     shifty = "{{ messages|length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
     with pytest.raises(BadModelFile, match="renders a finished answer differently"):
         list(Renderer(tokenizer, shifty, max_length=10, prompt_weight=0.0).samples([CHAT]))
+
+
+def test_rows_come_in_their_order_however_they_are_bundled(tokenizer: Tokenizer, monkeypatch) -> None:
+    rows = [[Message("user", f"{n} " * (n % 7 * 40)), Message("assistant", f"{n}")] for n in range(60)]
+    rows.insert(30, CHAT)
+    whole = list(renderer(tokenizer).samples(rows))
+    monkeypatch.setattr("freehold.tuning.render._CHARACTERS", 500)
+    monkeypatch.setattr("freehold.tuning.render._CHUNK", 8)
+    assert list(renderer(tokenizer).samples(rows)) == whole
+    alone = [sample for row in rows for sample in renderer(tokenizer).samples([row])]
+    assert alone == whole
+    assert list(renderer(tokenizer).samples([])) == []

@@ -4,7 +4,7 @@ gguf.read_header(path) -> GgufHeader
     metadata, tensors, alignment, data_offset; architecture, parameters, quantization, number(key), details()
 safetensors.read_header(path) -> SafetensorsHeader
     tensors: name -> (dtype, shape, begin, end); metadata, data_offset; parameters, dtype
-chat_template.render(template, messages, *, add_generation_prompt, **variables) -> str
+chat_template.render(template, messages, *, add_generation_prompt, **variables) -> str; render_many: many at once
     in a sandbox, in a process of its own with limits on time, memory and output
 modelfile.read(path) -> Modelfile; go_template.to_jinja(template); bundle/: models in one file
 atomic.replacing(path)

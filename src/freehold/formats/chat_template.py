@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,19 @@ MAX_CHARACTERS = 16 << 20
 MAX_TEMPLATE = 1 << 20
 _WORKER = Path(__file__).with_name("template_worker.py")
 _REMEDY = "Use a model whose tokenizer has a working chat template"
+
+
+class Wanted(NamedTuple):
+    """A conversation, and whether the prompt ends where the assistant is to speak."""
+
+    messages: Sequence[Mapping[str, Any]]
+    generate: bool
+
+
+class _Answer(msgspec.Struct):
+    texts: list[str] = []
+    refused: str = ""
+    broken: str = ""
 
 
 def render(
@@ -40,21 +53,42 @@ def render(
     `variables` are what else the template may use: tools, documents, bos_token, eos_token. Raises BadInput when the
     template refuses the messages, BadModelFile when it is wrong, runs longer than `seconds` or writes too much.
     """
+    wanted = [Wanted(messages, add_generation_prompt)]
+    (text,) = render_many(template, wanted, seconds=seconds, characters=characters, **variables)
+    return text
+
+
+def render_many(
+    template: str,
+    wanted: Sequence[Wanted],
+    *,
+    seconds: float = SECONDS,
+    characters: int = MAX_CHARACTERS,
+    **variables: Any,
+) -> list[str]:
+    """The prompts of many conversations, asked for at once: asking takes longer than rendering a short one.
+
+    `seconds` and `characters` hold for all together. Raises as `render` does.
+    """
     if len(template) > MAX_TEMPLATE:
         raise BadModelFile(f"the chat template is longer than {MAX_TEMPLATE} characters", _REMEDY)
-    given = {"tools": None, "documents": None, **variables}
-    given.update(messages=messages, add_generation_prompt=add_generation_prompt)
-    request = {"template": template, "variables": given, "seconds": seconds, "characters": characters}
+    request = {
+        "template": template,
+        "variables": {"tools": None, "documents": None, **variables},
+        "wanted": [{"messages": each.messages, "add_generation_prompt": each.generate} for each in wanted],
+        "seconds": seconds,
+        "characters": characters,
+    }
     try:
         encoded = msgspec.json.encode(request)
     except (TypeError, UnicodeEncodeError) as error:
         raise BadInput(f"these messages cannot be rendered: {shown(error)}", "Give messages of plain text") from error
     answer = _process.ask(encoded, seconds)
-    if "refused" in answer:
-        raise BadInput(f"the chat template refuses these messages: {shown(answer['refused'])}", "Change the messages")
-    if "broken" in answer:
-        raise BadModelFile(f"the chat template does not work: {shown(answer['broken'])}", _REMEDY)
-    return answer["text"]
+    if answer.refused:
+        raise BadInput(f"the chat template refuses these messages: {shown(answer.refused)}", "Change the messages")
+    if answer.broken or len(answer.texts) != len(wanted):
+        raise BadModelFile(f"the chat template does not work: {shown(answer.broken)}", _REMEDY)
+    return answer.texts
 
 
 class _Process:
@@ -64,7 +98,7 @@ class _Process:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
 
-    def ask(self, request: bytes, seconds: float) -> dict[str, str]:
+    def ask(self, request: bytes, seconds: float) -> _Answer:
         """The reply to `request`. Raises BadModelFile when the process dies of it."""
         with self._lock:
             child = self._child or self._start()
@@ -130,11 +164,11 @@ def _exchange(child: "subprocess.Popen[bytes]", request: bytes) -> bytes:
     return data if len(data) == length else b""
 
 
-def _decode(data: bytes) -> dict[str, str]:
+def _decode(data: bytes) -> _Answer:
     try:
-        return msgspec.json.decode(data, type=dict[str, str])
+        return msgspec.json.decode(data, type=_Answer)
     except msgspec.DecodeError:
-        return {"broken": "it writes what is not text"}
+        return _Answer(broken="it writes what is not text")
 
 
 def _close(child: "subprocess.Popen[bytes]") -> None:

@@ -102,17 +102,23 @@ def rendered(template: str, variables: dict[str, Any], characters: int) -> str:
     return "".join(pieces)
 
 
-def reply(request: dict[str, Any]) -> dict[str, str]:
+def reply(request: dict[str, Any]) -> dict[str, Any]:
     """The answer to one request."""
+    texts, length, most = [], 0, request["characters"]
     try:
-        return {"text": rendered(request["template"], request["variables"], request["characters"])}
+        for wanted in request["wanted"]:
+            texts.append(rendered(request["template"], {**request["variables"], **wanted}, most))
+            length += len(texts[-1])
+            if length > most:
+                return {"broken": f"it writes more than {most} characters"}
     except Refused as error:
-        return {"refused": str(error)}
+        return {"refused": str(error) or "without a reason"}
     except MemoryError:
         return {"broken": "it needs too much memory"}
     except _RAISED as error:
         line = f" (line {error.lineno})" if isinstance(error, jinja2.TemplateSyntaxError) else ""
         return {"broken": f"{error}{line}" or type(error).__name__}
+    return {"texts": texts}
 
 
 def answer(request: bytes) -> bytes:

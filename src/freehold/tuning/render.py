@@ -11,7 +11,11 @@ from freehold.core.request import Message
 from freehold.formats import chat_template
 
 _CHUNK = 1024
-"""Rows tokenised at a time: an encoding takes 50 times the memory of its ids."""
+"""Rows rendered and tokenised at a time: an encoding takes 50 times the memory of its ids."""
+_CHARACTERS = 1 << 20
+"""Of messages in such a chunk, unless one row has more: each turn is rendered several times."""
+_SECONDS = 120.0
+"""For which a chunk of rows may be rendered."""
 
 
 class Sample(NamedTuple):
@@ -41,34 +45,17 @@ class Renderer:
 
     def samples(self, rows: Sequence[Sequence[Message]]) -> Iterator[Sample]:
         """One sample per row, in order. Raises BadData for a row without an assistant's turn."""
-        for at in range(0, len(rows), _CHUNK):
-            texts = [self.text_and_spans(row) for row in rows[at : at + _CHUNK]]
+        for chunk in _chunks(rows):
+            texts = self.texts_and_spans(chunk)
             encodings = self._tokenizer.encode_batch([text for text, _ in texts], add_special_tokens=False)
             for (_, spans), encoding in zip(texts, encodings, strict=True):
                 yield self._sample(encoding.ids, encoding.offsets, spans)
 
-    def text_and_spans(self, row: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
-        """The rendered chat, and the character ranges that the assistant wrote, end of turn included."""
-        text = self._render(row, generate=False)
-        spans = []
-        for index, message in enumerate(row):
-            if message.role != "assistant":
-                continue
-            before = self._render(row[:index], generate=True)
-            after = self._render(row[: index + 1], generate=False) if index + 1 < len(row) else text
-            if not after.startswith(before):
-                raise BadModelFile(
-                    "the chat template renders a finished answer differently from a prompt for it",
-                    "Use a base whose chat template only appends",
-                )
-            spans.append((len(before), len(after.rstrip("\n"))))
-        if not spans:
-            raise BadData("a row has no assistant message", "Every row needs an answer to learn from")
-        return text, spans
-
-    def _render(self, row: Sequence[Message], *, generate: bool) -> str:
-        messages = [{"role": message.role, "content": message.content} for message in row]
-        return chat_template.render(self._template, messages, add_generation_prompt=generate, **self._names)
+    def texts_and_spans(self, rows: Sequence[Sequence[Message]]) -> list[tuple[str, list[tuple[int, int]]]]:
+        """The rendered chats, and the character ranges that the assistant wrote, end of turn included."""
+        wanted = [each for row in rows for each in _wanted(row)]
+        texts = iter(chat_template.render_many(self._template, wanted, seconds=_SECONDS, **self._names))
+        return [_spans(row, texts) for row in rows]
 
     def _sample(self, ids: list[int], offsets: list[tuple[int, int]], spans: list[tuple[int, int]]) -> Sample:
         weights = [self._prompt_weight] * len(ids)
@@ -80,3 +67,46 @@ class Renderer:
                 weights[index] = 1.0
         cut = len(ids) > self._max_length
         return Sample(array("i", ids[: self._max_length]), array("f", weights[: self._max_length]), cut)
+
+
+def _chunks(rows: Sequence[Sequence[Message]]) -> Iterator[Sequence[Sequence[Message]]]:
+    begin = characters = 0
+    for at, row in enumerate(rows):
+        size = sum(len(message.content) for message in row) * len(row)
+        if at > begin and (at - begin == _CHUNK or characters + size > _CHARACTERS):
+            yield rows[begin:at]
+            begin, characters = at, 0
+        characters += size
+    if begin < len(rows):
+        yield rows[begin:]
+
+
+def _wanted(row: Sequence[Message]) -> Iterator[chat_template.Wanted]:
+    """A row whole, and for each of its answers the prompt for it and, unless it is the last turn, all up to its end."""
+    messages = [{"role": message.role, "content": message.content} for message in row]
+    yield chat_template.Wanted(messages, False)
+    for index, message in enumerate(row):
+        if message.role == "assistant":
+            yield chat_template.Wanted(messages[:index], True)
+            if index + 1 < len(row):
+                yield chat_template.Wanted(messages[: index + 1], False)
+
+
+def _spans(row: Sequence[Message], texts: Iterator[str]) -> tuple[str, list[tuple[int, int]]]:
+    """What the texts of `_wanted(row)` say, taken from `texts`."""
+    text = next(texts)
+    spans = []
+    for index, message in enumerate(row):
+        if message.role != "assistant":
+            continue
+        before = next(texts)
+        after = next(texts) if index + 1 < len(row) else text
+        if not after.startswith(before):
+            raise BadModelFile(
+                "the chat template renders a finished answer differently from a prompt for it",
+                "Use a base whose chat template only appends",
+            )
+        spans.append((len(before), len(after.rstrip("\n"))))
+    if not spans:
+        raise BadData("a row has no assistant message", "Every row needs an answer to learn from")
+    return text, spans
