@@ -13,6 +13,9 @@ hypothesis.settings.load_profile("freehold")
 # Read once, when the Hub's client is first imported: its other protocol speaks to servers that tests do not run.
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 
+OTHERS = ("HF_", "HUGGING_FACE_", "TRANSFORMERS_")
+KEPT = ("FREEHOLD_TEST_DATA", "FREEHOLD_TEST_TOOLS", "HF_HUB_DISABLE_XET")
+
 # A shell that runs the tests in the background has Ctrl-C ignored, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -21,7 +24,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the person who runs the tests reaches them."""
     for name in list(os.environ):
-        if name.startswith("FREEHOLD_") and name != "FREEHOLD_TEST_DATA":
+        if name.startswith(("FREEHOLD_", *OTHERS)) and name not in KEPT:
             monkeypatch.delenv(name)
 
 

@@ -21,8 +21,6 @@ from tests.tiny import write_gguf
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch, gguf: Path) -> Iterator[Site]:
     """A Hub with one repository, and a registry with the same model."""
-    for variable in ("HF_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        monkeypatch.delenv(variable, raising=False)
     with serving() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
         monkeypatch.setenv("HF_HOME", "/nonexistent")

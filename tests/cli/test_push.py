@@ -19,7 +19,6 @@ def test_the_page(inside: Freehold, tiny: str, monkeypatch: pytest.MonkeyPatch, 
     """The page's commands; the places that it names are servers on loopback."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     registry, hub = RegistryState(), HubState()
     commands = re.findall(r"^    freehold (.*)$", PAGE.read_text("utf-8"), re.MULTILINE)
     assert len(commands) >= 4

@@ -1,6 +1,5 @@
 """The converted model computes what transformers computes from the same folder."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from freehold.convert import quantize, to_gguf
 from freehold.formats.gguf import read_header
 from tests.convert.folders import change_json, write_folder
 from tests.convert.libllama import Llama
+from tests.convert.torchmodels import logits
 
 torch = pytest.importorskip("torch")
 
@@ -36,17 +36,6 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def reference(folder: Path, tokens: list[int]) -> np.ndarray:
-    """Logits by transformers in float32."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    from transformers import AutoModelForCausalLM
-
-    torch.set_num_threads(1)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
-    with torch.no_grad():
-        return model(torch.tensor([tokens])).logits[0].numpy()
-
-
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     wide = logits.astype(np.float64)
     wide -= wide.max(-1, keepdims=True)
@@ -58,7 +47,7 @@ def test_log_probabilities_equal_those_of_transformers(case: str, tmp_path: Path
     write_folder(tmp_path / "model", **CASES[case])
     to_gguf(tmp_path / "model", tmp_path / "model.gguf", dtype="f32")
     tokens = np.random.default_rng(3).integers(0, 512, 96).tolist()
-    expected = log_softmax(reference(tmp_path / "model", tokens))
+    expected = log_softmax(logits(tmp_path / "model", tokens))
     with Llama(tmp_path / "model.gguf") as llama:
         found = log_softmax(llama.logits(tokens))
     assert expected.std() > 0.5, "a flat distribution would prove nothing"
@@ -93,6 +82,6 @@ def test_half_precision_weights_are_carried_over_exactly(dtype: str, tmp_path: P
     # llama.cpp rounds activations to the format of the weights: only F32 shows whether the weights are the same.
     quantize(tmp_path / "half.gguf", tmp_path / "whole.gguf", "F32")
     tokens = list(range(100, 140))
-    expected = log_softmax(reference(tmp_path / "model", tokens))
+    expected = log_softmax(logits(tmp_path / "model", tokens))
     with Llama(tmp_path / "whole.gguf") as llama:
         assert np.abs(log_softmax(llama.logits(tokens)) - expected).max() < 1e-3

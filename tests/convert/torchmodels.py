@@ -1,6 +1,5 @@
 """Tiny models of every family with random weights, made and run by transformers."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,6 @@ def randomise(model: Any, generator: Any) -> None:
 
 def logits(folder: Path, tokens: list[int]) -> np.ndarray:
     """Logits by transformers in float32, [tokens, vocabulary]."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
     import torch
     from transformers import AutoModelForCausalLM
 

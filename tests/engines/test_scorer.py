@@ -56,11 +56,10 @@ def windows(count: int = 2, length: int = 200) -> list[list[int]]:
 @in_loop
 async def test_log_probabilities_equal_those_of_torch(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
+    from transformers import AutoModelForCausalLM
+
     from freehold.convert import to_gguf
     from tests.convert.folders import write_folder
-
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    from transformers import AutoModelForCausalLM
 
     write_folder(tmp_path / "folder")
     to_gguf(tmp_path / "folder", tmp_path / "model.gguf", dtype="f32")

@@ -18,8 +18,6 @@ from tests.store.servers import Repo, Site, registry, serving
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    for variable in ("HF_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        monkeypatch.delenv(variable, raising=False)
     with serving() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
         yield running

@@ -27,8 +27,6 @@ TEXT = "FROM base\nSYSTEM Be kind\nPARAMETER temperature 0.5\nPARAMETER stop END
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
-    for variable in ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_TOKEN"):
-        monkeypatch.delenv(variable, raising=False)
     return Settings(home=tmp_path)
 
 
