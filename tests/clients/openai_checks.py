@@ -167,7 +167,7 @@ def check_completions():
     assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
     assert answer.choices[0].text.startswith("The")
     # Without its end token, which a model of random weights may draw at once.
-    logged = client.completions.create(model=MODEL, prompt="The", max_tokens=3, logprobs=2, logit_bias={"2": -100})
+    logged = client.completions.create(model=MODEL, prompt="The", max_tokens=24, logprobs=2, logit_bias={"2": -100})
     assert len(logged.choices[0].logprobs.tokens) == len(logged.choices[0].logprobs.text_offset) > 0
     # OpenAI's own chunks hold a null finish_reason too, which the client's strict validation does not know.
     with openai.OpenAI(base_url=BASE, api_key="none", max_retries=0) as lax:

@@ -49,9 +49,28 @@ def test_the_schema_of_any_call_keeps_each_tools_own_references():
 
 
 @pytest.mark.parametrize(
+    ("parameters", "open_to_others"),
+    [
+        ({}, False),
+        ({"type": "object", "properties": {"city": {}}}, False),
+        ({"type": "object"}, True),
+        ({"type": "object", "properties": {}, "additionalProperties": True}, True),
+        ({"type": "object", "properties": {}, "patternProperties": {"^x": {}}}, True),
+        ({"$ref": "#/$defs/A", "$defs": {"A": {}}}, True),
+        ({"anyOf": [{"properties": {"a": {}}}]}, True),
+    ],
+)
+def test_a_call_that_must_be_made_has_no_arguments_that_nobody_described(parameters: dict, open_to_others: bool):
+    schema = tools.closed(Tool("f", "", parameters))
+    assert schema.get("additionalProperties", True) is open_to_others
+    assert schema.items() >= parameters.items()
+
+
+@pytest.mark.parametrize(
     ("text", "call"),
     [
-        ('{"name": "weather", "arguments": {"city": "Rome"}}', ("weather", '{"city":"Rome"}')),
+        ('{"name": "weather", "arguments": {"city": "Rome"}}', ("weather", '{"city": "Rome"}')),
+        ('{"name": "weather", "arguments": {"city": 1e999}}', ("weather", '{"city": 1e999}')),
         (' {"name":"time","arguments":{}}\n', ("time", "{}")),
         ('{"name": "nothing", "arguments": {}}', None),
         ('{"name": "weather"}', None),
@@ -79,7 +98,7 @@ def test_a_forced_call_cut_short_says_so():
 def test_a_written_call_is_detected():
     text = json.dumps({"name": "weather", "arguments": {"city": "Rome"}})
     found = _feed(tools.Detected((WEATHER,), "id1"), *_pieces("\n " + text), Finished("stop", index=0))
-    assert found == [ToolCallPart(0, "id1", "weather", '{"city":"Rome"}'), Finished("tool_calls")]
+    assert found == [ToolCallPart(0, "id1", "weather", '{"city": "Rome"}'), Finished("tool_calls")]
 
 
 def test_plain_words_pass_at_once():

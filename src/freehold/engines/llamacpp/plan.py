@@ -116,7 +116,7 @@ async def _forced(request: Request, choices: range, knows_tools: bool, server: S
         prompt = await server.render(tools.folded(request.messages, offered), ())
     if len(offered) == 1:
         tool = offered[0]
-        constraint = Constraint("schema", tool.parameters) if tool.parameters else Constraint("json")
+        constraint = Constraint("schema", tools.closed(tool))
         return await _raw(
             server, request, choices, prompt + tools.opening(tool), constraint, lambda: tools.Forced(tool, _call_id())
         )

@@ -16,6 +16,9 @@ _ASK = (
     'To call one, answer with nothing but {{"name": "function name", "arguments": {{…}}}}. Otherwise answer in words.'
 )
 
+_OPENING = {"$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties", "unevaluatedProperties", "propertyNames"}
+"""Keywords beside which a closed object could forbid what they describe."""
+
 
 def described(tools: Sequence[Tool]) -> str:
     """The tools as a system message says them."""
@@ -48,10 +51,20 @@ def opening(tool: Tool) -> str:
     return f'{{"name": "{tool.name}", "arguments": '
 
 
+def closed(tool: Tool) -> dict[str, Any]:
+    """The schema of the arguments of a call that must be made: none but those described, unless it says otherwise.
+
+    An open object lets a weak model invent arguments until its context is full.
+    """
+    schema = tool.parameters or {"type": "object", "properties": {}}
+    closable = "properties" in schema and _OPENING.isdisjoint(schema)
+    return {"additionalProperties": False, **schema} if closable else schema
+
+
 def any_call(tools: Sequence[Tool]) -> dict[str, Any]:
     """A JSON schema that any call of one of the tools matches."""
     return {
-        "$defs": {f"t{i}": _moved(tool.parameters, f"#/$defs/t{i}") for i, tool in enumerate(tools)},
+        "$defs": {f"t{i}": _moved(closed(tool), f"#/$defs/t{i}") for i, tool in enumerate(tools)},
         "anyOf": [
             {
                 "type": "object",
@@ -80,7 +93,8 @@ def _moved(schema: Any, root: str) -> Any:
 
 class _Call(msgspec.Struct):
     name: str
-    arguments: dict[str, Any]
+    arguments: msgspec.Raw
+    """As the model wrote them: numbers that no float holds too."""
 
 
 def parse_call(text: str, tools: Sequence[Tool]) -> tuple[str, str] | None:
@@ -89,9 +103,10 @@ def parse_call(text: str, tools: Sequence[Tool]) -> tuple[str, str] | None:
         call = msgspec.json.decode(text.strip(), type=_Call)
     except (msgspec.DecodeError, msgspec.ValidationError):
         return None
-    if call.name not in {tool.name for tool in tools}:
+    arguments = bytes(call.arguments).decode("utf-8", "replace").strip()
+    if call.name not in {tool.name for tool in tools} or not arguments.startswith("{"):
         return None
-    return call.name, msgspec.json.encode(call.arguments).decode()
+    return call.name, arguments
 
 
 class Forced:
