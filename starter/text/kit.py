@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 Message = dict[str, str]
 HELD_SHARE = 7
-MADE_SHARE = 0.3
+MADE_SHARE = 0.4
 """How often a slot is filled with an invented value in training, where its pool can invent."""
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import cache
 
 from .kit import Draw, Person, Pool, cap, is_held, split
 
@@ -28,6 +29,10 @@ def syllables(d: Draw) -> str:
         if not RUDE.search(word):
             return cap(word)
 
+
+LITTLE = split("the and to is in of may so no on at for you with he she it not can all her his are was what from")
+SPOKEN = re.compile("[aeiouy]")
+CRAMPED = re.compile(r"(.)\1\1|[^aeiouy]{5}")
 
 WOMEN = Pool(
     split(
@@ -123,8 +128,32 @@ PLAIN = Pool(THINGS).train
 """Words that invented values are put together from."""
 
 
+@cache
+def pieces() -> tuple[str, ...]:
+    """Words of training rows that `spliced` cuts up, in lower case."""
+    names = [name for pool in (WOMEN, MEN, SURNAMES, TOWNS) for name in pool.train]
+    places = [word for pool in (SHOPS, SPOTS, FOODS, HOBBIES) for value in pool.train for word in value.split()]
+    words = {word.lower() for word in (*names, *places, *PLAIN, *ADJECTIVES.train, *DAYS, *MONTHS, *LITTLE)}
+    return tuple(sorted(word for word in words if word.isalpha() and word.isascii()))
+
+
+def spliced(d: Draw) -> str:
+    """The head of one word on the tail of another, with a capital, such as "Mayna" or "Tobrel".
+
+    A tokenizer cuts it into the same odd pieces as a real word that it has no token for, often with a common word in
+    front; syllables alone are too regular to teach how those are copied.
+    """
+    while True:
+        head, tail = d.pick(pieces()), d.pick(pieces())
+        word = head[: d.number(1, 5)] + tail[-d.number(1, 5) :]
+        if 3 <= len(word) <= 9 and SPOKEN.search(word) and not CRAMPED.search(word) and not RUDE.search(word):
+            return cap(word)
+
+
 def coined(d: Draw) -> str:
     """A common noun nobody has seen."""
+    if d.chance(0.6):
+        return spliced(d).lower()
     return syllables(d).lower() + (d.pick(ENDS) if d.chance(0.4) else "")
 
 
@@ -135,17 +164,20 @@ def made_item(d: Draw) -> tuple[str, str]:
 
 
 def made_with(*ends: str) -> Callable[[Draw], str]:
-    """Invents values that end in one of these words, such as "kettle hall" or "dorrel hall"."""
-    return lambda d: f"{coined(d) if d.chance(0.4) else d.pick(PLAIN)} {d.pick(ends)}"
+    """Invents values that end in one of these words, such as "kettle hall", "dorrel hall" or "stove-lamp hall"."""
+
+    def made(d: Draw) -> str:
+        first = coined(d) if d.chance(0.5) else d.pick(PLAIN)
+        if d.chance(0.15):
+            first = f"{first}-{coined(d) if d.chance(0.5) else d.pick(PLAIN)}"
+        return f"{first} {d.pick(ends)}"
+
+    return made
 
 
 def made_hobby(d: Draw) -> str:
     """Something to do that nobody does."""
-    return (
-        f"{syllables(d).lower()}ing"
-        if d.chance(0.5)
-        else f"{d.pick(PLAIN)} {d.pick(('racing', 'watching', 'tossing'))}"
-    )
+    return f"{coined(d)}ing" if d.chance(0.5) else f"{d.pick(PLAIN)} {d.pick(('racing', 'watching', 'tossing'))}"
 
 
 def made_street(d: Draw) -> str:
@@ -255,7 +287,10 @@ LISTED = frozenset(name for pool in (WOMEN, MEN, SURNAMES, TOWNS) for name in po
 def invented(d: Draw, ends: list[str]) -> str:
     """A made-up proper name of this side of the split, so that copying a name never depends on knowing it."""
     while True:
-        name = (syllables(d) if d.chance(0.4) else d.pick(STARTS) + d.pick(MIDDLES)) + d.pick(ends)
+        if not d.held and d.chance(0.6):
+            name = spliced(d) + (d.pick(ends) if ends is TOWN_ENDS and d.chance(0.5) else "")
+        else:
+            name = (syllables(d) if d.chance(0.4) else d.pick(STARTS) + d.pick(MIDDLES)) + d.pick(ends)
         if is_held(name) == d.held and name not in LISTED:
             return name
 
@@ -263,11 +298,12 @@ def invented(d: Draw, ends: list[str]) -> str:
 def person(d: Draw) -> Person:
     """Somebody with a first name, at times a made-up one."""
     roll = d.rng.random()
-    if roll < 0.3:
+    share = 0.3 if d.held else 0.45
+    if roll < share:
         name = invented(d, ENDS)
         woman = name.endswith("a")
     else:
-        woman = roll < 0.65
+        woman = roll < (1 + share) / 2
         name = d.slot(WOMEN if woman else MEN)
     return Person(name, "she", "her") if woman else Person(name, "he", "his")
 
@@ -288,12 +324,12 @@ def people(d: Draw, count: int) -> list[Person]:
 
 def surname(d: Draw) -> str:
     """A family name, at times a made-up one."""
-    return invented(d, ENDS) if d.chance(0.25) else d.slot(SURNAMES)
+    return invented(d, ENDS) if d.chance(0.25 if d.held else 0.4) else d.slot(SURNAMES)
 
 
 def town(d: Draw) -> str:
     """A town, at times a made-up one."""
-    return invented(d, TOWN_ENDS) if d.chance(0.35) else d.slot(TOWNS)
+    return invented(d, TOWN_ENDS) if d.chance(0.35 if d.held else 0.5) else d.slot(TOWNS)
 
 
 def street(d: Draw) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -248,6 +249,16 @@ def test_training_invents_slots_and_held_out_rows_do_not():
     assert found - set(pool.train)
 
 
-def test_no_invented_word_is_rude():
+@pytest.mark.parametrize("invent", [words.syllables, words.spliced])
+def test_no_invented_word_is_rude(invent: Callable[[Draw], str]):
     drawn = Draw(Random(2), held=False)
-    assert not any(words.RUDE.search(words.syllables(drawn).lower()) for _ in range(20_000))
+    made = [invent(drawn) for _ in range(20_000)]
+    assert not any(words.RUDE.search(word.lower()) for word in made)
+    assert all(word.isalpha() and word[0].isupper() and 2 <= len(word) <= 12 for word in made)
+
+
+def test_spliced_words_are_cut_from_training_words_alone():
+    pools = (WOMEN, MEN, SURNAMES, TOWNS)
+    learned = {name for pool in pools for name in pool.train}
+    held = {name.lower() for pool in pools for name in pool.held if name not in learned}
+    assert not held & set(words.pieces())
