@@ -39,7 +39,7 @@ def test_a_folder_becomes_a_model_of_the_store(inside: Freehold, folder: Path, h
     assert done.stdout.startswith("wrote mine: llama F16")
     with Store.open(load({"home": home}).store) as store:
         assert store.get(Name.parse("mine")).details.quantization == "F16"
-        assert not list(store.folder.glob("convert-*"))
+        assert not list(store.folder.glob("rooms/*"))
 
 
 def test_a_stored_model_is_converted_and_its_lineage_kept(inside: Freehold, folder: Path, home: Path) -> None:

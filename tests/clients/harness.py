@@ -2,6 +2,8 @@
 
 import ast
 import json
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +29,8 @@ with Store.open(settings.store) as store:
 
 def checks(script: Path) -> list[str]:
     """The names of the checks in a script."""
+    if script.suffix == ".mjs":
+        return sorted(re.findall(r"async (check_\w+)\(\)", script.read_text("utf-8")))
     body = ast.parse(script.read_text("utf-8")).body
     return sorted(n.name for n in body if isinstance(n, ast.FunctionDef) and n.name.startswith("check_"))
 
@@ -46,6 +50,33 @@ def interpreter(config: pytest.Config, package: str, version: str) -> Path:
     return python
 
 
+def node_folder(config: pytest.Config, package: str, version: str) -> Path:
+    """A folder in which node finds one version of a client."""
+    if shutil.which("npm") is None:
+        pytest.skip("there is no npm here")
+    folder = config.cache.mkdir(f"node-{package}-{version}")
+    ready = folder / "ready"
+    if not ready.exists():
+        install = ["npm", "install", "--silent", "--no-audit", "--no-fund", f"{package}@{version}"]
+        done = subprocess.run(install, capture_output=True, text=True, cwd=folder)
+        if done.returncode != 0:
+            pytest.skip(f"{package} {version} cannot be installed here: {done.stderr.strip().splitlines()[-1:]}")
+        ready.touch()
+    return folder
+
+
+def found_by_node(folder: Path, script: Path, address: str, *more: Path) -> dict[str, str]:
+    """The same of a script for node, which looks for packages beside itself."""
+    beside = folder / script.name
+    shutil.copy(script, beside)
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    command = ["node", beside, address, "tiny", *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    outcomes: dict[str, str] = json.loads(done.stdout)
+    return outcomes
+
+
 @contextmanager
 def running(home: Path, template: str = "") -> Iterator[str]:
     """The address of a server with a model `tiny`, also known as `org/tiny`."""
@@ -62,9 +93,9 @@ def running(home: Path, template: str = "") -> Iterator[str]:
     process.stdout.close()
 
 
-def found(python: Path, script: Path, address: str) -> dict[str, str]:
+def found(python: Path, script: Path, address: str, *more: Path) -> dict[str, str]:
     """What each check found: nothing, or a traceback."""
-    command = [python, "-W", "error", script, address, "tiny"]
+    command = [python, "-W", "error", script, address, "tiny", *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={"PATH": "/usr/bin:/bin"})
     assert done.returncode == 0, done.stderr[-2000:]
     outcomes: dict[str, str] = json.loads(done.stdout)

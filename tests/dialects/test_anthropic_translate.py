@@ -85,6 +85,13 @@ def test_tools(choice: dict[str, Any], expected: str):
     assert not request(tools=[TOOL], tool_choice={**choice, "disable_parallel_tool_use": True}).parallel_tool_calls
 
 
+@pytest.mark.parametrize(("kind", "think"), [("enabled", True), ("adaptive", True), ("disabled", False)])
+def test_thinking(kind: str, think: bool):
+    assert (request().think, request().effort) == (None, "")
+    found = request(thinking={"type": kind, "budget_tokens": 1024}, output_config={"effort": "low"})
+    assert (found.think, found.effort) == (think, "low")
+
+
 @pytest.mark.parametrize("place", ["output_config", "output_format"])
 def test_a_schema_for_the_answer(place: str):
     form = {"type": "json_schema", "schema": {"type": "object"}}

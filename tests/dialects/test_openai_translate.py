@@ -101,12 +101,21 @@ def test_a_grammar_is_a_constraint():
 
 
 @pytest.mark.parametrize(
+    ("effort", "expected"),
+    [(None, (None, "")), ("none", (False, "")), ("low", (True, "low")), ("xhigh", (True, "xhigh"))],
+)
+def test_thinking(effort: str | None, expected: tuple[bool | None, str]):
+    request = _chat(reasoning_effort=effort)
+    assert (request.think, request.effort) == expected
+
+
+@pytest.mark.parametrize(
     "fields",
     [
         {"metadata": {"a": "b"}}, {"store": True}, {"user": "u"}, {"service_tier": "auto"}, {"prompt_cache_key": "k"},
         {"safety_identifier": "s"}, {"modalities": ["text"]}, {"prediction": {"type": "content"}},
         {"verbosity": "medium"},
-        {"reasoning_effort": "none"}, {"stream_options": {"include_usage": True}}, {"logprobs": False},
+        {"stream_options": {"include_usage": True}}, {"logprobs": False},
         {"stream_options": {"include_obfuscation": False}}, {"tools": []}, {"tool_choice": "auto"},
     ],
 )  # fmt: skip
@@ -122,7 +131,6 @@ def test_fields_without_effect_here_change_nothing(fields: dict):
         ({"functions": []}, "functions"),
         ({"function_call": "auto"}, "function_call"),
         ({"web_search_options": {}}, "web_search_options"),
-        ({"reasoning_effort": "high"}, "reasoning_effort"),
         ({"verbosity": "low"}, "verbosity"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages"),
         ({"messages": [{"role": "assistant", "audio": {"id": "x"}}]}, "messages"),

@@ -1,5 +1,3 @@
-from collections.abc import Sequence
-
 import pytest
 
 from freehold.core.errors import BadInput, Unsupported
@@ -20,9 +18,9 @@ class Server:
         self.rendered: list[tuple[str, ...]] = []
         self.checked: list[Constraint] = []
 
-    async def render(self, messages: Sequence[Message], offered: Sequence[Tool]) -> str:
-        self.rendered.append(tuple(tool.name for tool in offered))
-        return "".join(f"<{message.role}>{message.content}" for message in messages) + "<assistant>"
+    async def render(self, request: Request) -> str:
+        self.rendered.append(tuple(tool.name for tool in request.tools))
+        return "".join(f"<{message.role}>{message.content}" for message in request.messages) + "<assistant>"
 
     async def check(self, constraint: Constraint) -> None:
         self.checked.append(constraint)

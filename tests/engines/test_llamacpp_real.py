@@ -19,7 +19,7 @@ from freehold.core.settings import Settings
 from freehold.engines.base import ModelFile
 from freehold.engines.llamacpp import LlamaCpp
 from tests.serving.support import in_loop
-from tests.tiny import HERMES, write_gguf
+from tests.tiny import CHATML, HERMES, write_gguf
 
 CITY = {
     "type": "object",
@@ -152,10 +152,31 @@ async def test_tokens_are_counted_as_they_are_read(tmp_path: Path, settings: Set
         for fields in asked:
             events = await _events(worker, max_tokens=1, **fields)
             request = Request(**{"model": "tiny", "messages": (Message("user", "Where is my order?"),), **fields})
-            assert await worker.count(request) == _last(events).usage.prompt_tokens, fields
+            tokens = await worker.tokenize(await worker.prompt(request))
+            assert len(tokens) == _last(events).usage.prompt_tokens, fields
             assert events[0].prompt_tokens in (0, _last(events).usage.prompt_tokens), fields
         long = await _events(worker, messages=(Message("user", "word " * 200),), max_tokens=1)
         assert long[0].prompt_tokens == _last(long).usage.prompt_tokens > 200
+
+
+@in_loop
+async def test_a_template_sees_whether_to_think(tmp_path: Path, settings: Settings):
+    marks = "{% if enable_thinking is defined and not enable_thinking %}[quick]{% endif %}[{{ reasoning_effort }}]"
+    path = write_gguf(tmp_path / "t.gguf", template=CHATML + marks)
+    async with _worker(path, settings) as worker:
+        asked = Request(model="tiny", messages=(Message("user", "Hi"),), think=False, effort="low")
+        assert (await worker.prompt(asked)).endswith("[quick][low]")
+        thinking = msgspec.structs.replace(asked, think=True)
+        assert "[quick]" not in await worker.prompt(thinking)
+
+
+@in_loop
+async def test_tokens_and_texts_are_the_same_thing(tiny_gguf: Path, settings: Settings):
+    async with _worker(tiny_gguf, settings) as worker:
+        for text in ("Where is my order?", "<|im_start|>user\nnaïve 日本<|im_end|>", ""):
+            tokens = await worker.tokenize(text, special=False)
+            assert await worker.detokenize(tokens) == text
+            assert (await worker.tokenize(text))[-len(tokens) :] == tokens
 
 
 @in_loop

@@ -55,6 +55,12 @@ def test_conversations_with_tools():
     assert "tools" not in wire.chat_body(_request(tools=(Tool("f"),), tool_choice="none"), ONE)
 
 
+def test_templates_are_told_whether_to_think():
+    assert "chat_template_kwargs" not in wire.conversation_body(_request())
+    body = wire.conversation_body(_request(think=False, effort="low"))
+    assert body["chat_template_kwargs"] == {"enable_thinking": False, "reasoning_effort": "low"}
+
+
 @pytest.mark.parametrize(
     ("constraint", "sent"),
     [

@@ -1,7 +1,5 @@
 """Making and picking candidates, and the way from the store to the workbench and back."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -194,22 +192,6 @@ def test_names_of_one_and_of_several() -> None:
     assert quantized.names(name, ["Q8_0", "Q4_0"], picked=True) == {"Q8_0": name, "Q4_0": name}
     several = quantized.names(name, ["Q8_0", "Q4_K_M"], picked=False)
     assert [str(each) for each in several.values()] == ["org/small:q8_0", "org/small:q4_k_m"]
-
-
-def test_the_work_folder_goes_and_takes_what_the_dead_left(tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    left = tmp_path / "work" / f"quantize-{dead.pid}-123-0123abcd"
-    left.mkdir(parents=True)
-    (left / "file").write_bytes(b"x")
-    (tmp_path / "work" / "not ours").mkdir()
-    with quantized.work_folder(tmp_path) as outer:
-        assert not left.exists()
-        with quantized.work_folder(tmp_path) as inner:
-            assert outer.exists()
-            assert inner != outer
-        assert oct(outer.stat().st_mode & 0o777) == "0o700"
-    assert [path.name for path in (tmp_path / "work").iterdir()] == ["not ours"]
 
 
 def test_what_is_kept_is_in_the_store_with_its_report(store: Store, bench: Bench, wide: Path) -> None:

@@ -191,8 +191,14 @@ class ReciterWorker:
     async def embed(self, request: EmbedRequest) -> Embeddings:
         raise NotImplementedError
 
-    async def count(self, request: Request) -> int:
-        return len(request.messages)
+    async def prompt(self, request: Request) -> str:
+        raise NotImplementedError
+
+    async def tokenize(self, text: str, *, special: bool = True) -> list[int]:
+        raise NotImplementedError
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        raise NotImplementedError
 
     async def score(self, tokens: Sequence[int]) -> Sequence[float]:
         raise NotImplementedError

@@ -83,9 +83,17 @@ class FakeWorker:
             raise self.engine.refusal
         return Embeddings(tuple((0.6, 0.8) for _ in request.inputs), Usage(prompt_tokens=2 * len(request.inputs)))
 
-    async def count(self, request: Request) -> int:
+    async def prompt(self, request: Request) -> str:
+        """Words, a blank after each."""
         self.seen.append(request)
-        return 3
+        return "".join(f"{message.content} " for message in request.messages) + (request.prompt or "")
+
+    async def tokenize(self, text: str, *, special: bool = True) -> list[int]:
+        """A token per word, and one before all."""
+        return [0] * special + [len(word) for word in text.split()]
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        return "".join("x" * token + " " for token in tokens)
 
     async def score(self, tokens: Sequence[int]) -> Sequence[float]:
         return [-1.0] * (len(tokens) - 1)

@@ -34,7 +34,9 @@ def test_every_route_declares_a_known_role(app):
         assert isinstance(route, Declared)
         assert route.role in ("public", "read", "infer", "manage", "admin")
     public = {route.path for route in app.routes if route.role == "public"}
-    assert public == {"/health"}
+    assert public == {"/health", "/", "/ollama/", "/api/version", "/ollama/api/version"}, (
+        "none tells of models or users"
+    )
 
 
 def test_an_undeclared_route_keeps_the_application_from_starting(app):
@@ -123,11 +125,16 @@ async def test_preflights_are_not_granted(app):
     assert not any(name.startswith("access-control") for name in answer.headers)
 
 
+CURL = ("", "application/x-www-form-urlencoded")
+"""What curl says of a body when nobody tells it what that is."""
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", "json"])
 @in_loop
 async def test_bodies_that_are_not_json_are_refused_on_every_route(app, kind: str):
     async with _client(app) as client:
-        for route in (route for route in app.routes if "POST" in route.methods):
+        refusing = {"json"} if kind in CURL else {"json", "any"}
+        for route in (route for route in app.routes if "POST" in route.methods and route.takes in refusing):
             answer = await client.post(route.path, content=b"{}", headers={"content-type": kind})
             assert answer.status_code == 415, route.path
 
@@ -142,11 +149,14 @@ async def test_compressed_and_oversized_bodies_are_refused_on_every_route(settin
 
     async with _client(app) as client:
         for route in (route for route in app.routes if "POST" in route.methods):
-            zipped = await client.post(route.path, content=b"{}", headers={**JSON, "content-encoding": "gzip"})
+            path = route.path.replace("{digest}", "sha256:" + "0" * 64)
+            zipped = await client.post(path, content=b"{}", headers={**JSON, "content-encoding": "gzip"})
             assert zipped.status_code == 415
+            if route.takes == "chunks":
+                continue  # bounded by the room on the disk
             declared = await client.post(route.path, content=b" " * 2000, headers=JSON)
             assert declared.status_code == 413
-            assert declared.json()["error"]["message"]
+            assert declared.json()["error"]
             streamed = await client.post(route.path, content=endless(), headers=JSON)
             assert streamed.status_code == 413
 

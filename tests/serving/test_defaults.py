@@ -75,7 +75,7 @@ async def test_llama_cpp_honours_it(dressed: Store, settings: Settings) -> None:
     for model in (plain, file):
         worker = await LlamaCpp().start(model, settings)
         try:
-            answers.append((await worker.render([ASKED], ()), worker.context_length))
+            answers.append((await worker.prompt(Request(model="m", messages=(ASKED,))), worker.context_length))
         finally:
             await worker.stop()
     assert answers[0][0].startswith("<|im_start|>user\n")

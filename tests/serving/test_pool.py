@@ -1,4 +1,5 @@
 import asyncio
+import math
 from contextlib import contextmanager
 
 import pytest
@@ -213,3 +214,55 @@ async def test_closing_cancels_a_start(settings: Settings, tmp_path):
     assert leases.held == 0
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@in_loop
+async def test_each_request_says_how_long_its_model_stays(settings: Settings, tmp_path):
+    engine, leases = FakeEngine(), Leases()
+    pool = Pool(engine, settings)
+
+    async def use(name: str, keep_alive: float | None) -> None:
+        async with pool.worker(_key(name), _model(tmp_path, name), leases, keep_alive):
+            pass
+
+    await use("usual", None)
+    await use("long", math.inf)
+    await use("short", 0.1)
+    left = {held.model.label: held.left for held in pool.workers}
+    assert left["long"] == math.inf
+    assert settings.keep_alive - 5 < left["usual"] <= settings.keep_alive
+    await soon(lambda: {held.model.label for held in pool.workers} == {"usual", "long"})
+    await use("usual", 0)
+    await soon(lambda: [held.model.label for held in pool.workers] == ["long"])
+    assert leases.held == 1
+    await pool.close()
+
+
+@in_loop
+async def test_a_released_worker_answers_first(settings: Settings, tmp_path):
+    engine = FakeEngine()
+    pool = Pool(engine, settings)
+    async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()) as worker:
+        assert pool.release(Digest.of_bytes(b"a")) == 1
+        await asyncio.sleep(0.15)
+        assert worker.alive
+    await soon(lambda: not pool.workers)
+    await pool.close()
+
+
+@in_loop
+async def test_a_worker_with_more_context_serves_who_needs_less(settings: Settings, tmp_path):
+    engine = FakeEngine()
+    pool = Pool(engine, settings)
+    wide, wider = _key("a")._replace(context=64), _key("a")._replace(context=128)
+    async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()) as first:
+        async with pool.worker(wide, _model(tmp_path, "a"), Leases()) as second:
+            assert second is not first
+            assert first.alive, "it is in use"
+    for key in (_key("a"), wide):
+        async with pool.worker(key, _model(tmp_path, "a"), Leases()):
+            pass
+    assert len(engine.workers) == 2
+    async with pool.worker(wider, _model(tmp_path, "a"), Leases()):
+        assert [worker.alive for worker in engine.workers] == [False, False, True]
+    await pool.close()

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -51,20 +50,20 @@ def command(
     target = Name.parse(name) if name else None
     with (
         Store.open(load({"home": home}).store) as store,
-        TemporaryDirectory(dir=store.folder, prefix="convert-") as room,
+        store.room() as room,
     ):
-        with _folder(store, source, Path(room, "model")) as (folder, digest):
+        with _folder(store, source, room / "model") as (folder, digest):
             if not base and _unknown(folder):
-                room_file = Path(room, f"{target.model}.gguf") if target else Path()
+                room_file = room / f"{target.model}.gguf" if target else Path()
                 facts = _borrowed(store, folder, to.value, out or room_file, dry_run)
                 if target is not None and not dry_run:
                     _import(store, room_file, target, digest)
                 _say_borrowed(facts, str(target or out), json)
                 return
-            with _folder(store, base, Path(room, "base")) as (below, _):
+            with _folder(store, base, room / "base") as (below, _):
                 prepared = _prepared(folder, below if base else None, to.value)
             if target is not None and not dry_run:
-                _keep(store, prepared, target, Path(room, f"{target.model}.gguf"), digest)
+                _keep(store, prepared, target, room / f"{target.model}.gguf", digest)
             elif out is not None and not dry_run:
                 prepared.write(out)
     _say(prepared, str(target or out), dry_run, json)

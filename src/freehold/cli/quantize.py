@@ -50,6 +50,7 @@ def command(
     """Make a model smaller, and say what that loses: KL divergence, agreement, perplexity and size of each type."""
     from freehold.proofs import quantized
     from freehold.proofs.quantizing import Wish
+    from freehold.store.rooms import room
 
     wish = Wish(
         types=tuple(part for part in to.split(",") if part.strip()),
@@ -64,7 +65,7 @@ def command(
         raise BadInput("no name for what is made", "Choose one: --as NAME, or ask for the loss alone: --report")
     if save_imatrix is not None and (text is None or imatrix is not None or no_imatrix):
         raise BadInput("there is no importance matrix to save", "It is made from text: --text FILE")
-    with opened(home) as (settings, store), quantized.work_folder(settings.home) as folder:
+    with opened(home) as (settings, store), room(settings.home / "work") as folder:
         found = quantized.source(store, source, folder)
         bench = _bench(found, folder, settings, quiet=quiet or json)
         if dry_run:

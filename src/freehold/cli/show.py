@@ -1,7 +1,6 @@
 """Show what a model is, where it came from and what is known about it."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -126,10 +125,10 @@ def _converted(store: "Store", manifest: "Manifest", settings: "Settings") -> "O
 
     if manifest.part("weights") is None:
         return None
-    with TemporaryDirectory(dir=store.folder, prefix="look-") as room:
+    with store.room() as room:
         try:
-            importing.materialise(store, manifest, Path(room))
-            return of_folder(Path(room), settings)
+            importing.materialise(store, manifest, room)
+            return of_folder(room, settings)
         except FreeholdError:
             return None
 

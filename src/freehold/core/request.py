@@ -10,6 +10,9 @@ MAX_MESSAGES = 4096
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Label = Annotated[str, Meta(max_length=256)]
+FOREVER = 1e10
+KeepAlive = Annotated[float, Meta(ge=0, le=FOREVER)] | None
+"""Seconds for which the model stays loaded after the request; 300 years are for good. None: as the settings say."""
 TokenIds = Annotated[tuple[Annotated[int, Meta(ge=0, lt=1 << 31)], ...], Meta(max_length=1 << 20)]
 
 
@@ -81,6 +84,15 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     """None: not wanted. Otherwise this many alternatives for each token, beside the token itself."""
     n: Annotated[int, Meta(ge=1, le=16)] = 1
+    think: bool | None = None
+    """Whether a model that can think before it answers does so. None: as it was made."""
+    effort: Label = ""
+    """How long it thinks, in its template's words: low, medium, high."""
+    context_length: Annotated[int, Meta(ge=16, le=1 << 24)] | None = None
+    """Tokens of context that the worker has at least, or as many as the model was trained with."""
+    truncate: bool = False
+    """Whether the oldest turns may be left out of a conversation that does not fit the context."""
+    keep_alive: KeepAlive = None
     deadline: Annotated[float, Meta(gt=0, le=86400)] = 600.0
     """Seconds from admission."""
 
@@ -91,4 +103,7 @@ class EmbedRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: Annotated[str, Meta(min_length=1, max_length=256)]
     inputs: Annotated[tuple[Text | TokenIds, ...], Meta(min_length=1, max_length=2048)]
     """Each a text or its token ids."""
+    truncate: bool = False
+    """Whether the ends of texts that do not fit the context may be cut off."""
+    keep_alive: KeepAlive = None
     deadline: Annotated[float, Meta(gt=0, le=86400)] = 600.0

@@ -1,4 +1,4 @@
-"""The contract between Freehold and a program that runs models: fits, start; generate, embed, count, score, stop."""
+"""The contract between Freehold and a program that runs models: fits, start; generate, embed, tokenize, score, stop."""
 
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
@@ -72,8 +72,16 @@ class Worker(Protocol):
         """One vector per input."""
         ...
 
-    async def count(self, request: Request) -> int:
-        """The tokens of the request's prompt, as `generate` would count them."""
+    async def prompt(self, request: Request) -> str:
+        """The text that `generate` would have the model read."""
+        ...
+
+    async def tokenize(self, text: str, *, special: bool = True) -> list[int]:
+        """The tokens of a text, with those that the model wants at its begin and end if `special`."""
+        ...
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, special ones as they are written."""
         ...
 
     async def score(self, tokens: Sequence[int]) -> Sequence[float]:

@@ -62,7 +62,7 @@ class Modelfile(msgspec.Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """As a Modelfile."""
         lines = [f"FROM {self.base}", *(f"ADAPTER {quoted(path)}" for path in self.adapters)]
-        lines += [f"PARAMETER {name} {quoted(value)}" for name, value in _listed(self.parameters)]
+        lines += [f"PARAMETER {name} {quoted(value)}" for name, value in listed(self.parameters)]
         lines += [] if self.template is None else [f"TEMPLATE {quoted(self.template)}"]
         lines += [] if self.system is None else [f"SYSTEM {quoted(self.system)}"]
         lines += [f"MESSAGE {message.role} {quoted(message.content)}" for message in self.messages]
@@ -70,7 +70,8 @@ class Modelfile(msgspec.Struct, frozen=True, kw_only=True):
         return "\n".join(lines) + "\n"
 
 
-def _listed(parameters: Parameters) -> Iterator[tuple[str, str]]:
+def listed(parameters: Parameters) -> Iterator[tuple[str, str]]:
+    """The parameters that are said, by the names that Modelfiles give them."""
     for name in _SAMPLING:
         value = getattr(parameters.sampling, name)
         if value is not None:

@@ -1,10 +1,7 @@
 """Quantised models between the store and the workbench: where the source comes from, how what was made is kept."""
 
 import re
-import secrets
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +10,6 @@ from freehold.core.digest import Digest
 from freehold.core.errors import BadData, BadInput, Damaged, NotFound, Unsupported
 from freehold.core.manifest import Lineage, Manifest
 from freehold.core.name import Name
-from freehold.formats.atomic import disk_errors
 from freehold.formats.gguf import read_header
 from freehold.formats.reading import shown
 from freehold.proofs import texts
@@ -22,7 +18,6 @@ from freehold.proofs.quantizing import Made
 from freehold.proofs.texts import Texts
 from freehold.store import Store
 from freehold.store.importing import import_gguf, materialise
-from freehold.store.processes import alive, me
 
 _WHOLE = ("F32", "F16", "BF16")
 _WORK = re.compile(r"quantize-(\d{1,10})-(\d{1,20})-[0-9a-f]{8}")
@@ -49,25 +44,6 @@ class Source:
             return Lineage(source=self.path.name)
         known = self.manifest.lineage
         return Lineage(base=self.manifest.digest, recipe=known.recipe, data=known.data)
-
-
-@contextmanager
-def work_folder(home: Path) -> Iterator[Path]:
-    """A folder that is gone afterwards, and those that killed processes left behind with it."""
-    root = home / "work"
-    with disk_errors(root):
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in root.iterdir():
-            found = _WORK.fullmatch(left.name)
-            if found and not alive(int(found[1]), found[2]):
-                shutil.rmtree(left, ignore_errors=True)
-        pid, born = me()
-        folder = root / f"quantize-{pid}-{born}-{secrets.token_hex(4)}"
-        folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_file(text: str) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import NamedTuple
 
 from starlette.applications import Starlette
@@ -17,9 +18,9 @@ from freehold.core.settings import Settings
 from freehold.engines.base import Engine
 from freehold.guard import origin
 from freehold.serving.desk import Desk
-from freehold.serving.http import departure, read_body, require_json
+from freehold.serving.http import departure, read_body, read_chunks, require_json
 from freehold.serving.own import OWN
-from freehold.serving.routes import Dialect, Incoming, Role, Route, installed_dialects
+from freehold.serving.routes import Dialect, Form, Incoming, Role, Route, installed_dialects
 from freehold.store import Store
 
 _DIALECT = "freehold.dialect"
@@ -36,11 +37,12 @@ class Mount(NamedTuple):
 
 
 class Declared(StarletteRoute):
-    """A route whose role is declared."""
+    """A route whose role is declared, and the form of its bodies."""
 
-    def __init__(self, path: str, endpoint: Callable[[Request], Awaitable[Response]], method: str, role: Role) -> None:
-        super().__init__(path, endpoint, methods=[method])
-        self.role: Role = role
+    def __init__(self, path: str, endpoint: Callable[[Request], Awaitable[Response]], route: Route) -> None:
+        super().__init__(path, endpoint, methods=[route.method])
+        self.role: Role = route.role
+        self.takes: Form = route.takes
 
 
 def create_app(
@@ -57,6 +59,7 @@ def create_app(
         desk.scrub.start()
         yield
         await asyncio.to_thread(desk.scrub.stop)
+        desk.long_work.shutdown(wait=False, cancel_futures=True)
         await desk.pool.close()
 
     async def failed(request: Request, error: Exception) -> Response:
@@ -94,8 +97,8 @@ def _routes(mounts: Sequence[Mount], desk: Desk) -> Iterator[Declared]:
         for route in mount.dialect.routes:
             shared.setdefault((mount.prefix + route.path, route.method), []).append((mount.dialect, route))
     for (path, _), found in shared.items():
-        if len({route.role for _, route in found}) > 1:
-            raise FreeholdError(f"the dialects that share {path} give it different roles", "Give it one")
+        if len({(route.role, route.takes) for _, route in found}) > 1:
+            raise FreeholdError(f"the dialects that share {path} differ in its role or bodies", "Make them agree")
         yield _declared(path, found, desk)
 
 
@@ -111,16 +114,24 @@ def _declared(path: str, found: Sequence[tuple[Dialect, Route]], desk: Desk) -> 
         dialect = _claimed([dialect for dialect, _ in found], request.headers)
         request.scope[_DIALECT] = dialect
         route = next(route for owner, route in found if owner is dialect)
-        body = b""
-        if route.method in ("POST", "PUT"):
-            require_json(request)
-            body = await read_body(request, desk.settings.max_body)
         incoming = Incoming(
-            request.path_params, request.query_params, request.headers, body, departure(request.receive)
+            request.path_params,
+            request.query_params,
+            request.headers,
+            await _body(request, route, desk.settings.max_body),
+            departure(request.receive),
+            partial(read_chunks, request),
         )
         return await route.handler(incoming, desk)
 
-    return Declared(path, endpoint, found[0][1].method, found[0][1].role)
+    return Declared(path, endpoint, found[0][1])
+
+
+async def _body(request: Request, route: Route, limit: int) -> bytes:
+    if route.takes in ("none", "chunks"):
+        return b""
+    require_json(request, curl=route.takes == "any")
+    return await read_body(request, limit)
 
 
 def _as_ours(error: Exception) -> FreeholdError:
@@ -141,8 +152,10 @@ def _dialect_of(scope: Scope, headers: Mapping[str, str], mounts: Sequence[Mount
     path = scope["path"]
     near = [mount for mount in mounts if mount.prefix and (path + "/").startswith(mount.prefix + "/")]
     if not near:
-        ours = path.startswith(("/freehold/", "/health"))
-        return OWN if ours else _claimed([mount.dialect for mount in mounts if mount.prefix], headers)
+        rooted = [mount.dialect for mount in mounts if not mount.prefix]
+        first = path.split("/")[1]
+        owner = next((d for d in rooted if first and first in {route.path.split("/")[1] for route in d.routes}), None)
+        return owner or _claimed([mount.dialect for mount in mounts if mount.dialect not in rooted], headers)
     prefix = max((mount.prefix for mount in near), key=len)
     nearest = [mount.dialect for mount in near if mount.prefix == prefix]
     having = [dialect for dialect in nearest if path.removeprefix(prefix) in {route.path for route in dialect.routes}]

@@ -1,7 +1,8 @@
 """The desk: the one way of every request, whatever dialect it came in."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
 
@@ -12,13 +13,16 @@ from freehold.core.event import Embeddings, Event, Failed
 from freehold.core.name import Name
 from freehold.core.request import EmbedRequest, Request
 from freehold.core.settings import Settings
-from freehold.engines.base import Engine, Worker
+from freehold.engines.base import Engine, ModelFile, Worker
 from freehold.guard import limits
-from freehold.serving import ready
+from freehold.serving import fitting, ready
 from freehold.serving.admission import Admission, cost, embedding_cost
 from freehold.serving.pool import Key, Pool
 from freehold.serving.scrub import Scrub
 from freehold.store import Entry, Store
+
+_LONG_WORK = 4
+"""Downloads and conversions at the same time; more of them wait."""
 
 
 class Opened(NamedTuple):
@@ -34,9 +38,12 @@ class Desk:
     def __init__(self, settings: Settings, store: Store, engine: Engine) -> None:
         self.settings = settings
         self.store = store
+        self._engine = engine
         self.pool = Pool(engine, settings)
         self.admission = Admission(settings)
         self.scrub = Scrub(store, settings.scrub_rate)
+        self.long_work = ThreadPoolExecutor(_LONG_WORK, "long-work")
+        """For what blocks longer than a request should: downloads, conversions."""
 
     async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """The events of a request. What goes wrong before the first is raised, what goes wrong later is a Failed.
@@ -71,19 +78,39 @@ class Desk:
         """One vector per input."""
         try:
             async with asyncio.timeout(request.deadline):
-                async with self._worker(request.model, True, embedding_cost(request)) as (worker, _):
-                    return await worker.embed(request)
+                async with self._worker(request, embedding_cost(request)) as (worker, _):
+                    return await worker.embed(await fitting.texts(worker, request) if request.truncate else request)
         except TimeoutError:
             raise _late(request.deadline) from None
 
     async def count(self, request: Request) -> int:
         """The tokens of the request's prompt."""
-        try:
-            async with asyncio.timeout(request.deadline):
-                async with self._worker(request.model, False, 0) as (worker, source):
-                    return await worker.count(await asyncio.to_thread(source.applied, request))
-        except TimeoutError:
-            raise _late(request.deadline) from None
+        return len(await self.tokenize(request, await self.prompt(request)))
+
+    async def prompt(self, request: Request) -> str:
+        """The text that the request has the model read."""
+        async with self._asked(request) as (worker, source):
+            return await worker.prompt(await asyncio.to_thread(source.applied, request))
+
+    async def tokenize(self, request: Request, text: str, *, special: bool = True) -> list[int]:
+        """The tokens of a text for the request's model; `special` as `engines.base.Worker.tokenize` has it."""
+        async with self._asked(request) as (worker, _):
+            return await worker.tokenize(text, special=special)
+
+    async def detokenize(self, request: Request, tokens: Sequence[int]) -> str:
+        """The text of tokens of the request's model."""
+        async with self._asked(request) as (worker, _):
+            return await worker.detokenize(tokens)
+
+    async def load(self, request: Request) -> None:
+        """Have the request's model loaded, for as long as the request says."""
+        async with self._asked(request):
+            pass
+
+    async def unload(self, text: str) -> None:
+        """End the workers of a model as soon as they have answered. Raises UnknownModel."""
+        source = await asyncio.to_thread(ready.source, self.store, text)
+        self.pool.release(source.digest)
 
     async def models(self) -> list[Entry]:
         """The catalog."""
@@ -97,23 +124,42 @@ class Desk:
 
     async def _events(self, request: Request) -> AsyncGenerator[Event, None]:
         tokens = cost(request, self.settings.context_length)
-        async with self._worker(request.model, False, tokens) as (worker, source):
+        async with self._worker(request, tokens) as (worker, source):
             request = await asyncio.to_thread(source.applied, request)
+            if request.truncate:
+                request = await fitting.conversation(worker, request)
             async with aclosing(worker.generate(request)) as events:
                 async for event in events:
                     yield event
 
     @asynccontextmanager
-    async def _worker(self, text: str, embedding: bool, tokens: int) -> AsyncIterator[tuple[Worker, ready.Source]]:
-        """A place and a worker for one request to the model of this name, and what the name means."""
-        source = await asyncio.to_thread(ready.source, self.store, text)
+    async def _asked(self, request: Request) -> AsyncIterator[tuple[Worker, ready.Source]]:
+        """The same for what takes no tokens, within the request's deadline."""
+        try:
+            async with asyncio.timeout(request.deadline), self._worker(request, 0) as found:
+                yield found
+        except TimeoutError:
+            raise _late(request.deadline) from None
+
+    @asynccontextmanager
+    async def _worker(self, request: Request | EmbedRequest, tokens: int) -> AsyncIterator[tuple[Worker, ready.Source]]:
+        """A place and a worker for one request, and what the name of its model means."""
+        source = await asyncio.to_thread(ready.source, self.store, request.model)
         await asyncio.to_thread(source.require, self.settings)
-        key = Key(source.digest, embedding)
+        key = Key(source.digest, isinstance(request, EmbedRequest))
         async with self.admission.slot(key, tokens):
             file = await asyncio.to_thread(source.file)
-            file = msgspec.structs.replace(file, embedding=embedding)
-            async with self.pool.worker(key, file, source.lease) as worker:
+            file = msgspec.structs.replace(file, embedding=key.embedding)
+            if isinstance(request, Request) and request.context_length is not None:
+                key, file = await asyncio.to_thread(self._widened, key, file, request.context_length)
+            async with self.pool.worker(key, file, source.lease, request.keep_alive) as worker:
                 yield worker, source
+
+    def _widened(self, key: Key, file: ModelFile, wanted: int) -> tuple[Key, ModelFile]:
+        """The same with more context, where the model can have it and would not have as much."""
+        wide = msgspec.structs.replace(file, context_length=wanted)
+        usual, possible = (self._engine.fits(each, self.settings).context_length for each in (file, wide))
+        return (key._replace(context=possible), wide) if possible > usual else (key, file)
 
 
 def _parsed(text: str) -> Name:

@@ -5,12 +5,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, TypeVar
 
+import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from freehold.core.errors import BadInput, Interrupted, Timeout, TooLarge, UnsupportedMedia
-from freehold.core.event import Event
 
 BODY_SECONDS = 60.0
 """In which a request's body must be here."""
@@ -40,10 +40,36 @@ async def read_body(request: Request, limit: int, seconds: float = BODY_SECONDS)
     return bytes(body)
 
 
-def require_json(request: Request) -> None:
-    """Raises UnsupportedMedia unless the body says it is JSON; a browser asks before it sends that elsewhere."""
+async def read_chunks(request: Request, seconds: float = BODY_SECONDS) -> AsyncGenerator[bytes, None]:
+    """The body in pieces, each in time. Raises UnsupportedMedia, Timeout, and BadInput when the client leaves."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMedia("compressed bodies are not taken", "Send the body as it is")
+    pieces = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise Timeout(f"nothing more of the body came for {seconds:.0f} s", "Send it faster") from None
+        except ClientDisconnect as error:
+            raise BadInput("the client left before its body was here") from error
+        yield piece
+
+
+def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """An answer in one piece."""
+    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")
+
+
+def require_json(request: Request, *, curl: bool = False) -> None:
+    """Raises UnsupportedMedia unless the body says it is JSON; a browser asks before it sends that elsewhere.
+
+    With `curl` it may also say what `curl -d` says of every body, or nothing.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    if kind != "application/json" and not (curl and kind in ("", "application/x-www-form-urlencoded")):
         raise UnsupportedMedia(f"the content type is {kind[:80]!r}", "Send the header 'Content-Type: application/json'")
 
 
@@ -82,7 +108,10 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, source: AsyncGenerator[bytes, None], origin: AsyncGenerator[Event, None], stall: float = STALL_SECONDS
+        self,
+        source: AsyncGenerator[bytes, None],
+        origin: AsyncGenerator[Any, None] | None = None,
+        stall: float = STALL_SECONDS,
     ) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
@@ -100,7 +129,8 @@ class EventStream(Response):
             for task in (pumping, leaving):
                 task.cancel()
             results = await asyncio.gather(pumping, leaving, return_exceptions=True)
-            await self._origin.aclose()  # the source does not do it if it was never begun
+            if self._origin is not None:
+                await self._origin.aclose()  # the source does not do it if it was never begun
         failure = results[0]
         if isinstance(failure, BaseException) and not isinstance(failure, asyncio.CancelledError | TimeoutError):
             raise failure
@@ -112,3 +142,9 @@ class EventStream(Response):
                 async with asyncio.timeout(self._stall):
                     await send({"type": "http.response.body", "body": data, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class LineStream(EventStream):
+    """The same of JSON values, one a line."""
+
+    media_type = "application/x-ndjson"

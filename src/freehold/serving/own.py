@@ -9,6 +9,7 @@ from freehold.core.errors import BadInput, FreeholdError
 from freehold.guard import strict_json
 from freehold.serving import ready
 from freehold.serving.desk import Desk
+from freehold.serving.http import json_response
 from freehold.serving.pool import Held
 from freehold.serving.routes import Dialect, Incoming, Route
 
@@ -35,21 +36,17 @@ class StopOrder(msgspec.Struct, forbid_unknown_fields=True):
     all: bool = False
 
 
-def _json(value: object, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
-
-
 def _error(error: FreeholdError) -> Response:
     described = {"code": error.code, "message": error.message, "remedy": error.remedy}
-    return _json({"error": described}, error.status)
+    return json_response({"error": described}, error.status)
 
 
 async def _health(incoming: Incoming, desk: Desk) -> Response:
-    return _json({"status": "ok", "pid": os.getpid()})
+    return json_response({"status": "ok", "pid": os.getpid()})
 
 
 async def _workers(incoming: Incoming, desk: Desk) -> Response:
-    return _json({"workers": [_info(held) for held in desk.pool.workers]})
+    return json_response({"workers": [_info(held) for held in desk.pool.workers]})
 
 
 def _info(held: Held) -> WorkerInfo:
@@ -66,7 +63,7 @@ def _info(held: Held) -> WorkerInfo:
 
 
 async def _store(incoming: Incoming, desk: Desk) -> Response:
-    return _json({"checked": desk.scrub.checked, "damage": desk.scrub.damage})
+    return json_response({"checked": desk.scrub.checked, "damage": desk.scrub.damage})
 
 
 async def _stop(incoming: Incoming, desk: Desk) -> Response:
@@ -77,7 +74,7 @@ async def _stop(incoming: Incoming, desk: Desk) -> Response:
     if order.model is None and not order.all:
         raise BadInput("the order names no model", 'Send {"model": "name"} or {"all": true}')
     digest = None if order.model is None else ready.source(desk.store, order.model).digest
-    return _json({"stopped": await desk.pool.stop(digest)})
+    return json_response({"stopped": await desk.pool.stop(digest)})
 
 
 OWN = Dialect(

@@ -24,6 +24,12 @@ class Key(NamedTuple):
 
     digest: Digest
     embedding: bool
+    context: int = 0
+    """Tokens of context that it has at least; 0 for as many as the settings or the model say."""
+
+    def serves(self, other: "Key") -> bool:
+        """Whether a worker for this can do what is wanted of one for `other`."""
+        return self[:2] == other[:2] and self.context >= other.context
 
 
 class Lease:
@@ -42,7 +48,7 @@ class Lease:
 class Held:
     """A running worker, the blobs leased for it, and how it is used."""
 
-    def __init__(self, key: Key, model: ModelFile, worker: Worker, lease: Lease) -> None:
+    def __init__(self, key: Key, model: ModelFile, worker: Worker, lease: Lease, keep_alive: float) -> None:
         self.key = key
         self.model = model
         self.worker = worker
@@ -50,6 +56,12 @@ class Held:
         self.users = 0
         self.served = 0
         self.last_used = time.monotonic()
+        self.keep_alive = keep_alive
+
+    @property
+    def left(self) -> float:
+        """Seconds until it is ended if nobody asks for it."""
+        return self.keep_alive if self.users else self.keep_alive - (time.monotonic() - self.last_used)
 
 
 class Pool:
@@ -63,6 +75,7 @@ class Pool:
         self._start_lock = asyncio.Lock()
         self._deaths: dict[Key, deque[float]] = {}
         self._sweeper: asyncio.Task[None] | None = None
+        self._look = asyncio.Event()
 
     @property
     def workers(self) -> list[Held]:
@@ -71,17 +84,34 @@ class Pool:
 
     @asynccontextmanager
     async def worker(
-        self, key: Key, model: ModelFile, lease: Callable[[], AbstractContextManager[object]]
+        self,
+        key: Key,
+        model: ModelFile,
+        lease: Callable[[], AbstractContextManager[object]],
+        keep_alive: float | None = None,
     ) -> AsyncIterator[Worker]:
-        """A worker of this model, not to be ended while inside. Raises what the engine raises when it starts one."""
+        """A worker of this model, not to be ended while inside. Raises what the engine raises when it starts one.
+
+        It is kept for `keep_alive` seconds afterwards, or as long as the settings say.
+        """
         held = await self._find_or_start(key, model, lease)
         held.users += 1
+        held.keep_alive = self._settings.keep_alive if keep_alive is None else keep_alive
         try:
             yield held.worker
         finally:
             held.users -= 1
             held.served += 1
             held.last_used = time.monotonic()
+            self._look.set()
+
+    def release(self, digest: Digest) -> int:
+        """End the workers of one model as soon as nobody uses them. Returns how many there are."""
+        chosen = [held for held in self._held.values() if held.key.digest == digest]
+        for held in chosen:
+            held.keep_alive = 0.0
+        self._look.set()
+        return len(chosen)
 
     async def stop(self, digest: Digest | None = None) -> int:
         """End the workers of one model, or all; the requests they hold fail. Returns how many there were."""
@@ -101,13 +131,13 @@ class Pool:
     async def _find_or_start(
         self, key: Key, model: ModelFile, lease: Callable[[], AbstractContextManager[object]]
     ) -> Held:
-        held = self._held.get(key)
+        held = next((held for held in self._held.values() if held.key.serves(key)), None)
         if held is not None and held.worker.alive:
             return held
         if held is not None:
-            self._count_death(key)
+            self._count_death(held.key)
             await self._end(held)
-        task = self._starts.get(key)
+        task = next((task for started, task in self._starts.items() if started.serves(key)), None)
         if task is None:
             self._check_deaths(key, model)
             task = self._starts[key] = asyncio.create_task(self._start(key, model, lease))
@@ -124,15 +154,22 @@ class Pool:
         async with self._start_lock:
             leased = Lease(lease())
             try:
+                await self._replace(key)
                 await self._make_room(model)
                 worker = await self._engine.start(model, self._settings)
             except BaseException:
                 leased.end()
                 raise
-            held = self._held[key] = Held(key, model, worker, leased)
+            held = self._held[key] = Held(key, model, worker, leased, self._settings.keep_alive)
         if self._sweeper is None:
             self._sweeper = asyncio.create_task(self._sweep())
         return held
+
+    async def _replace(self, key: Key) -> None:
+        """End the idle workers that one for `key` will stand in for."""
+        for held in list(self._held.values()):
+            if key.serves(held.key) and not held.users:
+                await self._end(held)
 
     async def _make_room(self, model: ModelFile) -> None:
         while not (fit := self._engine.fits(model, self._settings)).ok:
@@ -157,10 +194,13 @@ class Pool:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(min(_SWEEP, max(0.05, self._settings.keep_alive / 4)))
-            limit = time.monotonic() - self._settings.keep_alive
+            soonest = min((held.left for held in self._held.values() if not held.users), default=_SWEEP)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(_SWEEP, max(0.05, soonest))):
+                    await self._look.wait()
+            self._look.clear()
             for held in list(self._held.values()):
-                if not held.users and (held.last_used <= limit or not held.worker.alive):
+                if not held.users and (held.left <= 0 or not held.worker.alive):
                     await self._end(held)
 
     def _count_death(self, key: Key) -> None:

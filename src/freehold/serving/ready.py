@@ -1,7 +1,6 @@
 """Makes a model loadable, of the catalog or of another tool: finds its GGUF file, or converts its safetensors once."""
 
 import contextlib
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -174,9 +173,9 @@ def gguf_for(store: Store, manifest: Manifest, *, label: str = "") -> ModelFile:
 def _materialised(store: Store, manifest: Manifest) -> Iterator[Path]:
     from freehold.store import importing
 
-    with store.lease(manifest.digest), tempfile.TemporaryDirectory(dir=store.folder, prefix="convert-") as folder:
-        importing.materialise(store, manifest, Path(folder))
-        yield Path(folder)
+    with store.lease(manifest.digest), store.room() as folder:
+        importing.materialise(store, manifest, folder)
+        yield folder
 
 
 def _converted(store: Store, identity: Digest, folder: AbstractContextManager[Path]) -> Digest:
@@ -188,8 +187,8 @@ def _converted(store: Store, identity: Digest, folder: AbstractContextManager[Pa
     known = store.runs.recall_step(key)
     if known is not None:
         return Digest.parse(known.decode("ascii"))
-    with store.lease(), folder as path, tempfile.TemporaryDirectory(dir=store.folder, prefix="convert-") as temporary:
-        out = Path(temporary, "model.gguf")
+    with store.lease(), folder as path, store.room() as room:
+        out = room / "model.gguf"
         folders.inspect(path)
         convert.to_gguf(path, out, tools=store.tools)
         digest, _ = store.add_file(out, move=True)

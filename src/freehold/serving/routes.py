@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from starlette.responses import Response
@@ -25,18 +25,34 @@ class Incoming(NamedTuple):
     body: bytes
     gone: Callable[[], Awaitable[None]]
     """Returns when the client has left."""
+    chunks: Callable[[], AsyncGenerator[bytes, None]]
+    """The body in pieces, for a route that takes it as it comes; of no size that was checked."""
 
 
 Handler = Callable[[Incoming, "Desk"], Awaitable[Response]]
 
 
-class Route(NamedTuple):
-    """One method of one path."""
+Form = Literal["none", "json", "any", "chunks"]
+"""What a route takes: no body; one that says it is JSON; one that is JSON whatever `curl -d` calls it; any, in pieces.
 
-    method: Literal["GET", "POST", "PUT", "DELETE"]
+A browser asks a site before it sends JSON there for another, but not before it sends a form: "any" relies on the check
+of origins alone.
+"""
+
+
+class Route(NamedTuple):
+    """One method of one path. With no form given, POST and PUT take JSON and the others nothing."""
+
+    method: Literal["GET", "HEAD", "POST", "PUT", "DELETE"]
     path: str
     role: Role
     handler: Handler
+    form: Form | None = None
+
+    @property
+    def takes(self) -> Form:
+        """The form of its bodies."""
+        return self.form or ("json" if self.method in ("POST", "PUT") else "none")
 
 
 class Dialect(NamedTuple):

@@ -1,8 +1,5 @@
 """Adapters of Modelfiles: GGUF files as they are, PEFT folders converted for their base, and that as GGUF too."""
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +8,6 @@ import msgspec
 from freehold.core.errors import BadInput, FreeholdError, Unsupported
 from freehold.core.manifest import Manifest, Part
 from freehold.formats import gguf
-from freehold.formats.atomic import disk_errors
 from freehold.formats.reading import bad_file, shown
 from freehold.store.folders import ADAPTER_CONFIG, plain_name
 from freehold.store.importing import materialise
@@ -57,7 +53,7 @@ def as_gguf(store: Store, manifest: Manifest, filename: str, converter: Converte
     """A model of safetensors as one GGUF file, with what else it has; another one is as it is. Raises Unsupported."""
     if manifest.part("gguf") is not None:
         return manifest
-    with _room(store) as room:
+    with store.room() as room:
         materialise(store, manifest, room / "model")
         converter.to_gguf(room / "model", room / filename, tools=store.tools)
         digest, size = store.add_file(room / filename, move=True)
@@ -77,7 +73,7 @@ def add(store: Store, path: Path, base: Manifest, number: int, converter: Conver
     weights = _weights(store, base)
     name = path.absolute().name
     filename = f"{name}.gguf" if plain_name(f"{name}.gguf") else f"adapter{number}.gguf"
-    with _room(store) as room:
+    with store.room() as room:
         materialise(store, weights, room / "base")
         converter.adapter_to_gguf(path, room / "base", room / filename)
         digest, size = store.add_file(room / filename, move=True)
@@ -98,9 +94,3 @@ def _weights(store: Store, base: Manifest) -> Manifest:
             "Name the base's folder in FROM, or convert the adapter: freehold convert ADAPTER OUT.gguf --base FOLDER",
         )
     return origin
-
-
-@contextmanager
-def _room(store: Store) -> Iterator[Path]:
-    with disk_errors(store.folder), tempfile.TemporaryDirectory(dir=store.folder, prefix="convert-") as room:
-        yield Path(room)

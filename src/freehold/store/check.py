@@ -1,5 +1,6 @@
 """fsck: is everything that a model needs there and right? prune: remove what nothing needs."""
 
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from freehold.core.errors import Damaged, NotFound
 from freehold.core.manifest import Manifest
 from freehold.store import splits
 from freehold.store.partials import PARTIAL, sweep
+from freehold.store.rooms import ROOMS, abandoned
 from freehold.store.splits import SPLIT
 from freehold.store.store import Store
 
@@ -118,14 +120,18 @@ def prune(store: Store, dry_run: bool = False, unfinished: bool = False) -> Prun
         garbage = [(path, digest) for path, digest in store.blobs.files() if digest and digest not in used]
         orphans = store.blobs.orphans()
         swept = sweep(store.folder / PARTIAL, store.blobs, unfinished=unfinished, dry_run=dry_run)
-        size = _size([path for path, _ in garbage] + orphans)
+        rooms = abandoned(store.folder / ROOMS)
+        inside = [path for room in rooms for path in room.rglob("*") if path.is_file()]
+        size = _size([path for path, _ in garbage] + orphans + inside)
         if not dry_run:
             for path in [*orphans, *(path for path, _ in garbage)]:
                 path.unlink(missing_ok=True)
+            for room in rooms:
+                shutil.rmtree(room, ignore_errors=True)
             store.catalog.drop_unused(connection, [digest for _, digest in garbage])
             splits.forget(store.folder / SPLIT, used)
     size += sum(leftover.size for leftover in swept)
-    return PruneReport(tuple(digest for _, digest in garbage), len(orphans) + len(swept), size)
+    return PruneReport(tuple(digest for _, digest in garbage), len(orphans) + len(rooms) + len(swept), size)
 
 
 def _size(paths: Iterable[Path]) -> int:

@@ -1,7 +1,6 @@
 """Where lost content may be had again: files and bundles that a person names, other tools, and where it came from."""
 
 import os
-import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from freehold.store import neighbours
 from freehold.store.fetching import Remote, fetch
 from freehold.store.outbound import Outbound
 from freehold.store.repair import Wanted
+from freehold.store.rooms import ROOMS, room
 from freehold.store.sources import source
 from freehold.store.store import Store
 
@@ -84,8 +84,8 @@ class Bundles:
                 item = bundle.index.blob(wanted.digest)
                 if item is None:
                     continue
-                with tempfile.TemporaryDirectory(dir=self._folder, prefix="mend-") as folder:
-                    found = Path(folder, path.name)
+                with room(self._folder / ROOMS) as folder:
+                    found = folder / path.name
                     with found.open("xb") as file:
                         for chunk in bundle.contents(item):
                             file.write(chunk)

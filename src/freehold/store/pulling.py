@@ -1,6 +1,5 @@
 """Pulling: from what somebody typed to a model in the store, the same way for every source."""
 
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from freehold.core.errors import BadModelFile, BadName, Conflict, DiskFull, Free
 from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.core.name import Name
 from freehold.core.reference import Reference
-from freehold.formats.atomic import disk_errors
 from freehold.formats.bundle.reading import Bundle
 from freehold.formats.reading import shown
 from freehold.store import bundles, importing, splits
@@ -107,8 +105,8 @@ def _from_gguf(store: Store, offer: Offer, name: Name, digests: list[Digest]) ->
 def _from_folder(store: Store, offer: Offer, name: Name, digests: list[Digest]) -> Manifest:
     """Looked at as a folder, by the same rules as one that somebody has on the disk."""
     stored = {file.filename: (digest, file.size) for file, digest in zip(offer.files, digests, strict=True)}
-    with disk_errors(store.folder), tempfile.TemporaryDirectory(dir=store.folder, prefix="look-") as temporary:
-        folder = Path(temporary, name.model)
+    with store.room() as room:
+        folder = room / name.model
         folder.mkdir()
         for filename, (digest, _) in stored.items():
             importing.link_or_copy(store.path(digest), folder / filename)

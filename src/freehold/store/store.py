@@ -4,7 +4,7 @@ import difflib
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from freehold.core.manifest import Details, Manifest
 from freehold.core.name import Name
 from freehold.formats.atomic import disk_errors
 from freehold.store.blobs import Blobs, Received, Stamp
+from freehold.store.rooms import ROOMS, room
 from freehold.store.runs import Runs
 
 if TYPE_CHECKING:
@@ -114,6 +115,10 @@ class Store:
         """These blobs are referred to now: what this object itself held on them may end."""
         with suppress(FreeholdError):
             self.catalog.release(self._own_holder, digests)
+
+    def room(self) -> AbstractContextManager[Path]:
+        """A folder on the store's disk for files that are being made; gone after the block. Raises DiskFull."""
+        return room(self.folder / ROOMS)
 
     def add_file(
         self, path: Path, *, move: bool = False, share: bool = False, expected: Digest | None = None

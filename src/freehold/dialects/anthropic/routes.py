@@ -12,7 +12,7 @@ from freehold.core.request import Request
 from freehold.dialects.anthropic import answers, schema, translate
 from freehold.serving.decoding import decode
 from freehold.serving.desk import Desk, Opened
-from freehold.serving.http import EventStream, while_connected
+from freehold.serving.http import EventStream, json_response, while_connected
 from freehold.serving.routes import Dialect, Incoming, Route
 
 _PAGE, _MOST = 20, 1000
@@ -21,16 +21,12 @@ _PAGE, _MOST = 20, 1000
 def error_response(error: FreeholdError) -> Response:
     """An error in Anthropic's shape."""
     headers = {"retry-after": str(error.retry_after)} if isinstance(error, Busy) else None
-    return _json(answers.error_body(error), error.status, headers)
+    return json_response(answers.error_body(error), error.status, headers)
 
 
 def claims(headers: Mapping[str, str]) -> bool:
     """Whether one of Anthropic's clients asks: no other sends this header."""
     return "anthropic-version" in headers
-
-
-def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")
 
 
 async def messages(incoming: Incoming, desk: Desk) -> Response:
@@ -41,13 +37,13 @@ async def messages(incoming: Incoming, desk: Desk) -> Response:
     if body.stream:
         opened = await while_connected(incoming.gone, desk.open(request))
         return EventStream(_frames(opened, answer), opened.rest)
-    return _json(await while_connected(incoming.gone, _whole(desk, request, answer)))
+    return json_response(await while_connected(incoming.gone, _whole(desk, request, answer)))
 
 
 async def count_tokens(incoming: Incoming, desk: Desk) -> Response:
     """POST /messages/count_tokens."""
     request = translate.prompt_request(decode(incoming.body, schema.Prompt))
-    return _json({"input_tokens": await while_connected(incoming.gone, desk.count(request))})
+    return json_response({"input_tokens": await while_connected(incoming.gone, desk.count(request))})
 
 
 async def list_models(incoming: Incoming, desk: Desk) -> Response:
@@ -63,12 +59,12 @@ async def list_models(incoming: Incoming, desk: Desk) -> Response:
         begin = max(begin, end - limit)
     page = entries[begin:end][:limit]
     more = begin > 0 if "before_id" in incoming.query else begin + len(page) < len(entries)
-    return _json(answers.models_body(page, more))
+    return json_response(answers.models_body(page, more))
 
 
 async def get_model(incoming: Incoming, desk: Desk) -> Response:
     """GET /models/{id}."""
-    return _json(answers.model_body(await desk.model(incoming.path["model"])))
+    return json_response(answers.model_body(await desk.model(incoming.path["model"])))
 
 
 def _limit(text: str) -> int:

@@ -58,7 +58,7 @@ class ToolChoice(msgspec.Struct):
 
 
 class Thinking(msgspec.Struct):
-    """Whether a model thinks before it answers. Models here do as they were trained to."""
+    """Whether a model that can think does so before it answers. A budget of tokens is not kept to."""
 
     type: Literal["enabled", "disabled", "adaptive"]
     budget_tokens: Count | None = None
@@ -76,7 +76,7 @@ class OutputConfig(msgspec.Struct):
     """How to answer."""
 
     format: Format | None = None
-    effort: Label | None = None
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
 
 
 class Prompt(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -48,6 +48,8 @@ def prompt_request(body: wire.Prompt) -> Request:
         tool_choice=_tool_choice(choice, tools),
         parallel_tool_calls=not (choice and choice.disable_parallel_tool_use),
         constraint=_constraint(body),
+        think=None if body.thinking is None else body.thinking.type != "disabled",
+        effort=(body.output_config.effort if body.output_config else None) or "",
     )
 
 

@@ -13,28 +13,24 @@ from freehold.core.request import Request
 from freehold.dialects.openai import answers, schema, translate
 from freehold.serving.decoding import decode
 from freehold.serving.desk import Desk, Opened
-from freehold.serving.http import EventStream, while_connected
+from freehold.serving.http import EventStream, json_response, while_connected
 from freehold.serving.routes import Dialect, Incoming, Route
 
 
 def error_response(error: FreeholdError) -> Response:
     """An error in OpenAI's shape."""
     headers = {"retry-after": str(error.retry_after)} if isinstance(error, Busy) else None
-    return _json(answers.error_body(error), error.status, headers)
-
-
-def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")
+    return json_response(answers.error_body(error), error.status, headers)
 
 
 async def list_models(incoming: Incoming, desk: Desk) -> Response:
     """GET /models."""
-    return _json({"object": "list", "data": [answers.model_body(entry) for entry in await desk.models()]})
+    return json_response({"object": "list", "data": [answers.model_body(entry) for entry in await desk.models()]})
 
 
 async def get_model(incoming: Incoming, desk: Desk) -> Response:
     """GET /models/{id}; a slash in the id may be percent-encoded."""
-    return _json(answers.model_body(await desk.model(incoming.path["model"])))
+    return json_response(answers.model_body(await desk.model(incoming.path["model"])))
 
 
 async def chat(incoming: Incoming, desk: Desk) -> Response:
@@ -66,7 +62,7 @@ async def embeddings(incoming: Incoming, desk: Desk) -> Response:
     length = len(found.vectors[0])
     if body.dimensions not in (None, length):
         raise Unsupported(f"this model's vectors have {length} dimensions", "Leave out dimensions", param="dimensions")
-    return _json(answers.embeddings_body(found, body.model, body.encoding_format == "base64"))
+    return json_response(answers.embeddings_body(found, body.model, body.encoding_format == "base64"))
 
 
 def _usage_wanted(body: schema.ChatRequest | schema.CompletionRequest) -> bool:
@@ -80,7 +76,7 @@ async def _whole(incoming: Incoming, desk: Desk, requests: list[Request], answer
                 answer.feed(event)
         return answer.body()
 
-    return _json(await while_connected(incoming.gone, collect()))
+    return json_response(await while_connected(incoming.gone, collect()))
 
 
 async def _streamed(incoming: Incoming, desk: Desk, requests: list[Request], stream: answers.Stream) -> Response:

@@ -148,6 +148,7 @@ class ChatRequest(_Sampled, kw_only=True, forbid_unknown_fields=True):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     max_completion_tokens: Count | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     # Without effect on what a local model answers:
     metadata: Metadata | None = None
     store: bool | None = None
@@ -162,7 +163,6 @@ class ChatRequest(_Sampled, kw_only=True, forbid_unknown_fields=True):
     web_search_options: Any = None
     functions: Any = None
     function_call: Any = None
-    reasoning_effort: Label | None = None
     verbosity: Label | None = None
 
 

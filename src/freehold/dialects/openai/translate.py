@@ -26,6 +26,8 @@ def chat_request(body: wire.ChatRequest) -> Request:
         stop=_stop(body.stop),
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         n=body.n or 1,
+        think=None if body.reasoning_effort is None else body.reasoning_effort != "none",
+        effort="" if body.reasoning_effort in (None, "none") else body.reasoning_effort,
     )
 
 
@@ -88,8 +90,6 @@ def _refuse_chat(body: wire.ChatRequest) -> None:
             raise _unsupported(name, f"{name} is not known here")
     if body.modalities not in (None, ["text"]):
         raise _unsupported("modalities", "only text is answered")
-    if body.reasoning_effort not in (None, "none"):
-        raise _unsupported("reasoning_effort", "how long a model thinks cannot be set")
     if body.verbosity not in (None, "medium"):
         raise _unsupported("verbosity", "verbosity cannot be set")
     if body.top_logprobs is not None and not body.logprobs:

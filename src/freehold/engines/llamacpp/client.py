@@ -10,7 +10,7 @@ import msgspec
 
 from freehold.core.errors import FreeholdError, Unsupported, WorkerFailed
 from freehold.core.event import Embeddings, Event, Failed, Started, Usage
-from freehold.core.request import Constraint, EmbedRequest, Message, Request, Tool
+from freehold.core.request import Constraint, EmbedRequest, Request
 from freehold.engines.base import ModelFile
 from freehold.engines.llamacpp import scorer, wire
 from freehold.engines.llamacpp.plan import plan, prompt_of
@@ -88,11 +88,19 @@ class LlamaWorker:
             tuple(tuple(row["embedding"]) for row in rows), Usage(prompt_tokens=answer["usage"]["prompt_tokens"])
         )
 
-    async def count(self, request: Request) -> int:
-        """The tokens of the request's prompt."""
-        prompt = await prompt_of(request, self._knows_tools, self)
-        answer = await self._json("POST", "/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
-        return len(answer["tokens"])
+    async def prompt(self, request: Request) -> str:
+        """The text that the model would read."""
+        return await prompt_of(request, self._knows_tools, self)
+
+    async def tokenize(self, text: str, *, special: bool = True) -> list[int]:
+        """The tokens of a text, with those that the model wants at its begin and end if `special`."""
+        body = {"content": text, "add_special": special, "parse_special": True}
+        tokens: list[int] = (await self._json("POST", "/tokenize", body))["tokens"]
+        return tokens
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, special ones as they are written."""
+        return str((await self._json("POST", "/detokenize", {"tokens": list(tokens)}))["content"])
 
     async def score(self, tokens: Sequence[int]) -> Sequence[float]:
         """The natural-log probability of each token after the first, given those before it.
@@ -144,12 +152,9 @@ class LlamaWorker:
         if reader.open:
             raise WorkerFailed(f"the worker of {self.label} ended its answer early", "Try again")
 
-    async def render(self, messages: Sequence[Message], tools: Sequence[Tool]) -> str:
-        """The prompt that the model's template makes of a conversation."""
-        body: dict[str, Any] = {"messages": [wire.message_body(message) for message in messages]}
-        if tools:
-            body["tools"] = [wire.tool_body(tool) for tool in tools]
-        return str((await self._json("POST", "/apply-template", body))["prompt"])
+    async def render(self, request: Request) -> str:
+        """The prompt that the model's template makes of a request's messages and tools."""
+        return str((await self._json("POST", "/apply-template", wire.conversation_body(request)))["prompt"])
 
     async def check(self, constraint: Constraint) -> None:
         """Have the constraint compiled. Raises BadInput. The completion route would ignore a schema it cannot read."""

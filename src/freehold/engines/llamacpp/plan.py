@@ -4,9 +4,11 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from freehold.core.errors import BadInput, Unsupported
 from freehold.core.event import Event, ToolCallPart
-from freehold.core.request import Constraint, Message, Request, Tool
+from freehold.core.request import Constraint, Request, Tool
 from freehold.engines.llamacpp import tools, wire
 
 CHAT = "/v1/chat/completions"
@@ -16,8 +18,8 @@ COMPLETION = "/v1/completions"
 class Server(Protocol):
     """What planning asks of the worker."""
 
-    async def render(self, messages: Sequence[Message], tools: Sequence[Tool]) -> str:
-        """The prompt that the model's template makes of a conversation."""
+    async def render(self, request: Request) -> str:
+        """The prompt that the model's template makes of a request's messages and tools."""
         ...
 
     async def check(self, constraint: Constraint) -> None:
@@ -66,11 +68,11 @@ async def plan(request: Request, choices: range, knows_tools: bool, server: Serv
     offered = offered_tools(request)
     if request.prompt is not None:
         return await _raw(server, request, choices, request.prompt, request.constraint)
+    asked = _as_known(request, knows_tools, offered)
     if request.prefill:
         if offered:
             raise BadInput("an answer that is begun cannot call tools", "Leave out the tools or the last message")
-        messages = request.messages if knows_tools else tools.folded(request.messages, ())
-        begun = await server.render(messages, ()) + request.prefill
+        begun = await server.render(asked) + request.prefill
         return await _raw(server, request, choices, begun, request.constraint)
     if offered and request.tool_choice != "auto":
         return await _forced(request, choices, knows_tools, server)
@@ -81,13 +83,11 @@ async def plan(request: Request, choices: range, knows_tools: bool, server: Serv
                 "Leave out the tools or the response format",
                 param="response_format",
             )
-        prompt = await server.render(tools.folded(request.messages, offered), ())
+        prompt = await server.render(asked)
         return await _raw(server, request, choices, prompt, None, lambda: tools.Detected(offered, _call_id()))
-    messages = request.messages if knows_tools else tools.folded(request.messages, ())
     if request.constraint is not None and not offered:
-        return await _raw(server, request, choices, await server.render(messages, ()), request.constraint)
-    body = wire.chat_body(request, choices)
-    body["messages"] = [wire.message_body(message) for message in messages]
+        return await _raw(server, request, choices, await server.render(asked), request.constraint)
+    body = wire.chat_body(asked, choices)
     if request.constraint is not None:
         body |= wire.constraint_body(request.constraint)
     return Plan(CHAT, body, AsIs if request.parallel_tool_calls else FirstCall)
@@ -102,18 +102,19 @@ async def prompt_of(request: Request, knows_tools: bool, server: Server) -> str:
     """The prompt that the model reads, whatever route it is sent by."""
     if request.prompt is not None:
         return request.prompt
-    offered = offered_tools(request)
+    return await server.render(_as_known(request, knows_tools, offered_tools(request))) + request.prefill
+
+
+def _as_known(request: Request, knows_tools: bool, offered: Sequence[Tool]) -> Request:
+    """The request in terms that the model's template knows: without tools for one that knows of none."""
     if knows_tools:
-        return await server.render(request.messages, offered) + request.prefill
-    return await server.render(tools.folded(request.messages, offered), ()) + request.prefill
+        return msgspec.structs.replace(request, tools=tuple(offered))
+    return msgspec.structs.replace(request, messages=tools.folded(request.messages, offered), tools=())
 
 
 async def _forced(request: Request, choices: range, knows_tools: bool, server: Server) -> Plan:
     offered = _chosen(request)
-    if knows_tools:
-        prompt = await server.render(request.messages, offered)
-    else:
-        prompt = await server.render(tools.folded(request.messages, offered), ())
+    prompt = await server.render(_as_known(request, knows_tools, offered))
     if len(offered) == 1:
         tool = offered[0]
         constraint = Constraint("schema", tools.closed(tool))

@@ -81,12 +81,21 @@ def generation_body(request: Request, choices: range) -> dict[str, Any]:
     return body
 
 
-def chat_body(request: Request, choices: range) -> dict[str, Any]:
-    """The body of /v1/chat/completions."""
-    body = generation_body(request, choices)
-    body["messages"] = [message_body(message) for message in request.messages]
+def conversation_body(request: Request) -> dict[str, Any]:
+    """What a chat template reads."""
+    body: dict[str, Any] = {"messages": [message_body(message) for message in request.messages]}
     if request.tools and request.tool_choice != "none":
         body["tools"] = [tool_body(tool) for tool in request.tools]
+    wanted: dict[str, Any] = {} if request.think is None else {"enable_thinking": request.think}
+    if request.effort:
+        wanted["reasoning_effort"] = request.effort
+    return body | ({"chat_template_kwargs": wanted} if wanted else {})
+
+
+def chat_body(request: Request, choices: range) -> dict[str, Any]:
+    """The body of /v1/chat/completions."""
+    body = generation_body(request, choices) | conversation_body(request)
+    if "tools" in body:
         body["parallel_tool_calls"] = request.parallel_tool_calls
     if request.logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": max(1, request.logprobs)}

@@ -1,7 +1,6 @@
 """Push to a repository of the Hugging Face Hub, through its own client: the model's files, its card, its proofs."""
 
 import os
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,8 +41,7 @@ def push(store: Store, name: Name, repo: str, settings: Settings, *, card: str, 
         raise Forbidden("nothing is sent to the Hub: Freehold is offline", "Unset FREEHOLD_OFFLINE and HF_HUB_OFFLINE")
     digest = store.resolve(name)
     manifest = store.manifest(digest)
-    with store.lease(digest), tempfile.TemporaryDirectory(dir=store.folder, prefix="push-") as temporary:
-        folder = Path(temporary)
+    with store.lease(digest), store.room() as folder:
         materialise(store, manifest, folder)
         (folder / "README.md").unlink(missing_ok=True)  # a copy of the model's own, since it is small
         (folder / "README.md").write_text(card, "utf-8")

@@ -1,0 +1,98 @@
+// Run by node: what Ollama's package for JavaScript sees of a server. Prints one JSON object of outcomes.
+// node ollama_checks.mjs http://127.0.0.1:PORT MODEL FILE
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { Ollama } from 'ollama'
+
+const [BASE, MODEL, FILE] = process.argv.slice(2)
+const client = new Ollama({ host: BASE })
+const messages = [{ role: 'user', content: 'Where is my order?' }]
+const options = { temperature: 0, num_predict: 6 }
+const schema = {
+  type: 'object',
+  properties: { city: { type: 'string', maxLength: 8 }, n: { type: 'integer', minimum: 0, maximum: 9 } },
+  required: ['city', 'n'],
+  additionalProperties: false,
+}
+
+async function gathered(stream) {
+  const parts = []
+  for await (const part of stream) parts.push(part)
+  return parts
+}
+
+const checks = {
+  async check_list_and_show() {
+    const found = (await client.list()).models.map((model) => model.name)
+    assert(found.includes(`${MODEL}:latest`))
+    const shown = await client.show({ model: MODEL })
+    assert.equal(shown.model_info['general.architecture'], 'llama')
+    assert(shown.capabilities.includes('completion'))
+    assert((await client.version()).version.match(/^\d+\.\d+\.\d+$/))
+  },
+  async check_chat_and_stream() {
+    const whole = await client.chat({ model: MODEL, messages, options })
+    const parts = await gathered(await client.chat({ model: MODEL, messages, options, stream: true }))
+    assert.equal(parts.map((part) => part.message.content).join(''), whole.message.content)
+    assert.equal(parts.at(-1).done, true)
+    assert.equal(parts.at(-1).eval_count, whole.eval_count)
+  },
+  async check_generate() {
+    const whole = await client.generate({ model: MODEL, prompt: 'a', options })
+    const parts = await gathered(await client.generate({ model: MODEL, prompt: 'a', options, stream: true }))
+    assert.equal(parts.map((part) => part.response).join(''), whole.response)
+  },
+  async check_schema() {
+    const answer = await client.chat({ model: MODEL, messages, format: schema, options: { num_predict: 200 } })
+    assert.deepEqual(Object.keys(JSON.parse(answer.message.content)).sort(), ['city', 'n'])
+  },
+  async check_embed() {
+    const found = await client.embed({ model: MODEL, input: ['one', 'two'] })
+    assert.equal(found.embeddings.length, 2)
+    assert((await client.embeddings({ model: MODEL, prompt: 'one' })).embedding.length > 1)
+  },
+  async check_make_copy_delete() {
+    const bytes = readFileSync(FILE)
+    const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`
+    const sent = await fetch(`${BASE}/api/blobs/${digest}`, { method: 'POST', body: bytes })
+    assert([200, 201].includes(sent.status))
+    const parts = await gathered(
+      await client.create({ model: 'js-made', files: { 'a.gguf': digest }, system: 'Be kind.', stream: true }),
+    )
+    assert.equal(parts.at(-1).status, 'success')
+    await client.copy({ source: 'js-made', destination: 'js-copy' })
+    await client.delete({ model: 'js-made' })
+    await client.delete({ model: 'js-copy' })
+    await assert.rejects(client.show({ model: 'js-made' }), /not found/)
+  },
+  async check_errors() {
+    await assert.rejects(client.chat({ model: 'nope', messages }), (error) => error.status_code === 404)
+    await assert.rejects(client.generate({ model: MODEL, prompt: 'a', options: { temperature: 9 } }), /temperature/)
+  },
+  async check_leaving_midway() {
+    const stream = await client.chat({ model: MODEL, messages, options: { num_predict: 900 }, stream: true })
+    await assert.rejects(async () => {
+      for await (const part of stream) if (part) stream.abort()
+    })
+    await client.chat({ model: MODEL, messages, options })
+  },
+  async check_at_once() {
+    const asked = Array.from({ length: 50 }, async () =>
+      gathered(await new Ollama({ host: BASE }).chat({ model: MODEL, messages, options, stream: true })),
+    )
+    const texts = (await Promise.all(asked)).map((parts) => parts.map((part) => part.message.content).join(''))
+    assert.equal(new Set(texts).size, 1)
+  },
+}
+
+const outcomes = {}
+for (const [name, check] of Object.entries(checks)) {
+  try {
+    await check()
+    outcomes[name] = ''
+  } catch (error) {
+    outcomes[name] = String(error.stack)
+  }
+}
+console.log(JSON.stringify(outcomes))

@@ -1,0 +1,41 @@
+"""What a model is said to be able to do."""
+
+from pathlib import Path
+
+from freehold.core.name import Name
+from freehold.core.settings import Settings
+from freehold.serving import abilities
+from freehold.store import Store
+from freehold.store.importing import import_folder
+from tests.serving.support import add_gguf
+from tests.store.models import folder, gguf
+from tests.tiny import CHATML, write_gguf
+
+
+def of(store: Store, path: Path) -> abilities.Abilities:
+    add_gguf(store, "m", path)
+    return abilities.of(store, store.get(Name.parse("m")))
+
+
+def test_a_model_that_chats(store: Store, tmp_path: Path):
+    assert of(store, write_gguf(tmp_path / "a.gguf")) == abilities.Abilities(tools=True)
+
+
+def test_a_model_that_thinks(store: Store, tmp_path: Path):
+    thinking = CHATML + "{% if enable_thinking %}<think>{% endif %}"
+    assert of(store, write_gguf(tmp_path / "a.gguf", template=thinking)).thinking
+
+
+def test_a_model_without_a_template_only_completes(store: Store, tmp_path: Path):
+    assert of(store, write_gguf(tmp_path / "a.gguf", template="")) == abilities.Abilities()
+
+
+def test_what_the_header_says(store: Store, tmp_path: Path):
+    marks = {"tokenizer.ggml.fim_pre_token_id": 1, "tokenizer.ggml.fim_suf_token_id": 2}
+    assert of(store, gguf(tmp_path / "a.gguf", **marks)).insert
+    assert of(store, gguf(tmp_path / "b.gguf", **{"llama.pooling_type": 1})).embedding
+
+
+def test_a_folder_that_is_not_converted_yet(settings: Settings, store: Store, tmp_path: Path):
+    import_folder(store, folder(tmp_path / "model"), Name.parse("m"))
+    assert not abilities.of(store, store.get(Name.parse("m"))).thinking
