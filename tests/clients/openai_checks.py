@@ -255,6 +255,21 @@ def check_async():
     asyncio.run(main())
 
 
+def check_fifty_streams_at_once():
+    async def one(other):
+        asked = {"model": MODEL, "messages": HELLO, "max_tokens": 6, "temperature": 0, "stream": True}
+        stream = await other.chat.completions.create(**asked)
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+    async def main():
+        async with openai.AsyncOpenAI(base_url=BASE, api_key="none", max_retries=0) as other:
+            return await asyncio.gather(*(one(other) for _ in range(50)))
+
+    texts = asyncio.run(main())
+    assert len(texts) == 50
+    assert len(set(texts)) == 1
+
+
 def main():
     outcomes = {}
     for name, check in sorted(globals().items()):
