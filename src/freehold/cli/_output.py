@@ -13,6 +13,7 @@ from freehold.core.digest import Digest
 from freehold.core.name import Name
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_SCALARS = (str, int, float, bool, type(None))
 
 
 def printable(text: str) -> str:
@@ -51,6 +52,8 @@ def emit(value: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
+    if type(value) in _SCALARS:  # most are, and a list of 10,000 models holds 90,000
+        return value
     if isinstance(value, Digest | Name | Path):
         return str(value)
     if isinstance(value, msgspec.Struct):
