@@ -5,15 +5,21 @@ from pathlib import Path
 
 import pytest
 
+import freehold.assets
+from freehold.convert.folder import prepare
+from freehold.convert.outlook import of_folder
 from freehold.core.errors import BadModelFile
 from freehold.core.reference import parse
 from freehold.core.settings import Settings
 from freehold.formats.gguf import GgufHeader, read_header
+from freehold.formats.safetensors import read_header as read_safetensors
 from freehold.store import glimpse, pulling, splits
 from freehold.store.outbound import Outbound
 from tests.store import models
 from tests.store.models import split_model
 from tests.store.servers import Repo, Site, registry, serving
+
+STARTER = Path(freehold.assets.__file__).with_name("starter")
 
 
 @pytest.fixture
@@ -75,3 +81,44 @@ def test_a_file_that_is_none_is_named(site: Site, outbound: Outbound, data: byte
     site.repos["org/m"] = Repo({"m-Q8_0.gguf": data})
     with pytest.raises(BadModelFile, match=r"m-Q8_0\.gguf"):
         seen("org/m", outbound)
+
+
+def test_safetensors_that_are_elsewhere_look_as_they_do_here(site: Site, outbound: Outbound, tmp_path: Path):
+    files = {file.name: file.read_bytes() for file in STARTER.iterdir()}
+    site.repos["org/m"] = Repo(files)
+    offer = pulling.look(parse("org/m", lambda _: False), outbound)
+    with glimpse.folder(offer, outbound) as folder:
+        assert folder is not None
+        assert prepare(folder).header == prepare(STARTER).header
+        assert of_folder(folder, Settings(home=tmp_path)) is not None
+        assert (folder / "model.safetensors").stat().st_size == len(files["model.safetensors"])
+    assert not folder.exists()
+    small = sum(len(data) for name, data in files.items() if not name.endswith(".safetensors"))
+    assert site.total <= small + (1 << 18)
+
+
+def test_a_long_header_of_safetensors_is_read_to_its_end(site: Site, outbound: Outbound, tmp_path: Path):
+    note = f'{{"__metadata__":{{"note":"{"n" * 700_000}"}},"x":{{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}}}'
+    weights = len(note).to_bytes(8, "little") + note.encode() + b"\1\2\3\4"
+    site.repos["org/m"] = Repo({"config.json": b"{}", "model.safetensors": weights})
+    with glimpse.folder(pulling.look(parse("org/m", lambda _: False), outbound), outbound) as folder:
+        assert folder is not None
+        assert read_safetensors(folder / "model.safetensors").tensors["x"].shape == (4,)
+
+
+@pytest.mark.parametrize("data", [b"", bytes(64), b"<html>" * 9, (1 << 60).to_bytes(8, "little") + b"{}"])
+def test_weights_that_are_none_are_named(site: Site, outbound: Outbound, tmp_path: Path, data: bytes):
+    files = {file.name: file.read_bytes() for file in STARTER.iterdir()}
+    site.repos["org/m"] = Repo(files | {"model.safetensors": data})
+    offer = pulling.look(parse("org/m", lambda _: False), outbound)
+    with glimpse.folder(offer, outbound) as folder:
+        assert folder is not None
+        with pytest.raises(BadModelFile, match=r"model\.safetensors"):
+            of_folder(folder, Settings(home=tmp_path))
+
+
+def test_other_models_have_no_folder(site: Site, outbound: Outbound, tmp_path: Path):
+    path = models.gguf(tmp_path / "m-Q8_0.gguf", size=1 << 12)
+    site.repos["org/m"] = Repo({path.name: path.read_bytes()})
+    with glimpse.folder(pulling.look(parse("org/m", lambda _: False), outbound), outbound) as folder:
+        assert folder is None

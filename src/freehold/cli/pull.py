@@ -76,14 +76,17 @@ def command(
 
 
 def _outlook(offer: "Offer", outbound: "Outbound", settings: "Settings") -> "Outlook | None":
-    """Whether it would fit; None for safetensors that are elsewhere and for what cannot be run alone."""
+    """Whether it would fit; None for what cannot be run alone and for families that are not known here."""
     from freehold.convert.outlook import of_folder, outlook
     from freehold.store import glimpse
 
     if offer.local is not None and offer.local.path.is_dir():
         return of_folder(offer.local.path, settings)
     header = glimpse.header(offer, outbound)
-    return None if header is None else outlook(header, settings)
+    if header is not None:
+        return outlook(header, settings)
+    with glimpse.folder(offer, outbound) as folder:
+        return None if folder is None else of_folder(folder, settings)
 
 
 def _rate(text: str) -> int:

@@ -1,10 +1,14 @@
-"""The header of a model that is not here yet, from the first bytes of its files: enough to tell whether it will fit."""
+"""What a model that is not here yet says of itself, from the first bytes of its files: enough to tell what it takes."""
 
+import os
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from freehold.core.errors import BadModelFile
+from freehold.formats import safetensors
 from freehold.formats.gguf import GgufHeader, read_header
 from freehold.store import splits
 from freehold.store.fetching import Remote
@@ -14,6 +18,7 @@ from freehold.store.sources import Offer
 _FIRST = 1 << 18
 """Bytes asked for at first; a vocabulary of 150,000 words takes 5 MB, and a later part of a split model hardly any."""
 _MOST = 64 << 20
+_WEIGHTS = ".safetensors"
 
 
 def header(offer: Offer, outbound: Outbound) -> GgufHeader | None:
@@ -28,18 +33,50 @@ def header(offer: Offer, outbound: Outbound) -> GgufHeader | None:
     if not wanted:
         return None
     with tempfile.TemporaryDirectory(prefix="freehold-") as folder:
-        begun = [_begin(file, outbound, Path(folder, f"{number}.gguf")) for number, file in enumerate(wanted)]
+        begun = [_gguf(file, outbound, Path(folder, f"{number}.gguf")) for number, file in enumerate(wanted)]
         sizes = [file.size for file in wanted]
         return splits.header(begun, [Path(file.filename) for file in wanted], sizes)
 
 
-def _begin(file: Remote, outbound: Outbound, path: Path) -> Path:
-    """As much of a file as its header takes, at `path`. Raises BadModelFile when it is none."""
+@contextmanager
+def folder(offer: Offer, outbound: Outbound) -> Iterator[Path | None]:
+    """A folder of safetensors as a pull would leave it, but for the weights: behind their headers are holes.
+
+    None for what is no such folder. Raises BadModelFile as a pull would, and what Outbound raises.
+    """
+    if offer.roles or not any(file.filename.endswith(_WEIGHTS) for file in offer.files):
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="freehold-") as room:
+        for file in offer.files:
+            path = Path(room, file.filename)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if file.filename.endswith(_WEIGHTS):
+                _safetensors(file, outbound, path)
+            else:
+                path.write_bytes(outbound.patiently(partial(_first, file, outbound, _MOST)))
+        yield Path(room)
+
+
+def _gguf(file: Remote, outbound: Outbound, path: Path) -> Path:
+    return _begin(file, outbound, path, partial(read_header, whole=file.size))
+
+
+def _safetensors(file: Remote, outbound: Outbound, path: Path) -> Path:
+    def read(path: Path) -> None:
+        os.truncate(path, file.size)
+        safetensors.read_header(path)
+
+    return _begin(file, outbound, path, read)
+
+
+def _begin(file: Remote, outbound: Outbound, path: Path, read: Callable[[Path], object]) -> Path:
+    """As much of a file as its header takes, at `path`. `read` raises BadModelFile when there is more to it."""
     count = _FIRST
     while True:
         path.write_bytes(outbound.patiently(partial(_first, file, outbound, count)))
         try:
-            read_header(path, whole=file.size)
+            read(path)
         except BadModelFile:
             if count >= min(file.size, _MOST):
                 return path  # whoever reads it next says what is wrong, in words of where it came from
