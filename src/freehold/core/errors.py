@@ -11,6 +11,7 @@ FreeholdError                     exit  status  code
 │   ├── UnsupportedMedia          2     415     unsupported_media_type
 │   ├── WrongMethod               2     405     method_not_allowed
 │   └── Unsupported               2     400     unsupported
+├── Unauthorized                  2     401     invalid_api_key
 ├── Forbidden                     2     403     forbidden
 ├── NotFound                      2     404     not_found
 │   └── UnknownModel              2     404     model_not_found
@@ -89,6 +90,13 @@ class ContextOverflow(BadInput):
 
     code = "context_length_exceeded"
 
+    def __init__(
+        self, message: str, remedy: str = "", *, param: str | None = None, tokens: int = 0, context: int = 0
+    ) -> None:
+        super().__init__(message, remedy, param=param)
+        self.tokens = tokens
+        self.context = context
+
 
 class TooLarge(BadInput):
     """A body or field above its declared maximum."""
@@ -112,6 +120,12 @@ class Unsupported(BadInput):
     """Something well-formed that this version, model or engine cannot do."""
 
     code = "unsupported"
+
+
+class Unauthorized(FreeholdError):
+    """A request that shows no key, or none that is known."""
+
+    exit_code, status, code = 2, 401, "invalid_api_key"
 
 
 class Forbidden(FreeholdError):

@@ -1,6 +1,7 @@
 """Event: what an engine says back. A stream is started, any number of parts, then finished or failed, per choice."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
 
@@ -38,6 +39,8 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     logprob: float
     bytes: tuple[int, ...] = ()
     top: tuple["TokenLogprob", ...] = ()
+    id: int = -1
+    """Its number in the vocabulary, where the engine tells."""
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -53,6 +56,8 @@ class Text(msgspec.Struct, frozen=True):
 
     text: str
     index: int = 0
+    tokens: tuple[int, ...] = ()
+    """Of which it is made, where the request asks for detail; the text may lag behind them."""
 
 
 class Reasoning(msgspec.Struct, frozen=True):
@@ -79,6 +84,13 @@ class Logprobs(msgspec.Struct, frozen=True):
     index: int = 0
 
 
+class Progress(msgspec.Struct, frozen=True):
+    """How far a request is, where it asks for that, in the engine's own words."""
+
+    told: Mapping[str, Any]
+    index: int = 0
+
+
 class Finished(msgspec.Struct, frozen=True):
     """The choice is complete."""
 
@@ -88,6 +100,8 @@ class Finished(msgspec.Struct, frozen=True):
     index: int = 0
     stop: str = ""
     """The stop sequence that ended it; empty when the model ended by itself, or the engine does not tell."""
+    detail: Mapping[str, Any] = {}
+    """What the engine tells beside, in its own words, where the request asks for detail."""
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -97,11 +111,20 @@ class Failed(msgspec.Struct, frozen=True):
     index: int = 0
 
 
-Event = Started | Text | Reasoning | ToolCallPart | Logprobs | Finished | Failed
+Event = Started | Text | Reasoning | ToolCallPart | Logprobs | Progress | Finished | Failed
 
 
 class Embeddings(msgspec.Struct, frozen=True):
     """One vector per input, L2-normalised, and the tokens it took."""
 
     vectors: tuple[tuple[float, ...], ...]
+    usage: Usage = Usage()
+    per_token: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    """For each input a vector per token, or one, if that was asked for; then `vectors` is empty."""
+
+
+class Ranking(msgspec.Struct, frozen=True):
+    """How well each document answers the query, in the engine's scale, in the order they were given."""
+
+    scores: tuple[float, ...]
     usage: Usage = Usage()

@@ -62,6 +62,57 @@ class Sampling(msgspec.Struct, frozen=True):
     repeat_penalty: Annotated[float, Meta(ge=0, le=10)] | None = None
     seed: Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
     logit_bias: Annotated[dict[int, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1024)] = {}
+    # As llama.cpp spells and means them:
+    typical_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_n_sigma: Annotated[float, Meta(ge=-1, le=100)] | None = None
+    min_keep: Annotated[int, Meta(ge=0, le=1 << 20)] | None = None
+    repeat_last_n: Annotated[int, Meta(ge=-1, le=1 << 20)] | None = None
+    dynatemp_range: Annotated[float, Meta(ge=0, le=10)] | None = None
+    dynatemp_exponent: Annotated[float, Meta(ge=0, le=10)] | None = None
+    xtc_probability: Annotated[float, Meta(ge=0, le=1)] | None = None
+    xtc_threshold: Annotated[float, Meta(ge=0, le=1)] | None = None
+    dry_multiplier: Annotated[float, Meta(ge=0, le=100)] | None = None
+    dry_base: Annotated[float, Meta(ge=0, le=100)] | None = None
+    dry_allowed_length: Annotated[int, Meta(ge=0, le=1 << 20)] | None = None
+    dry_penalty_last_n: Annotated[int, Meta(ge=-1, le=1 << 20)] | None = None
+    dry_sequence_breakers: Annotated[tuple[Label, ...], Meta(max_length=64)] | None = None
+    mirostat: Annotated[int, Meta(ge=0, le=2)] | None = None
+    mirostat_tau: Annotated[float, Meta(ge=0, le=100)] | None = None
+    mirostat_eta: Annotated[float, Meta(ge=0, le=100)] | None = None
+    adaptive_target: Annotated[float, Meta(ge=-1, le=1)] | None = None
+    adaptive_decay: Annotated[float, Meta(ge=0, le=1)] | None = None
+    samplers: Annotated[tuple[Label, ...], Meta(max_length=32)] | None = None
+    """Which are applied, in this order."""
+    ignore_eos: bool | None = None
+
+
+class Insert(msgspec.Struct, frozen=True):
+    """What stands before and after the place where text is to be written, in a file; and other files as (name, text).
+
+    The request's prompt stands between `prefix` and that place.
+    """
+
+    prefix: Text = ""
+    suffix: Text = ""
+    files: Annotated[tuple[tuple[Label, Text], ...], Meta(max_length=256)] = ()
+
+
+class Handling(msgspec.Struct, frozen=True):
+    """How the engine goes about a request, for those who know it well. None leaves it to the engine."""
+
+    cache: bool | None = None
+    """Whether what an earlier prompt shares with this one is used again."""
+    slot: Annotated[int, Meta(ge=-1, le=1 << 10)] | None = None
+    adapters: Annotated[dict[int, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=64)] | None = None
+    """Scales of the model's adapters by their number; those not named are off."""
+    after_sampling: bool = False
+    """Whether probabilities are told as the samplers left them, and as such, not as their logarithms."""
+    keep: Annotated[int, Meta(ge=-1, le=1 << 24)] | None = None
+    """Tokens of the prompt that stay when the context is full."""
+    indent: Annotated[int, Meta(ge=0, le=1 << 16)] | None = None
+    """Blanks with which a line begins at least, or the text ends."""
+    milliseconds: Annotated[int, Meta(ge=-1, le=86_400_000)] | None = None
+    """After which generation ends at the next line's end."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,11 +132,21 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     sampling: Sampling = Sampling()
     max_tokens: Annotated[int, Meta(ge=1, le=1 << 20)] | None = None
     stop: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=1024)], ...], Meta(max_length=16)] = ()
-    logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=1024)] | None = None
     """None: not wanted. Otherwise this many alternatives for each token, beside the token itself."""
     n: Annotated[int, Meta(ge=1, le=16)] = 1
     think: bool | None = None
     """Whether a model that can think before it answers does so. None: as it was made."""
+    template: Annotated[dict[Label, Any], Meta(max_length=64)] = {}
+    """More that the model's chat template is told."""
+    open_turn: bool = True
+    """Whether the prompt ends where the assistant begins to speak."""
+    insert: Insert | None = None
+    handling: Handling = Handling()
+    detail: bool = False
+    """Whether the events of a raw prompt tell what the engine knows beside: tokens, settings, timings."""
+    progress: bool = False
+    """Whether they tell how far the prompt is read."""
     effort: Label = ""
     """How long it thinks, in its template's words: low, medium, high."""
     context_length: Annotated[int, Meta(ge=16, le=1 << 24)] | None = None
@@ -103,7 +164,21 @@ class EmbedRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: Annotated[str, Meta(min_length=1, max_length=256)]
     inputs: Annotated[tuple[Text | TokenIds, ...], Meta(min_length=1, max_length=2048)]
     """Each a text or its token ids."""
+    per_token: bool = False
+    """Whether the vectors of a model that does not pool are wanted, one for each token."""
+    normalize: Annotated[int, Meta(ge=-1, le=64)] | None = None
+    """With `per_token` the norm: 2 the Euclidean, 1 taxicab, 0 the greatest, another p, -1 none."""
     truncate: bool = False
     """Whether the ends of texts that do not fit the context may be cut off."""
+    keep_alive: KeepAlive = None
+    deadline: Annotated[float, Meta(gt=0, le=86400)] = 600.0
+
+
+class RerankRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Documents to be scored for how well they answer a query."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    query: Text
+    documents: Annotated[tuple[Text, ...], Meta(min_length=1, max_length=2048)]
     keep_alive: KeepAlive = None
     deadline: Annotated[float, Meta(gt=0, le=86400)] = 600.0

@@ -1,14 +1,28 @@
 """The contract between Freehold and a program that runs models: fits, start; generate, embed, tokenize, score, stop."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
-from freehold.core.event import Embeddings, Event, TokenLogprob
-from freehold.core.request import EmbedRequest, Request
+from freehold.core.event import Embeddings, Event, Ranking, TokenLogprob
+from freehold.core.request import EmbedRequest, Request, RerankRequest
 from freehold.core.settings import Settings
+
+Question = Literal[
+    "properties", "slots", "save slot", "restore slot", "erase slot", "adapters", "set adapters", "metrics", "pieces"
+]
+"""What only some engines can tell or do beside their work."""
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """How a worker is started where somebody says so, in place of what Freehold would choose."""
+
+    parameters: Mapping[str, bool | int | float | str] = {}
+    """llama.cpp's own, by the names of its `common_params`."""
+    sampling: Mapping[str, bool | int | float | str] = {}
+    """The same of its sampling, for requests that leave them open."""
 
 
 class ModelFile(msgspec.Struct, frozen=True):
@@ -23,6 +37,9 @@ class ModelFile(msgspec.Struct, frozen=True):
     """GGUF adapters that are applied to it."""
     context_length: int = 0
     """Tokens of context per slot, in place of the setting's."""
+    ranking: bool = False
+    """Whether it scores documents for a query; then `embedding` is set too."""
+    launch: Launch | None = None
 
 
 class Fit(msgspec.Struct, frozen=True):
@@ -86,6 +103,14 @@ class Worker(Protocol):
 
     async def score(self, tokens: Sequence[int], top: int = 0) -> tuple[TokenLogprob, ...]:
         """Each token, its natural-log probability given those before it (the first has 0), and the `top` likeliest."""
+        ...
+
+    async def rerank(self, request: RerankRequest) -> Ranking:
+        """A score for each document. Raises Unsupported for a model that cannot."""
+        ...
+
+    async def ask(self, question: Question, body: Mapping[str, Any]) -> Any:
+        """What this engine tells of itself, in its own words. Raises Unsupported."""
         ...
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from freehold.core.errors import Busy
-from freehold.core.request import EmbedRequest, Request
+from freehold.core.request import EmbedRequest, Request, RerankRequest
 from freehold.core.settings import Settings
 from freehold.serving.pool import Key
 
@@ -29,6 +29,12 @@ def cost(request: Request, context_length: int) -> int:
 def embedding_cost(request: EmbedRequest) -> int:
     """Tokens that the texts have at most, by the same estimate."""
     return sum(len(text) // _BYTES_PER_TOKEN + 1 if isinstance(text, str) else len(text) for text in request.inputs)
+
+
+def ranking_cost(request: RerankRequest) -> int:
+    """Tokens that the query has at most with each document."""
+    text = sum(len(document) for document in request.documents) + len(request.query) * len(request.documents)
+    return text // _BYTES_PER_TOKEN + len(request.documents)
 
 
 class Admission:

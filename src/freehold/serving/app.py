@@ -14,17 +14,22 @@ from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from freehold.core.errors import FreeholdError, NotFound, TooLarge, WrongMethod
+from freehold.core.request import Request as CoreRequest
 from freehold.core.settings import Settings
 from freehold.engines.base import Engine
 from freehold.guard import origin
 from freehold.serving.desk import Desk
 from freehold.serving.http import departure, read_body, read_chunks, require_json
+from freehold.serving.listening import USUAL
 from freehold.serving.own import OWN
 from freehold.serving.routes import Dialect, Form, Incoming, Role, Route, installed_dialects
+from freehold.serving.sole import Sole
 from freehold.store import Store
 
 _DIALECT = "freehold.dialect"
 """Where a request's scope says which dialect answers it."""
+_TOOL = "freehold.tool"
+"""Where it says on which tool's usual port the request came in."""
 MAX_HEAD = 32 << 10
 """Bytes of a request's target and headers. h11 bounds only what has not arrived whole."""
 
@@ -45,19 +50,34 @@ class Declared(StarletteRoute):
         self.takes: Form = route.takes
 
 
+def _nobody(origin: str) -> bool:
+    return False
+
+
 def create_app(
-    settings: Settings, store: Store, *, engine: Engine | None = None, dialects: Sequence[Dialect] | None = None
+    settings: Settings,
+    store: Store,
+    *,
+    engine: Engine | None = None,
+    dialects: Sequence[Dialect] | None = None,
+    sole: Sole | None = None,
+    pages: Callable[[str], bool] = _nobody,
 ) -> Starlette:
-    """The application. Raises FreeholdError if a route has no role."""
-    desk = Desk(settings, store, engine or _default_engine())
-    mounts = [
-        Mount(prefix, dialect) for dialect in (OWN, *(dialects or installed_dialects())) for prefix in dialect.mounts
-    ]
+    """The application. Raises FreeholdError if a route has no role.
+
+    With a `sole` model it is all that is served, by `dialects` alone. `pages` says which pages may call, by origin.
+    """
+    desk = Desk(settings, store, engine or _default_engine(), sole)
+    spoken = dialects or installed_dialects()
+    mounts = [Mount(prefix, each) for each in (spoken if sole else (OWN, *spoken)) for prefix in each.mounts]
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         desk.scrub.start()
+        loading = asyncio.create_task(_load(desk, sole)) if sole else None
         yield
+        if loading is not None:
+            loading.cancel()
         await asyncio.to_thread(desk.scrub.stop)
         desk.long_work.shutdown(wait=False, cancel_futures=True)
         await desk.pool.close()
@@ -71,10 +91,22 @@ def create_app(
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    app.add_middleware(Door, allowed=_allowed(settings), mounts=mounts)
+    tools = {USUAL[tool]: tool for tool in settings.also if tool in USUAL}
+    app.add_middleware(Door, allowed=_allowed(settings), mounts=mounts, tools=tools, pages=pages)
     app.state.desk = desk
     check_declared(app)
     return app
+
+
+async def _load(desk: Desk, sole: Sole) -> None:
+    """Have the one model ready before the first request."""
+    try:
+        await desk.load(CoreRequest(model=sole.label))
+    except FreeholdError as error:
+        sole.failure = error
+        sole.on_failure(error)
+        return
+    sole.loaded = True
 
 
 def check_declared(app: Starlette) -> None:
@@ -102,8 +134,13 @@ def _routes(mounts: Sequence[Mount], desk: Desk) -> Iterator[Declared]:
         yield _declared(path, found, desk)
 
 
-def _claimed(dialects: Sequence[Dialect], headers: Mapping[str, str]) -> Dialect:
-    """The dialect that a request is for: the one that claims it by its headers, else the first that claims none."""
+def _claimed(dialects: Sequence[Dialect], headers: Mapping[str, str], tool: str = "") -> Dialect:
+    """The dialect that a request is for: that of the tool on whose port it came, the one that claims it by its
+    headers, else the first that claims none.
+    """
+    named = next((dialect for dialect in dialects if tool and dialect.name == tool), None)
+    if named is not None:
+        return named
     claiming = (dialect for dialect in dialects if dialect.claims is not None and dialect.claims(headers))
     plain = (dialect for dialect in dialects if dialect.claims is None)
     return next(claiming, None) or next(plain, dialects[0])
@@ -111,7 +148,7 @@ def _claimed(dialects: Sequence[Dialect], headers: Mapping[str, str]) -> Dialect
 
 def _declared(path: str, found: Sequence[tuple[Dialect, Route]], desk: Desk) -> Declared:
     async def endpoint(request: Request) -> Response:
-        dialect = _claimed([dialect for dialect, _ in found], request.headers)
+        dialect = _claimed([dialect for dialect, _ in found], request.headers, request.scope.get(_TOOL, ""))
         request.scope[_DIALECT] = dialect
         route = next(route for owner, route in found if owner is dialect)
         incoming = Incoming(
@@ -176,8 +213,17 @@ def _check_head(scope: Scope) -> None:
 class Door:
     """Turns away, before any route is looked for, what a foreign page sends through its user's browser."""
 
-    def __init__(self, app: ASGIApp, allowed: frozenset[str], mounts: Sequence[Mount]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        allowed: frozenset[str],
+        mounts: Sequence[Mount],
+        tools: Mapping[int, str],
+        pages: Callable[[str], bool],
+    ) -> None:
         self._app = app
+        self._tools = tools
+        self._pages = pages
         self._allowed = allowed
         self._mounts = mounts
 
@@ -187,14 +233,15 @@ class Door:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
+        port = (scope.get("server") or ("", 0))[1]
+        if port in self._tools:
+            scope[_TOOL] = self._tools[port]
+        page, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+        if page is not None and self._pages(page):
+            page = site = None
         try:
             _check_head(scope)
-            origin.check(
-                request.headers.get("host", ""),
-                request.headers.get("origin"),
-                request.headers.get("sec-fetch-site"),
-                self._allowed,
-            )
+            origin.check(request.headers.get("host", ""), page, site, self._allowed)
         except FreeholdError as error:
             await _dialect_of(scope, request.headers, self._mounts).error(error)(scope, receive, send)
             return

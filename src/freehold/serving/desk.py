@@ -1,26 +1,29 @@
 """The desk: the one way of every request, whatever dialect it came in."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
-from typing import NamedTuple
+from contextlib import aclosing, asynccontextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import msgspec
 
 from freehold.core.errors import BadName, Timeout, UnknownModel
-from freehold.core.event import Embeddings, Event, Failed, TokenLogprob
+from freehold.core.event import Embeddings, Event, Failed, Ranking, TokenLogprob
 from freehold.core.name import Name
-from freehold.core.request import EmbedRequest, Request
+from freehold.core.request import EmbedRequest, Request, RerankRequest
 from freehold.core.settings import Settings
-from freehold.engines.base import Engine, ModelFile, Worker
+from freehold.engines.base import Engine, ModelFile, Question, Worker
 from freehold.guard import limits
 from freehold.serving import fitting, ready
-from freehold.serving.admission import Admission, cost, embedding_cost
+from freehold.serving.admission import Admission, cost, embedding_cost, ranking_cost
 from freehold.serving.pool import Key, Pool
 from freehold.serving.scrub import Scrub
+from freehold.serving.sole import Sole
 from freehold.store import Entry, Store
 
+_ASKING = 8
+"""Questions at the same time; they do not wait for those who generate."""
 _LONG_WORK = 4
 """Downloads and conversions at the same time; more of them wait."""
 
@@ -35,13 +38,16 @@ class Opened(NamedTuple):
 class Desk:
     """Admission, pool and engine behind `generate`, `open` and `embed`."""
 
-    def __init__(self, settings: Settings, store: Store, engine: Engine) -> None:
+    def __init__(self, settings: Settings, store: Store, engine: Engine, sole: Sole | None = None) -> None:
         self.settings = settings
         self.store = store
+        self.sole = sole
+        """The one model that is served, whatever a request calls it; None where each is found by its name."""
         self._engine = engine
         self.pool = Pool(engine, settings)
         self.admission = Admission(settings)
         self.scrub = Scrub(store, settings.scrub_rate)
+        self._asking = asyncio.Semaphore(_ASKING)
         self.long_work = ThreadPoolExecutor(_LONG_WORK, "long-work")
         """For what blocks longer than a request should: downloads, conversions."""
 
@@ -83,6 +89,24 @@ class Desk:
         except TimeoutError:
             raise _late(request.deadline) from None
 
+    async def rerank(self, request: RerankRequest) -> Ranking:
+        """A score for each document."""
+        try:
+            async with asyncio.timeout(request.deadline):
+                async with self._worker(request, ranking_cost(request)) as (worker, _):
+                    return await worker.rerank(request)
+        except TimeoutError:
+            raise _late(request.deadline) from None
+
+    async def ask(self, request: Request, question: Question, body: Mapping[str, Any] | None = None) -> Any:
+        """What the engine of the request's model tells of itself, as `engines.base.Worker.ask` has it."""
+        try:
+            async with asyncio.timeout(request.deadline), self._asking:
+                async with self._worker(request, 0, queued=False) as (worker, _):
+                    return await worker.ask(question, body or {})
+        except TimeoutError:
+            raise _late(request.deadline) from None
+
     async def count(self, request: Request) -> int:
         """The tokens of the request's prompt."""
         return len(await self.tokenize(request, await self.prompt(request)))
@@ -114,7 +138,7 @@ class Desk:
 
     async def unload(self, text: str) -> None:
         """End the workers of a model as soon as they have answered. Raises UnknownModel."""
-        source = await asyncio.to_thread(ready.source, self.store, text)
+        source = await asyncio.to_thread(self._source, text)
         self.pool.release(source.digest)
 
     async def models(self) -> list[Entry]:
@@ -147,18 +171,26 @@ class Desk:
             raise _late(request.deadline) from None
 
     @asynccontextmanager
-    async def _worker(self, request: Request | EmbedRequest, tokens: int) -> AsyncIterator[tuple[Worker, ready.Source]]:
+    async def _worker(
+        self, request: Request | EmbedRequest | RerankRequest, tokens: int, *, queued: bool = True
+    ) -> AsyncIterator[tuple[Worker, ready.Source]]:
         """A place and a worker for one request, and what the name of its model means."""
-        source = await asyncio.to_thread(ready.source, self.store, request.model)
+        source = await asyncio.to_thread(self._source, request.model)
         await asyncio.to_thread(source.require, self.settings)
-        key = Key(source.digest, isinstance(request, EmbedRequest))
-        async with self.admission.slot(key, tokens):
+        ranking = isinstance(request, RerankRequest)
+        key = Key(source.digest, ranking or isinstance(request, EmbedRequest), ranking=ranking)
+        if self.sole is not None and self.sole.embedding:
+            key = Key(source.digest, True, ranking=self.sole.ranking)
+        async with self.admission.slot(key, tokens) if queued else nullcontext():
             file = await asyncio.to_thread(source.file)
-            file = msgspec.structs.replace(file, embedding=key.embedding)
+            file = msgspec.structs.replace(file, embedding=key.embedding, ranking=key.ranking)
             if isinstance(request, Request) and request.context_length is not None:
                 key, file = await asyncio.to_thread(self._widened, key, file, request.context_length)
             async with self.pool.worker(key, file, source.lease, request.keep_alive) as worker:
                 yield worker, source
+
+    def _source(self, text: str) -> ready.Source:
+        return self.sole or ready.source(self.store, text)
 
     def _widened(self, key: Key, file: ModelFile, wanted: int) -> tuple[Key, ModelFile]:
         """The same with more context, where the model can have it and would not have as much."""

@@ -16,7 +16,7 @@ USUAL = {"ollama": 11434, "lmstudio": 1234, "llamacpp": 8080}
 
 def check(settings: Settings) -> None:
     """Raises BadInput for an address that other machines reach, and for a tool whose port is not known."""
-    _require_loopback(settings.host)
+    require_loopback(settings.host)
     for tool in settings.also:
         if tool not in USUAL:
             near = get_close_matches(tool, USUAL, 1, 0.5)
@@ -29,10 +29,11 @@ def sockets(settings: Settings) -> Iterator[list[socket.socket]]:
     """Those to be served, the first on the settings' own port. Raises Conflict when one is taken, and BadInput."""
     ports = dict.fromkeys([settings.port, *(USUAL[tool] for tool in settings.also)])
     with ExitStack() as stack:
-        yield [stack.enter_context(_bound(settings.host, port)) for port in ports]
+        yield [stack.enter_context(bound(settings.host, port)) for port in ports]
 
 
-def _require_loopback(host: str) -> None:
+def require_loopback(host: str) -> None:
+    """Raises BadInput for an address that other machines reach."""
     if host == "localhost":
         return
     try:
@@ -45,17 +46,18 @@ def _require_loopback(host: str) -> None:
         )
 
 
-def _bound(name: str, port: int) -> socket.socket:
+def bound(name: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises Conflict when the port is taken, and BadInput."""
     host = "127.0.0.1" if name == "localhost" else name
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio turns Nagle off only where the protocol is named; left on, each answer waits 40 ms for an acknowledgement
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((host, port))
-        bound.listen(2048)
+        made.bind((host, port))
+        made.listen(2048)
     except OSError as error:
-        bound.close()
+        made.close()
         if error.errno != errno.EADDRINUSE:
             raise BadInput(f"cannot listen on {name} port {port}: {error.strerror}", "Choose another") from error
         tool = next((tool for tool, usual in USUAL.items() if usual == port), "")
@@ -65,4 +67,4 @@ def _bound(name: str, port: int) -> socket.socket:
             else "Stop the program that uses it, or choose another with --port or FREEHOLD_PORT (0 takes a free one)"
         )
         raise Conflict(f"port {port} on {name} is taken", remedy) from error
-    return bound
+    return made

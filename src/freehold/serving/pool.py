@@ -26,10 +26,13 @@ class Key(NamedTuple):
     embedding: bool
     context: int = 0
     """Tokens of context that it has at least; 0 for as many as the settings or the model say."""
+    ranking: bool = False
+    """Whether it scores documents for a query."""
 
     def serves(self, other: "Key") -> bool:
         """Whether a worker for this can do what is wanted of one for `other`."""
-        return self[:2] == other[:2] and self.context >= other.context
+        same = self[:2] == other[:2] and self.ranking == other.ranking
+        return same and self.context >= other.context
 
 
 class Lease:

@@ -20,13 +20,16 @@ from freehold.serving.state import ServerState, forget, running
 from freehold.store import Store
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
 DRAIN_SECONDS = 10
 """For which running answers may go on after the server was told to stop."""
 
 
-def serve(settings: Settings, store: Store, on_ready: Callable[[ServerState], None] = lambda state: None) -> None:
+Ready = Callable[[ServerState], None]
+
+
+def serve(settings: Settings, store: Store, on_ready: Ready = lambda state: None) -> None:
     """Serve until SIGINT or SIGTERM. `on_ready` is called once, when requests are answered.
 
     Raises BadInput for a host that is not loopback (no keys exist), Conflict when a port is taken.
@@ -53,12 +56,15 @@ def _require_alone(settings: Settings) -> None:
         )
 
 
+def serve_unrecorded(app: "ASGIApp", state: ServerState, bound: list[socket.socket], on_ready: Ready) -> None:
+    """Serve an application until told to stop, beside the server of the home: nobody takes it for that one."""
+    _Server(app, state, None, on_ready).run(sockets=bound)
+
+
 class _Server(uvicorn.Server):
     """uvicorn with deadlines for heads, a record of where it listens, and a word when it is ready."""
 
-    def __init__(
-        self, app: "Starlette", state: ServerState, settings: Settings, on_ready: Callable[[ServerState], None]
-    ) -> None:
+    def __init__(self, app: "ASGIApp", state: ServerState, settings: Settings | None, on_ready: Ready) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -94,5 +100,6 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, write server.json, tell."""
         await super().startup(sockets)
-        self._state.record(self._settings)
+        if self._settings is not None:
+            self._state.record(self._settings)
         await asyncio.to_thread(self._on_ready, self._state)

@@ -9,10 +9,10 @@ import httpx
 import msgspec
 
 from freehold.core.errors import FreeholdError, Unsupported, WorkerFailed
-from freehold.core.event import Embeddings, Event, Failed, Started, TokenLogprob, Usage
-from freehold.core.request import Constraint, EmbedRequest, Request
-from freehold.engines.base import ModelFile
-from freehold.engines.llamacpp import scorer, wire
+from freehold.core.event import Embeddings, Event, Failed, Ranking, Started, TokenLogprob, Usage
+from freehold.core.request import Constraint, EmbedRequest, Request, RerankRequest
+from freehold.engines.base import ModelFile, Question
+from freehold.engines.llamacpp import native, questions, scorer, wire
 from freehold.engines.llamacpp.plan import plan, prompt_of
 from freehold.engines.llamacpp.stops import Stops
 from freehold.engines.supervisor import Child, Socket, watchdog
@@ -82,11 +82,29 @@ class LlamaWorker:
         """One L2-normalised vector per input."""
         if not self._embedding:
             raise Unsupported("this worker generates text only", "Start one for embeddings")
+        if request.per_token:
+            wanted = {} if request.normalize is None else {"embd_normalize": request.normalize}
+            told = await self._json("POST", "/embedding", {"input": request.inputs, **wanted})
+            return Embeddings((), Usage(), questions.per_token(told))
         answer = await self._json("POST", "/v1/embeddings", {"input": request.inputs, "encoding_format": "float"})
         rows = sorted(answer["data"], key=lambda row: row["index"])
         return Embeddings(
             tuple(tuple(row["embedding"]) for row in rows), Usage(prompt_tokens=answer["usage"]["prompt_tokens"])
         )
+
+    async def rerank(self, request: RerankRequest) -> Ranking:
+        """A score for each document."""
+        if not self._model.ranking:
+            raise Unsupported("this worker ranks nothing", "Start one for ranking")
+        told = await self._json("POST", "/rerank", {"query": request.query, "documents": request.documents})
+        rows = sorted(told["results"], key=lambda row: row["index"])
+        usage = Usage(prompt_tokens=told["usage"]["prompt_tokens"])
+        return Ranking(tuple(float(row["relevance_score"]) for row in rows), usage)
+
+    async def ask(self, question: Question, body: Mapping[str, Any]) -> Any:
+        """What the server tells of itself: see `questions`."""
+        asked = questions.asked(question, body)
+        return await self._json(asked.method, asked.route, asked.body, text=question == "metrics")
 
     async def prompt(self, request: Request) -> str:
         """The text that the model would read."""
@@ -131,7 +149,11 @@ class LlamaWorker:
         asked = await plan(request, choices, self._knows_tools, self)
         filters = {index: asked.new_filter() for index in choices}
         stops = {index: Stops(request.stop if wire.stops_here(request) else ()) for index in choices}
-        reader = wire.StreamReader(choices, request.logprobs)
+        reader: wire.StreamReader | native.NativeReader = (
+            native.NativeReader(choices, request)
+            if asked.route in (native.COMPLETION, native.INFILL)
+            else wire.StreamReader(choices, request.logprobs, progress=request.progress)
+        )
         async with aclosing(self._chunks(asked.route, asked.body)) as chunks:
             started = False
             async for chunk in chunks:
@@ -179,7 +201,7 @@ class LlamaWorker:
         except httpx.TransportError as error:
             raise await self._failed() from error
 
-    async def _json(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def _json(self, method: str, route: str, body: Mapping[str, Any] | None = None, *, text: bool = False) -> Any:
         try:
             async with watchdog(self._child) as watch:
                 watch.waiting = True
@@ -187,14 +209,16 @@ class LlamaWorker:
                 response = await self._http.request(method, route, content=content)
         except httpx.TransportError as error:
             raise await self._failed() from error
+        if text and response.status_code == httpx.codes.OK:
+            return {"text": response.text, "started": response.headers.get("process-start-time-unix", "")}
         answer = self._decoded(response.content)
         if response.status_code != httpx.codes.OK:
             raise wire.error_of(answer)
         return answer
 
-    def _decoded(self, data: bytes) -> dict[str, Any]:
+    def _decoded(self, data: bytes) -> Any:
         try:
-            return msgspec.json.decode(data, type=dict[str, Any])
+            return msgspec.json.decode(data)
         except msgspec.DecodeError as error:
             raise WorkerFailed(f"the worker of {self.label} answered nonsense: {error}", "Try again") from error
 

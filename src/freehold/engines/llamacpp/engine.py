@@ -2,13 +2,15 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from freehold.core.errors import BadModelFile, NotEnoughMemory, WorkerFailed
 from freehold.core.settings import Settings
-from freehold.engines.base import Fit, ModelFile
+from freehold.engines.base import Fit, Launch, ModelFile
 from freehold.engines.llamacpp import memory
 from freehold.engines.llamacpp.client import LlamaWorker
 from freehold.engines.supervisor import Child, Socket, clean_environment
@@ -86,6 +88,8 @@ class _Shape(msgspec.Struct, frozen=True):
             # llama.cpp aborts when it pools a batch that its sequences do not divide
             slots = 1 << (settings.parallel.bit_length() - 1)
             ubatch = -(-context // slots) * slots
+        if model.launch is not None:
+            context, slots, ubatch = _launched(model.launch, metadata, slots, context)
         weights = sum(path.stat().st_size for path in [*splits.files(model.path), *model.adapters])
         fit = memory.estimate(weights, metadata, context, slots, ubatch)
         return cls(fit, slots, ubatch, f"{metadata.get('general.architecture', '')}.pooling_type" not in metadata)
@@ -104,7 +108,17 @@ class _Shape(msgspec.Struct, frozen=True):
             "mean_pooling": self.mean_pooling,
             "chat_template": model.chat_template,
             "adapters": [str(path) for path in model.adapters],
+            "ranking": model.ranking,
+            "parameters": dict(model.launch.parameters) if model.launch else {},
+            "sampling": dict(model.launch.sampling) if model.launch else {},
         }
+
+
+def _launched(launch: Launch, metadata: Mapping[str, Any], slots: int, context: int) -> tuple[int, int, int]:
+    """Context, slots and batch as `launch` says; its context is that of all slots together."""
+    trained = metadata.get(f"{metadata.get('general.architecture', '')}.context_length", context)
+    total = int(launch.parameters.get("n_ctx", 0)) or int(trained)
+    return max(1, total // slots), slots, int(launch.parameters.get("n_ubatch", memory.UBATCH))
 
 
 async def _ready(child: Child, timeout: float) -> None:

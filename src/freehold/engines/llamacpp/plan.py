@@ -9,7 +9,7 @@ import msgspec
 from freehold.core.errors import BadInput, Unsupported
 from freehold.core.event import Event, ToolCallPart
 from freehold.core.request import Constraint, Request, Tool
-from freehold.engines.llamacpp import tools, wire
+from freehold.engines.llamacpp import native, tools, wire
 
 CHAT = "/v1/chat/completions"
 COMPLETION = "/v1/completions"
@@ -146,6 +146,13 @@ async def _raw(
 ) -> Plan:
     if constraint is not None:
         await server.check(constraint)
+    if request.insert is not None:
+        if not isinstance(prompt, str):
+            raise BadInput("text is inserted after a text, not after token ids", "Send the prompt as text")
+        body = native.infill_body(request, choices, request.insert, prompt, constraint)
+        return Plan(native.INFILL, body, new_filter)
+    if request.detail and request.prompt is not None:
+        return Plan(native.COMPLETION, native.completion_body(request, choices, prompt, constraint), new_filter)
     return Plan(COMPLETION, wire.completion_body(request, choices, prompt, constraint), new_filter)
 
 

@@ -18,7 +18,7 @@ class Stops:
         """The events that stand for `event`."""
         if self.found:
             return
-        if isinstance(event, Text):
+        if isinstance(event, Text) and self._words:
             yield from self._text(event)
             return
         if self._held:  # text is over, or goes on after a call: what was held back begins no stop sequence

@@ -12,6 +12,7 @@ from freehold.core.event import (
     Finished,
     FinishReason,
     Logprobs,
+    Progress,
     Reasoning,
     Text,
     Timings,
@@ -19,9 +20,10 @@ from freehold.core.event import (
     ToolCallPart,
     Usage,
 )
-from freehold.core.request import Constraint, Message, Request, Tool
+from freehold.core.request import Constraint, Message, Request, Sampling, Tool
 
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repeat_penalty")
+_SAMPLING = tuple(name for name in Sampling.__struct_fields__ if name not in ("seed", "logit_bias"))
+_HANDLING = {"slot": "id_slot", "keep": "n_keep", "indent": "n_indent", "milliseconds": "t_max_predict_ms"}
 # How the wheel's llguidance reads a schema: one blank after commas and colons, as most training data has it; by default
 # a weak model can write blanks until its context is full. A server built without llguidance ignores it.
 _GUIDANCE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -56,22 +58,25 @@ def stops_here(request: Request) -> bool:
 
     Not with log-probabilities: the server takes those of a stop sequence away.
     """
-    return bool(request.stop) and request.logprobs is None
+    return bool(request.stop) and request.logprobs is None and not request.detail
 
 
 def generation_body(request: Request, choices: range) -> dict[str, Any]:
     """The fields about drawing tokens, for the given choices of a request, shared by both routes."""
-    sampling = request.sampling
+    sampling, handling = request.sampling, request.handling
     given = ((name, getattr(sampling, name)) for name in _SAMPLING)
     body: dict[str, Any] = {name: value for name, value in given if value is not None}
     body |= {
         "stream": True,
         "return_progress": True,
         "n": len(choices),
-        "cache_prompt": sampling.seed is None,
+        "cache_prompt": sampling.seed is None if handling.cache is None else handling.cache,
         "stop": [] if stops_here(request) else list(request.stop),
         "timings_per_token": stops_here(request),
     }
+    body |= {name: value for field, name in _HANDLING.items() if (value := getattr(handling, field)) is not None}
+    if handling.adapters is not None:
+        body["lora"] = [{"id": number, "scale": scale} for number, scale in handling.adapters.items()]
     if sampling.seed is not None:
         body["seed"] = min((sampling.seed + choices.start) & 0xFFFFFFFF, _RANDOM_SEED - 1)
     if sampling.logit_bias:
@@ -86,7 +91,10 @@ def conversation_body(request: Request) -> dict[str, Any]:
     body: dict[str, Any] = {"messages": [message_body(message) for message in request.messages]}
     if request.tools and request.tool_choice != "none":
         body["tools"] = [tool_body(tool) for tool in request.tools]
+    if not request.open_turn:
+        body["add_generation_prompt"] = False
     wanted: dict[str, Any] = {} if request.think is None else {"enable_thinking": request.think}
+    wanted |= request.template
     if request.effort:
         wanted["reasoning_effort"] = request.effort
     return body | ({"chat_template_kwargs": wanted} if wanted else {})
@@ -125,8 +133,9 @@ def constraint_body(constraint: Constraint) -> dict[str, Any]:
 class StreamReader:
     """Turns the server's chunks into events. Choices are numbered from `first`; each keeps `alternatives` logprobs."""
 
-    def __init__(self, choices: range, alternatives: int | None) -> None:
+    def __init__(self, choices: range, alternatives: int | None, *, progress: bool = False) -> None:
         self._first = choices.start
+        self._progress = progress
         self._alternatives = alternatives
         self.open = set(choices)
         """Choices that have not finished."""
@@ -140,6 +149,8 @@ class StreamReader:
             raise error_of(chunk)
         self.prompt_tokens = self.prompt_tokens or int((chunk.get("prompt_progress") or {}).get("total", 0))
         self._timings = chunk.get("timings") or self._timings
+        if self._progress and "prompt_progress" in chunk:
+            yield Progress({"prompt_progress": chunk["prompt_progress"]}, self._first)
         for choice in chunk.get("choices", ()):
             index = self._first + choice.get("index", 0)
             yield from self._logprobs(choice, index)  # first, so that a dialect can send both in one piece
@@ -197,6 +208,7 @@ def _token(item: Mapping[str, Any], alternatives: int) -> TokenLogprob:
         logprob=float(item["logprob"]),
         bytes=tuple(raw),
         top=tuple(_token(other, 0) for other in top[:alternatives]),
+        id=int(item.get("id", -1)),
     )
 
 
@@ -223,4 +235,6 @@ def context_overflow(tokens: int, context: int) -> ContextOverflow:
         f"the prompt has {tokens} tokens and the context holds {context}",
         "Shorten it, or raise FREEHOLD_CONTEXT_LENGTH if the model was trained with more",
         param="messages",
+        tokens=tokens,
+        context=context,
     )

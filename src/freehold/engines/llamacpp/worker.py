@@ -68,6 +68,7 @@ def _serve(wanted: dict[str, Any]) -> Any:
     params.ctx_shift = False  # never forget the start of a prompt silently
     params.offline = True
     params.ui = False
+    params.endpoint_metrics = True
     params.cors_origins = ""
     if wanted["chat_template"]:
         params.chat_template = wanted["chat_template"]
@@ -78,7 +79,20 @@ def _serve(wanted: dict[str, Any]) -> Any:
         params.embedding = True
         if wanted["mean_pooling"]:
             params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    if wanted["ranking"]:
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
+    _apply(params, wanted["parameters"])
+    _apply(params.sampling, wanted["sampling"])
     return xllamacpp.Server(params)
+
+
+def _apply(target: Any, given: dict[str, Any]) -> None:
+    """Set fields; one of an enumeration is given by the end of its member's name."""
+    for name, value in given.items():
+        kind = type(getattr(target, name))
+        if isinstance(value, str) and hasattr(kind, "__members__"):
+            value = next(member for key, member in kind.__members__.items() if key.endswith(f"_{value.upper()}"))
+        setattr(target, name, value)
 
 
 def _adapter(path: str) -> Any:
