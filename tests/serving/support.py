@@ -16,10 +16,10 @@ import uvicorn
 from starlette.applications import Starlette
 
 from freehold.core.errors import WorkerFailed
-from freehold.core.event import Embeddings, Event, Failed, Finished, Started, Text, TokenLogprob, Usage
+from freehold.core.event import Embeddings, Event, Failed, Finished, Ranking, Started, Text, TokenLogprob, Usage
 from freehold.core.manifest import Manifest, Part
 from freehold.core.name import Name
-from freehold.core.request import EmbedRequest, Request
+from freehold.core.request import EmbedRequest, Request, RerankRequest
 from freehold.core.settings import Settings
 from freehold.engines.base import Fit, ModelFile
 from freehold.serving.protocol import DeadlineProtocol
@@ -82,7 +82,20 @@ class FakeWorker:
     async def embed(self, request: EmbedRequest) -> Embeddings:
         if self.engine.refusal is not None:
             raise self.engine.refusal
+        if request.per_token:
+            return Embeddings((), per_token=tuple(((0.6, 0.8), (1.0, 0.0)) for _ in request.inputs))
         return Embeddings(tuple((0.6, 0.8) for _ in request.inputs), Usage(prompt_tokens=2 * len(request.inputs)))
+
+    async def rerank(self, request: RerankRequest) -> Ranking:
+        """The longer a document, the better."""
+        return Ranking(tuple(float(len(each)) for each in request.documents), Usage(5 * len(request.documents)))
+
+    async def ask(self, question: str, body: Any) -> Any:
+        """What the engine was told to tell."""
+        if question == "pieces":
+            return {"tokens": [{"id": len(word), "piece": word} for word in str(body["content"]).split()]}
+        self.engine.asked.append((question, body))
+        return self.engine.told[question]
 
     async def prompt(self, request: Request) -> str:
         """Words, a blank after each."""
@@ -124,6 +137,8 @@ class FakeEngine:
         self.memory_bytes = 100
         self.model_bytes = 10
         self.workers: list[FakeWorker] = []
+        self.asked: list[tuple[str, Any]] = []
+        self.told: dict[str, Any] = {}
         self.hold = asyncio.Event()
         self.hold.set()
 

@@ -168,9 +168,10 @@ def parse(args: Sequence[str], environ: Mapping[str, str]) -> Given:
     """Read them; arguments go before variables. Raises BadInput, and Unsupported for what cannot be honoured."""
     given = Given({}, {}, {}, [])
     for argument in ARGUMENTS:
-        text = environ.get(argument.env if "_" in argument.env[:6] else f"LLAMA_ARG_{argument.env}", "")
-        if argument.env and text:
-            _put(given, argument, argument.env, _value(argument, argument.env, text))
+        variable = argument.env if argument.env == "LLAMA_API_KEY" else f"LLAMA_ARG_{argument.env}"
+        text = environ.get(variable, "") if argument.env else ""
+        if text:
+            _put(given, argument, variable, _value(argument, variable, text))
     for name, argument, value in _pairs(args):
         _put(given, argument, name, value)
     return given

@@ -32,6 +32,8 @@ class Message(msgspec.Struct, frozen=True):
     tool_calls: Annotated[tuple[ToolCall, ...], Meta(max_length=128)] = ()
     tool_call_id: Label = ""
     name: Label = ""
+    reasoning: Text = ""
+    """What the assistant thought before this; whether the model reads it again is up to its template."""
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -86,15 +88,22 @@ class Sampling(msgspec.Struct, frozen=True):
     ignore_eos: bool | None = None
 
 
+class Beside(msgspec.Struct, frozen=True):
+    """Another file that the model may look at."""
+
+    name: Label
+    text: Text
+
+
 class Insert(msgspec.Struct, frozen=True):
-    """What stands before and after the place where text is to be written, in a file; and other files as (name, text).
+    """What stands before and after the place where text is to be written, in a file; and other files.
 
     The request's prompt stands between `prefix` and that place.
     """
 
     prefix: Text = ""
     suffix: Text = ""
-    files: Annotated[tuple[tuple[Label, Text], ...], Meta(max_length=256)] = ()
+    files: Annotated[tuple[Beside, ...], Meta(max_length=256)] = ()
 
 
 class Handling(msgspec.Struct, frozen=True):

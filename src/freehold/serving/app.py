@@ -101,7 +101,7 @@ def create_app(
 async def _load(desk: Desk, sole: Sole) -> None:
     """Have the one model ready before the first request."""
     try:
-        await desk.load(CoreRequest(model=sole.label))
+        sole.properties = await desk.ask(CoreRequest(model=sole.label), "properties")
     except FreeholdError as error:
         sole.failure = error
         sole.on_failure(error)
@@ -192,7 +192,8 @@ def _dialect_of(scope: Scope, headers: Mapping[str, str], mounts: Sequence[Mount
         rooted = [mount.dialect for mount in mounts if not mount.prefix]
         first = path.split("/")[1]
         owner = next((d for d in rooted if first and first in {route.path.split("/")[1] for route in d.routes}), None)
-        return owner or _claimed([mount.dialect for mount in mounts if mount.dialect not in rooted], headers)
+        mounted = [mount.dialect for mount in mounts if mount.dialect not in rooted]
+        return owner or _claimed(mounted or rooted, headers)
     prefix = max((mount.prefix for mount in near), key=len)
     nearest = [mount.dialect for mount in near if mount.prefix == prefix]
     having = [dialect for dialect in nearest if path.removeprefix(prefix) in {route.path for route in dialect.routes}]

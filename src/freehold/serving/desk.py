@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, nullcontext
+from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import msgspec
 
-from freehold.core.errors import BadName, Timeout, UnknownModel
+from freehold.core.errors import BadName, FreeholdError, Timeout, UnknownModel
 from freehold.core.event import Embeddings, Event, Failed, Ranking, TokenLogprob
 from freehold.core.name import Name
 from freehold.core.request import EmbedRequest, Request, RerankRequest
@@ -17,13 +17,15 @@ from freehold.engines.base import Engine, ModelFile, Question, Worker
 from freehold.guard import limits
 from freehold.serving import fitting, ready
 from freehold.serving.admission import Admission, cost, embedding_cost, ranking_cost
-from freehold.serving.pool import Key, Pool
+from freehold.serving.pool import Held, Key, Pool
 from freehold.serving.scrub import Scrub
 from freehold.serving.sole import Sole
 from freehold.store import Entry, Store
 
 _ASKING = 8
 """Questions at the same time; they do not wait for those who generate."""
+_LAST_WORD = 2.0
+"""Seconds in which a worker that is to be ended tells its numbers."""
 _LONG_WORK = 4
 """Downloads and conversions at the same time; more of them wait."""
 
@@ -44,7 +46,7 @@ class Desk:
         self.sole = sole
         """The one model that is served, whatever a request calls it; None where each is found by its name."""
         self._engine = engine
-        self.pool = Pool(engine, settings)
+        self.pool = Pool(engine, settings, self._before_sleep if sole is not None and sole.metrics else None)
         self.admission = Admission(settings)
         self.scrub = Scrub(store, settings.scrub_rate)
         self._asking = asyncio.Semaphore(_ASKING)
@@ -188,6 +190,13 @@ class Desk:
                 key, file = await asyncio.to_thread(self._widened, key, file, request.context_length)
             async with self.pool.worker(key, file, source.lease, request.keep_alive) as worker:
                 yield worker, source
+
+    async def _before_sleep(self, held: Held) -> None:
+        """Keep what the one model's worker counted."""
+        if self.sole is not None:
+            with suppress(FreeholdError, TimeoutError):
+                async with asyncio.timeout(_LAST_WORD):
+                    self.sole.numbers = await held.worker.ask("metrics", {})
 
     def _source(self, text: str) -> ready.Source:
         return self.sole or ready.source(self.store, text)

@@ -1,13 +1,15 @@
 """A gate before an application that stands in for another server: its keys, and the pages that may call it."""
 
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from freehold.core.errors import FreeholdError, Unauthorized
+
+_ALLOWED = {"Access-Control-Allow-Methods": "GET, POST, DELETE, OPTIONS", "Access-Control-Allow-Headers": "*"}
 
 
 class Gate:
@@ -37,15 +39,12 @@ class Gate:
 
         async def sharing(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(shared)
+                message["headers"] = [*message.get("headers", ()), *_raw(shared)]
             await send(message)
 
         if scope["method"] == "OPTIONS":
-            allowed = {
-                "access-control-allow-methods": "GET, POST, DELETE, OPTIONS",
-                "access-control-allow-headers": "*",
-            }
-            await Response(headers={**shared, **(allowed if shared else {})})(scope, receive, send)
+            shared |= _ALLOWED if shared else {}
+            await Response()(scope, receive, sharing)
         elif self._admits(scope["path"], headers):
             await self._app(scope, receive, sharing)
         else:
@@ -54,8 +53,8 @@ class Gate:
     def _shared(self, origin: str) -> dict[str, str]:
         if not origin or not self._pages(origin):
             return {}
-        credentials = {"access-control-allow-credentials": "true"} if self._keys else {}
-        return {"access-control-allow-origin": origin, "vary": "origin", **credentials}
+        credentials = {"Access-Control-Allow-Credentials": "true"} if self._keys else {}
+        return {"Access-Control-Allow-Origin": origin, "Vary": "Origin", **credentials}
 
     def _admits(self, path: str, headers: Headers) -> bool:
         if not self._keys or path in self._public:
@@ -63,3 +62,8 @@ class Gate:
         kind, _, token = headers.get("authorization", "").partition(" ")
         shown = (token.strip() if kind.lower() == "bearer" else "") or headers.get("x-api-key", "")
         return sum(hmac.compare_digest(shown.encode(), key) for key in self._keys) > 0  # each: time tells nothing
+
+
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Their names as they are: some clients of llama-server look for these letters."""
+    return [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]

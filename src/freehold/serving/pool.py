@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from typing import NamedTuple
 
@@ -67,11 +67,16 @@ class Held:
         return self.keep_alive if self.users else self.keep_alive - (time.monotonic() - self.last_used)
 
 
+BeforeEnd = Callable[[Held], Awaitable[None]]
+"""Called before an idle worker is ended."""
+
+
 class Pool:
     """Workers by model. One start at a time, since each start decides on the memory that the next will find."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: Settings, before_end: BeforeEnd | None = None) -> None:
         self._engine = engine
+        self._before_end = before_end
         self._settings = settings
         self._held: dict[Key, Held] = {}
         self._starts: dict[Key, asyncio.Task[Held]] = {}
@@ -204,7 +209,10 @@ class Pool:
             self._look.clear()
             for held in list(self._held.values()):
                 if not held.users and (held.left <= 0 or not held.worker.alive):
-                    await self._end(held)
+                    if self._before_end is not None and held.worker.alive:
+                        await self._before_end(held)
+                    if not held.users:
+                        await self._end(held)
 
     def _count_death(self, key: Key) -> None:
         deaths = self._deaths.setdefault(key, deque(maxlen=_MAX_DEATHS))

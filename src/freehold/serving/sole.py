@@ -48,8 +48,10 @@ class Sole:
         self.failure: FreeholdError | None = None
         """Why it could not be loaded."""
         self.on_failure: Callable[[FreeholdError], None] = lambda error: None
-        self.told: dict[str, Any] | None = None
-        """What the worker said of itself, to be told while the model sleeps."""
+        self.properties: dict[str, Any] | None = None
+        """What its worker said of itself at its start."""
+        self.numbers: dict[str, Any] | None = None
+        """What its worker counted before it was ended."""
         self.tags = tags
         self._own, self._template, self._adapters = own, chat_template, adapters
         self.path = path if own is None else own.file().path

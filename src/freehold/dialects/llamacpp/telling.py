@@ -103,17 +103,18 @@ async def rerank(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def properties(incoming: Incoming, desk: Desk) -> Response:
-    """GET /props. While the model sleeps, what it said last."""
+    """GET /props. What the one model said at its start: whoever looks whether it sleeps must not keep it awake."""
     model = await mapping.model_of(incoming, desk)
     sole = desk.sole
-    sleeping = sole is not None and sole.told is not None and not desk.pool.workers
-    told = sole.told if sole is not None and sleeping else await desk.ask(Request(model=model), "properties")
+    told = sole.properties if sole is not None else None
+    if told is None:
+        told = await desk.ask(Request(model=model), "properties")
+    own = {"model_alias": model, "ui": False, "webui": False, "is_sleeping": False, "endpoint_props": False}
     if sole is not None:
-        sole.told = told
-    own = {"model_alias": model, "ui": False, "webui": False, "is_sleeping": sleeping, "endpoint_props": False}
-    if sole is not None:
+        sole.properties = told
+        own["is_sleeping"] = not desk.pool.workers
         own |= {"model_path": str(sole.path), "endpoint_slots": sole.slots, "endpoint_metrics": sole.metrics}
-    return json_response({**(told or {}), **own})
+    return json_response({**told, **own})
 
 
 async def set_properties(incoming: Incoming, desk: Desk) -> Response:
@@ -168,9 +169,12 @@ async def metrics(incoming: Incoming, desk: Desk) -> Response:
         raise Unsupported("this server tells no metrics", "Start it with --metrics")
     if desk.sole is None and not desk.pool.workers:
         raise NotFound("no model is loaded, so there is nothing to count", "Ask again when one works")
-    told = await desk.ask(Request(model=await mapping.model_of(incoming, desk)), "metrics")
-    headers = {"process-start-time-unix": told["started"]} if told.get("started") else None
-    return PlainTextResponse(told["text"], headers=headers, media_type="text/plain; version=0.0.4")
+    asleep = desk.sole.numbers if desk.sole is not None and not desk.pool.workers else None
+    told = asleep or await desk.ask(Request(model=await mapping.model_of(incoming, desk)), "metrics")
+    response = PlainTextResponse(told["text"], media_type="text/plain; version=0.0.4")
+    if told.get("started"):  # in these letters, for which llama-server's users look
+        response.raw_headers.append((b"Process-Start-Time-Unix", str(told["started"]).encode("latin-1", "replace")))
+    return response
 
 
 ROUTES = (

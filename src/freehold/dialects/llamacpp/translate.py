@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from freehold.core.errors import BadInput, Unsupported
-from freehold.core.request import Constraint, Handling, Insert, Message, Request, Sampling, Tool, ToolCall
+from freehold.core.request import Beside, Constraint, Handling, Insert, Message, Request, Sampling, Tool, ToolCall
 from freehold.dialects.llamacpp import schema as wire
 from freehold.dialects.openai import schema as openai
 
@@ -23,7 +23,7 @@ def completion_request(body: wire.CompletionRequest, model: str, prompt: str | t
     """One prompt's completion, without the biases that `body` gives by text. Raises BadInput."""
     insert = None
     if isinstance(body, wire.InfillRequest):
-        files = tuple((each.filename, each.text) for each in body.input_extra)
+        files = tuple(Beside(each.filename, each.text) for each in body.input_extra)
         insert = Insert(body.input_prefix, body.input_suffix, files)
     return Request(
         model=model,
@@ -115,10 +115,10 @@ def handling(body: wire.CompletionRequest | wire.ChatRequest) -> Handling:
 
 
 def limit(*given: int | None) -> int | None:
-    """The tokens of an answer: the first that is given; a negative number sets no limit. Raises Unsupported for 0."""
+    """The tokens of an answer: the first that is given; a negative number sets no limit. Raises BadInput for 0."""
     found = _first(*given)
     if found == 0:
-        raise Unsupported("an answer of no tokens is not made", "Ask for one at least", param="n_predict")
+        raise BadInput("an answer of no tokens is not made", "Ask for one at least", param="n_predict")
     return None if found is None or found < 0 else found
 
 
@@ -219,7 +219,7 @@ def _begun(body: wire.TemplateRequest) -> tuple[tuple[Message, ...], str]:
     return messages[:-1], last.content
 
 
-def _message(message: openai.Message) -> Message:
+def _message(message: wire.ChatMessage) -> Message:
     if message.content is None and not message.tool_calls and message.role != "assistant":
         raise BadInput("a message has no content", "Send some text", param="messages")
     return Message(
@@ -230,6 +230,7 @@ def _message(message: openai.Message) -> Message:
         ),
         tool_call_id=message.tool_call_id or "",
         name=message.name or "",
+        reasoning=message.reasoning_content or "",
     )
 
 

@@ -34,7 +34,7 @@ def infill_body(
     return completion_body(request, choices, prompt, constraint) | {
         "input_prefix": insert.prefix,
         "input_suffix": insert.suffix,
-        "input_extra": [{"filename": name, "text": text} for name, text in insert.files],
+        "input_extra": [{"filename": each.name, "text": each.text} for each in insert.files],
     }
 
 
