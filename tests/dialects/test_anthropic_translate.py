@@ -53,7 +53,7 @@ def test_calls_and_their_results():
     ]
     found = turns(*USER, {"role": "assistant", "content": said}, {"role": "user", "content": given})
     assert found[1:] == (
-        Message("assistant", "Let me see.", tool_calls=(ToolCall("t1", "weather", '{"city":"Ulm"}'),)),
+        Message("assistant", "Let me see.", tool_calls=(ToolCall("t1", "weather", '{"city":"Ulm"}'),), reasoning="hm"),
         Message("tool", "sunny", tool_call_id="t1"),
         Message("tool", "Error: broken", tool_call_id="t2"),
         Message("user", "Well?"),

@@ -277,7 +277,7 @@ async def test_slots(alone, engine: FakeEngine, sole: Sole, tmp_path: Path):
         (tmp_path / "a.bin").write_bytes(b"x")
         assert (await client.post("/slots/0?action=restore", json={"filename": "a.bin"})).status_code == 200
         assert (await client.post("/slots/0?action=erase", json={})).json() == {"n_erased": 3}
-        for name in ("../a", "a/b", ".hidden", "", "a\x00b", "/etc/passwd", "x" * 200):
+        for name in ("../a", "a/b", ".hidden", "", "a\x00b", "a\n", "/etc/passwd", "x" * 200):
             assert (await client.post("/slots/0?action=save", json={"filename": name})).status_code == 400
         for path in ("/slots/x?action=erase", "/slots/0?action=melt", "/slots/99999?action=erase"):
             assert (await client.post(path, json={})).status_code == 400

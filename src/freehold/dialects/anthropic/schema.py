@@ -28,6 +28,7 @@ class Block(msgspec.Struct):
     source: dict[Label, Any] | None = None
     title: Text | None = None
     context: Text | None = None
+    thinking: Text | None = None
 
 
 Content = Text | Annotated[list[Block], Meta(max_length=4096)]

@@ -11,7 +11,7 @@ from freehold.dialects.anthropic import schema as wire
 
 _VENDORS_OWN = ("mcp_servers", "context_management", "container")
 _SILENT = ("thinking", "redacted_thinking")
-"""Blocks that tell what a model thought earlier, which no template here reads."""
+"""Blocks that tell what a model thought earlier; whether it reads that again is up to its template."""
 
 
 def messages_request(body: wire.MessagesRequest) -> Request:
@@ -76,7 +76,8 @@ def _turns(message: wire.Message) -> Iterator[Message]:
         yield Message("tool", f"Error: {said}" if result.is_error else said, tool_call_id=result.tool_use_id)
     text = "\n".join(_texts(rest, "messages"))
     if text or calls or not results:
-        yield Message(message.role, text, tool_calls=tuple(_call(call) for call in calls))
+        thought = "\n".join(block.thinking or "" for block in message.content if block.type == "thinking")
+        yield Message(message.role, text, tool_calls=tuple(_call(call) for call in calls), reasoning=thought)
 
 
 def _texts(blocks: Sequence[wire.Block], param: str) -> Iterator[str]:

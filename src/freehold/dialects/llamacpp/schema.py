@@ -254,7 +254,7 @@ class RerankRequest(msgspec.Struct):
 class SlotFile(msgspec.Struct):
     """POST /slots/{id}?action=save and restore."""
 
-    filename: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    filename: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
 
 
 class Instances(msgspec.Struct):
