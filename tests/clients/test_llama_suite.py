@@ -29,8 +29,8 @@ SHARE = 0.95
 """Of the cases that the real server passes."""
 DIFFERENT = {
     "unit/test_compat_anthropic.py::test_anthropic_empty_messages": "Anthropic refuses a conversation of no messages",
-    "unit/test_compat_anthropic.py::test_anthropic_tool_result_with_image": "an image is the client's error: 400, not 500",
-    "unit/test_compat_anthropic.py::test_anthropic_vision_format_accepted": "an image is the client's error: 400, not 500",
+    "unit/test_compat_anthropic.py::test_anthropic_tool_result_with_image": "an image is refused with 400, not 500",
+    "unit/test_compat_anthropic.py::test_anthropic_vision_format_accepted": "an image is refused with 400, not 500",
     "unit/test_kv_keep_only_active.py::test_clear_and_restore": "it looks for marks in llama.cpp's log",
     "unit/test_security.py::test_cors_origins_defaults_to_localhost_with_tools_enabled": "the server runs no tools",
     "unit/test_security.py::test_cors_proxy_only_forwards_explicit_proxy_headers": "it fetches nothing for pages",
