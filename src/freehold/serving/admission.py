@@ -21,6 +21,9 @@ def cost(request: Request, context_length: int) -> int:
     text = sum(len(message.content) for message in request.messages)
     if isinstance(request.prompt, str):
         text += len(request.prompt)
+    if request.insert is not None:
+        insert = request.insert
+        text += len(insert.prefix) + len(insert.suffix) + sum(len(file.text) for file in insert.files)
     given = 0 if isinstance(request.prompt, str | None) else len(request.prompt)
     prompt = min(given + text // _BYTES_PER_TOKEN + 1, context_length)
     return request.n * (prompt + min(request.max_tokens or context_length, context_length))

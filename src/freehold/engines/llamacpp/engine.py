@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from freehold.core.errors import BadModelFile, NotEnoughMemory, WorkerFailed
+from freehold.core.errors import BadModelFile, NotEnoughMemory, Unsupported, WorkerFailed
 from freehold.core.settings import Settings
 from freehold.engines.base import Fit, Launch, ModelFile
 from freehold.engines.llamacpp import memory
@@ -18,6 +18,8 @@ from freehold.formats import gguf
 from freehold.store import splits
 
 _WORKER = Path(__file__).with_name("worker.py")
+_RANK = 4
+"""llama.cpp's number for the pooling of models that rank."""
 _LOAD_RATE = 20 << 20
 """Bytes per second that the slowest disk worth waiting for reads."""
 _MAX_EMBEDDING_CONTEXT = 2048
@@ -88,6 +90,8 @@ class _Shape(msgspec.Struct, frozen=True):
             # llama.cpp aborts when it pools a batch that its sequences do not divide
             slots = 1 << (settings.parallel.bit_length() - 1)
             ubatch = -(-context // slots) * slots
+        if model.ranking and model.launch is None:
+            _require_ranking(header, model.label)
         if model.launch is not None:
             context, slots, ubatch = _launched(model.launch, metadata, slots, context)
         weights = sum(path.stat().st_size for path in [*splits.files(model.path), *model.adapters])
@@ -112,6 +116,13 @@ class _Shape(msgspec.Struct, frozen=True):
             "parameters": dict(model.launch.parameters) if model.launch else {},
             "sampling": dict(model.launch.sampling) if model.launch else {},
         }
+
+
+def _require_ranking(header: gguf.GgufHeader, label: str) -> None:
+    """Raises Unsupported for a model that was not made to score documents: its scores would mean nothing."""
+    declared = header.metadata.get(f"{header.architecture}.pooling_type") == _RANK
+    if not declared and not any(tensor.name.startswith("cls") for tensor in header.tensors):
+        raise Unsupported(f"{label} does not rank documents", "Take a model that is made for reranking", param="model")
 
 
 def _launched(launch: Launch, metadata: Mapping[str, Any], slots: int, context: int) -> tuple[int, int, int]:
