@@ -98,6 +98,8 @@ def test_the_one_model(tmp_path: Path):
         assert _llama_server._sole(parse([], {}), settings, store) is None
         with pytest.raises(UnknownModel):
             _llama_server._sole(parse(["-m", "nobody"], {}), settings, store)
+        with pytest.raises(NotFound, match="no model file"):
+            _llama_server._sole(parse(["-m", "no.gguf"], {}), settings, store)
         with pytest.raises(NotFound):
             _llama_server._sole(parse(["-m", str(model), "--lora", "no.gguf"], {}), settings, store)
         (tmp_path / "bad.gguf").write_bytes(b"GGUF")

@@ -13,7 +13,7 @@ from freehold import __version__
 from freehold.cli._border import Border
 from freehold.cli._llama_arguments import ARGUMENTS, Given, parse
 from freehold.cli._output import line, note
-from freehold.core.errors import BadInput, UnknownModel
+from freehold.core.errors import BadInput, NotFound, UnknownModel
 from freehold.core.name import Name
 from freehold.core.request import FOREVER
 from freehold.core.settings import Settings, load
@@ -106,6 +106,8 @@ def _sole(given: Given, settings: Settings, store: "Store") -> "Sole | None":
     ranking = own.get("reranking", False) or given.params.get("pooling_type") == "rank"
     folder = Path(own["slot_folder"]).absolute() if own.get("slot_folder") else None
     path = Path(own["model"]).expanduser().absolute() if own.get("model") else None
+    if path and not path.is_file() and (path.suffix == ".gguf" or own["model"].startswith(("/", ".", "~"))):
+        raise NotFound(f"there is no model file {path}", "Check the path after -m")
     catalogued = None if path and path.is_file() else Own(store, _named(own, settings, store))
     sole = Sole(
         None if catalogued else path,

@@ -1,4 +1,4 @@
-"""Serve the models over HTTP, as clients of OpenAI, Anthropic and Ollama expect it."""
+"""Serve the models over HTTP, for clients of OpenAI, Anthropic, Ollama and llama-server."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +24,7 @@ def command(
     quiet: Quiet = False,
     home: Home = None,
 ) -> None:
-    """Serve the models over HTTP, as clients of OpenAI, Anthropic and Ollama expect it.
+    """Serve the models over HTTP, for clients of OpenAI, Anthropic, Ollama and llama-server.
 
     It ends with Ctrl-C or 'freehold stop --server'. With --also it is found by clients that look for another tool.
     """
