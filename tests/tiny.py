@@ -64,10 +64,13 @@ def write_gguf(
     template: str = CHATML,
     seed: int = 0,
     split: int = 0,
+    pooling: int | None = None,
+    infill: bool = False,
 ) -> Path:
     """Write the model to `path`, or to parts of `split` tensors each beside it.
 
-    The larger `hidden` and `layers`, the slower it generates.
+    The larger `hidden` and `layers`, the slower it generates. `pooling` is llama.cpp's number for how vectors are made
+    of it; with `infill` some of its tokens mark the place where text is to be written.
     """
     vocabulary, merges = _vocabulary(tokenizer())
     writer = GGUFWriter(path, "llama", split_max_tensors=split)
@@ -91,6 +94,10 @@ def write_gguf(
     writer.add_eos_token_id(2)
     writer.add_pad_token_id(0)
     writer.add_add_bos_token(False)
+    if pooling is not None:
+        writer.add_uint32("llama.pooling_type", pooling)
+    for token, mark in enumerate(("pre", "suf", "mid", "rep", "sep") if infill else (), start=250):
+        writer.add_uint32(f"tokenizer.ggml.fim_{mark}_token_id", token)
     writer.add_chat_template(template)
     _add_weights(writer, hidden, layers, len(vocabulary), seed)
     writer.write_header_to_file()

@@ -1,8 +1,8 @@
 """llama.cpp's own server suite, run against freehold-llama-server, and beside it against a real llama-server.
 
 The suite comes from the source archive of llama-cpp-python in the folder that FREEHOLD_TEST_TOOLS names. Its models
-are not there: each of its presets gets the starter model in their place, so that of its cases only those say anything
-which the real server passes with that model. LLAMA_SERVER_BIN_PATH names a real one, which then says which these are;
+are not there: each of its presets gets one of ours in their place, so that of its cases only those say anything which
+the real server passes with these. LLAMA_SERVER_BIN_PATH names a real one, which then says which these are;
 without it they are those that llama-server b1-0c1e570, built from the same archive, passed.
 """
 
@@ -21,6 +21,7 @@ import pytest
 from freehold import convert
 from freehold.convert import borrowed
 from tests.clients.harness import interpreter
+from tests.tiny import write_gguf
 
 TOOLS = Path(os.environ.get("FREEHOLD_TEST_TOOLS", "/nonexistent"))
 REAL = os.environ.get("LLAMA_SERVER_BIN_PATH", "")
@@ -47,7 +48,8 @@ def _local(method):
         server = method()
         server.offline = True
         server.model_hf_repo = server.model_hf_file = None
-        server.model_file = os.environ["LOCAL_MODEL"]
+        kind = "EMBEDDING" if server.server_embeddings else "INFILL" if "infill" in server.model_alias else "MODEL"
+        server.model_file = os.environ["LOCAL_" + kind]
         return server
     return staticmethod(preset)
 
@@ -100,16 +102,22 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables in which the suite finds its models."""
     from importlib import resources
 
-    out = tmp_path_factory.mktemp("model") / "starter.gguf"
+    folder = tmp_path_factory.mktemp("models")
     with resources.as_file(resources.files("freehold.assets") / "starter") as starter:
-        convert.to_gguf(starter, out, dtype="f32")
-    return out
+        convert.to_gguf(starter, folder / "starter.gguf", dtype="f32")
+    embedding = write_gguf(folder / "embedding.gguf", pooling=3)
+    infill = write_gguf(folder / "infill.gguf", context=2048, infill=True)
+    made = {"MODEL": folder / "starter.gguf", "EMBEDDING": embedding, "INFILL": infill}
+    return {f"LOCAL_{kind}": str(path) for kind, path in made.items()}
 
 
-def outcomes(config: pytest.Config, suite: Path, model: Path, binary: str, cases: Sequence[str], home: Path) -> dict:
+def outcomes(
+    config: pytest.Config, suite: Path, models: dict[str, str], binary: str, cases: Sequence[str], home: Path
+) -> dict[str, str]:
     """What became of each case with the server in `binary`."""
     python = interpreter(config, "llama-suite", "1", PACKAGES)
     environment = {
@@ -117,7 +125,7 @@ def outcomes(config: pytest.Config, suite: Path, model: Path, binary: str, cases
         "HOME": str(home),
         "FREEHOLD_HOME": str(home / "freehold"),
         "LLAMA_SERVER_BIN_PATH": binary,
-        "LOCAL_MODEL": str(model),
+        **models,
         "PORT": str(_free_port()),
         "OMP_WAIT_POLICY": "passive",  # two servers and a test share what may be two cores
     }
@@ -154,19 +162,19 @@ def _ours(folder: Path) -> str:
 
 
 def test_as_many_cases_pass_as_with_llama_server(
-    pytestconfig: pytest.Config, suite: Path, model: Path, tmp_path: Path
+    pytestconfig: pytest.Config, suite: Path, models: dict[str, str], tmp_path: Path
 ) -> None:
     if REAL:
         if shutil.which(REAL) is None:
             pytest.skip(f"there is no llama-server at {REAL}")
         files = sorted(file for file in (suite / "unit").glob("test_*.py") if file.stem[5:] not in LEFT_OUT)
         named = [str(file.relative_to(suite)) for file in files]
-        told = outcomes(pytestconfig, suite, model, REAL, named, tmp_path)
+        told = outcomes(pytestconfig, suite, models, REAL, named, tmp_path)
         passed = [case for case, outcome in told.items() if outcome == "passed"]
         assert len(passed) > 150, told
     else:
         passed = json.loads(PASSED.read_text("utf-8"))
-    ours = outcomes(pytestconfig, suite, model, _ours(tmp_path), passed, tmp_path)
+    ours = outcomes(pytestconfig, suite, models, _ours(tmp_path), passed, tmp_path)
     failed = {case for case in passed if ours.get(case) != "passed"}
     print(f"{len(passed) - len(failed)} of {len(passed)}; failed: {sorted(failed)}")
     assert len(failed) <= (1 - SHARE) * len(passed), sorted(failed - set(DIFFERENT))
