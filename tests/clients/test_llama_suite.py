@@ -38,8 +38,8 @@ DIFFERENT = {
     "unit/test_sleep.py::test_server_sleep_metrics_buckets": "rates told asleep are those of the last moment awake",
 }
 """Cases that are answered otherwise on purpose."""
-LEFT_OUT = ("router", "mcp_servers", "tools_builtin", "proxy", "vision_api", "tool_call", "speculative")
-"""Files whose cases take other servers, other models or tools that are run."""
+LEFT_OUT = ("router", "mcp_servers", "tools_builtin", "proxy", "speculative")
+"""Files whose cases take a server that starts others or runs tools, or a second model."""
 PACKAGES = ["pytest==8.4.2", "pytest-timeout==2.4.0", "openai", "requests", "filelock", "wget", "numpy"]
 PATCH = """
 
@@ -71,7 +71,7 @@ class Outcomes:
             self.found[report.nodeid] = report.outcome
 
 outcomes = Outcomes()
-pytest.main(["-q", "-p", "no:cacheprovider", "--timeout=90", "--tb=no", "--", *json.load(sys.stdin)], [outcomes])
+pytest.main(["-q", "-p", "no:cacheprovider", "--timeout=90", "--tb=no", "-m", "not slow", "--", *json.load(sys.stdin)], [outcomes])
 print(json.dumps(outcomes.found))
 """
 

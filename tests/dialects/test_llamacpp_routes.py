@@ -236,6 +236,8 @@ async def test_one_model_answers_to_any_name(alone, engine: FakeEngine):
         assert told["model"] == "best"
         assert (await client.get("/v1/health")).json() == {"status": "ok"}
         assert (await client.get("/freehold/v1/workers")).status_code == 404
+        for path in ("/cors-proxy?url=http://a", "/tools"):
+            assert (await client.get(path)).status_code == (await client.post(path)).status_code == 403
     assert engine.workers[0].model.label == "best"
 
 

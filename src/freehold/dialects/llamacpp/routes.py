@@ -20,10 +20,11 @@ def _never(headers: Mapping[str, str]) -> bool:
     return False
 
 
-ALONE = Dialect(name="llamacpp", mounts=("",), routes=(*telling.ROUTES, *generating.ROUTES), error=error_response)
+_ROUTES = (*telling.ROUTES, *generating.ROUTES)
+ALONE = Dialect(name="llamacpp", mounts=("",), routes=(*_ROUTES, *telling.REFUSED), error=error_response)
 """For a server that stands in for llama-server."""
 
 VERTEX = ALONE._replace(routes=(*ALONE.routes, Route("POST", "/predict", "infer", generating.predict, "any")))
 """The same with the path that Google's Vertex AI calls."""
 
-DIALECT = ALONE._replace(mounts=("", "/llama"), claims=_never)
+DIALECT = ALONE._replace(mounts=("", "/llama"), routes=_ROUTES, claims=_never)

@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.responses import PlainTextResponse, Response
 
-from freehold.core.errors import BadInput, Busy, NotFound, Unsupported
+from freehold.core.errors import BadInput, Busy, Forbidden, NotFound, Unsupported
 from freehold.core.request import EmbedRequest, Request, RerankRequest
 from freehold.dialects.llamacpp import answers, mapping, translate
 from freehold.dialects.llamacpp import schema as wire
@@ -177,6 +177,14 @@ async def metrics(incoming: Incoming, desk: Desk) -> Response:
     return response
 
 
+async def never(incoming: Incoming, desk: Desk) -> Response:
+    """What llama-server does for pages and agents when it is told to: fetch for them, and run tools."""
+    raise Forbidden("this server fetches nothing for pages and runs no tools", "Do that beside it")
+
+
+REFUSED = tuple(
+    Route(method, path, "infer", never, "none") for path in ("/cors-proxy", "/tools") for method in ("GET", "POST")
+)
 ROUTES = (
     Route("GET", "/health", "public", health),
     Route("GET", "/v1/health", "public", health),
