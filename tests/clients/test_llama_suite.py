@@ -71,7 +71,8 @@ class Outcomes:
             self.found[report.nodeid] = report.outcome
 
 outcomes = Outcomes()
-pytest.main(["-q", "-p", "no:cacheprovider", "--timeout=90", "--tb=no", "-m", "not slow", "--", *json.load(sys.stdin)], [outcomes])
+options = ["-q", "-p", "no:cacheprovider", "--timeout=90", "--tb=no", "-m", "not slow", "--"]
+pytest.main([*options, *json.load(sys.stdin)], [outcomes])
 print(json.dumps(outcomes.found))
 """
 
