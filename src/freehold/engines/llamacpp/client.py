@@ -84,8 +84,9 @@ class LlamaWorker:
             raise Unsupported("this worker generates text only", "Start one for embeddings")
         if request.per_token:
             wanted = {} if request.normalize is None else {"embd_normalize": request.normalize}
-            told = await self._json("POST", "/embedding", {"input": request.inputs, **wanted})
-            return Embeddings((), Usage(), questions.per_token(told))
+            told = await self._answer("POST", "/embedding", {"input": request.inputs, **wanted})
+            rows = self._decoded(told.content, list[dict[str, Any]])
+            return Embeddings((), Usage(), questions.per_token(rows))
         answer = await self._json("POST", "/v1/embeddings", {"input": request.inputs, "encoding_format": "float"})
         rows = sorted(answer["data"], key=lambda row: row["index"])
         return Embeddings(
@@ -104,7 +105,10 @@ class LlamaWorker:
     async def ask(self, question: Question, body: Mapping[str, Any]) -> Any:
         """What the server tells of itself: see `questions`."""
         asked = questions.asked(question, body)
-        return await self._json(asked.method, asked.route, asked.body, text=question == "metrics")
+        answer = await self._answer(asked.method, asked.route, asked.body)
+        if question == "metrics":
+            return {"text": answer.text, "started": answer.headers.get("process-start-time-unix", "")}
+        return self._decoded(answer.content, dict[str, Any] | list[dict[str, Any]])
 
     async def prompt(self, request: Request) -> str:
         """The text that the model would read."""
@@ -201,7 +205,12 @@ class LlamaWorker:
         except httpx.TransportError as error:
             raise await self._failed() from error
 
-    async def _json(self, method: str, route: str, body: Mapping[str, Any] | None = None, *, text: bool = False) -> Any:
+    async def _json(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        decoded: dict[str, Any] = self._decoded((await self._answer(method, route, body)).content)
+        return decoded
+
+    async def _answer(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
+        """An answer that is none of an error."""
         try:
             async with watchdog(self._child) as watch:
                 watch.waiting = True
@@ -209,16 +218,13 @@ class LlamaWorker:
                 response = await self._http.request(method, route, content=content)
         except httpx.TransportError as error:
             raise await self._failed() from error
-        if text and response.status_code == httpx.codes.OK:
-            return {"text": response.text, "started": response.headers.get("process-start-time-unix", "")}
-        answer = self._decoded(response.content)
         if response.status_code != httpx.codes.OK:
-            raise wire.error_of(answer)
-        return answer
+            raise wire.error_of(self._decoded(response.content))
+        return response
 
-    def _decoded(self, data: bytes) -> Any:
+    def _decoded(self, data: bytes, kind: Any = dict[str, Any]) -> Any:
         try:
-            return msgspec.json.decode(data)
+            return msgspec.json.decode(data, type=kind)
         except msgspec.DecodeError as error:
             raise WorkerFailed(f"the worker of {self.label} answered nonsense: {error}", "Try again") from error
 
