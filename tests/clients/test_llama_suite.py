@@ -25,7 +25,7 @@ from tests.tiny import write_gguf
 
 TOOLS = Path(os.environ.get("FREEHOLD_TEST_TOOLS", "/nonexistent"))
 REAL = os.environ.get("LLAMA_SERVER_BIN_PATH", "")
-PASSED = Path(__file__).with_name("llama_suite_passed.txt")
+PASSED = Path(__file__).with_name("llama_suite_passed.json")
 SHARE = 0.95
 """Of the cases that the real server passes."""
 DIFFERENT = {
