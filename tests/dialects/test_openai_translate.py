@@ -266,23 +266,3 @@ def test_every_field_with_every_kind_of_value_is_taken_or_refused(kind):
             except FreeholdError as error:
                 refused.add(error.status)
     assert refused == {400}
-
-
-def _bounded(kind: Any) -> bool:
-    """Whether a JSON schema bounds what a string, number, array or object may be."""
-    needed = {
-        "string": {"maxLength", "pattern", "enum"},
-        "array": {"maxItems"},
-        "number": {"maximum"},
-        "integer": {"maximum"},
-    }
-    options = [option for option in kind.get("anyOf", [kind]) if option.get("type") in needed]
-    return all(needed[option["type"]] & set(option) for option in options)
-
-
-@pytest.mark.parametrize("kind", [schema.ChatRequest, schema.CompletionRequest, schema.EmbeddingRequest])
-def test_every_field_of_every_route_declares_a_bound(kind):
-    described = msgspec.json.schema(kind)
-    for name, part in described["$defs"].items():
-        for field, form in part.get("properties", {}).items():
-            assert _bounded(form), f"{name}.{field} has no bound"

@@ -1,4 +1,4 @@
-"""Serve the models over HTTP, as OpenAI's clients expect it."""
+"""Serve the models over HTTP, as clients of OpenAI, Anthropic and Ollama expect it."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,21 +16,33 @@ def command(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port (FREEHOLD_PORT, else 6464); 0 takes a free one.")
     ] = None,
+    also: Annotated[
+        str | None,
+        typer.Option(metavar="TOOL[,TOOL]", help="Listen on these tools' ports too: ollama,lmstudio,llamacpp."),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     home: Home = None,
 ) -> None:
-    """Serve the models over HTTP, as OpenAI's clients expect it, until Ctrl-C or 'freehold stop --server'."""
+    """Serve the models over HTTP, as clients of OpenAI, Anthropic and Ollama expect it.
+
+    It ends with Ctrl-C or 'freehold stop --server'. With --also it is found by clients that look for another tool.
+    """
+    from freehold.serving.listening import USUAL
     from freehold.serving.run import serve
 
     def ready(state: "ServerState") -> None:
         if json:
-            emit({"url": state.url, "openai": f"{state.url}/v1", "pid": state.pid})
+            emit({"url": state.url, "openai": f"{state.url}/v1", "also": ports, "pid": state.pid})
         else:
             line(f"serving at {state.url}; base URL for OpenAI clients: {state.url}/v1")
+            for tool, port in ports.items():
+                line(f"also where {tool} is looked for: port {port}")
             note("any API key will do. Ctrl-C stops the server", quiet=quiet)
         flush()
 
-    with opened(home, host=host, port=port) as (settings, store):
+    tools = None if also is None else tuple(tool.strip() for tool in also.split(",") if tool.strip())
+    with opened(home, host=host, port=port, also=tools) as (settings, store):
+        ports = {tool: USUAL[tool] for tool in settings.also if tool in USUAL}
         serve(settings, store, ready)
     note("stopped", quiet=quiet)

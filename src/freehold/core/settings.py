@@ -22,6 +22,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where everything is kept."""
     host: Annotated[str, Meta(min_length=1, max_length=253)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 6464
+    also: tuple[str, ...] = ()
+    """Tools on whose usual ports the server listens too: ollama, lmstudio, llamacpp."""
     offline: bool = False
     """No packet leaves the machine."""
     allowed_hosts: tuple[str, ...] = ()
@@ -106,6 +108,6 @@ def _parse(name: str, kind: Any, text: str) -> Any:
         if text.lower() not in _TRUE | _FALSE:
             raise BadInput(f"FREEHOLD_{name.upper()} is {text!r}", "Set it to 1 or 0")
         return text.lower() in _TRUE
-    if name == "allowed_hosts":
-        return tuple(host.strip() for host in text.split(",") if host.strip())
+    if name in ("allowed_hosts", "also"):
+        return tuple(each.strip() for each in text.split(",") if each.strip())
     return text

@@ -16,7 +16,7 @@ Images = Annotated[list[Any], Meta(max_length=64)]
 Files = Annotated[dict[Annotated[str, Meta(min_length=1, max_length=200)], Label], Meta(max_length=1024)]
 Format = Literal["", "json"] | dict[str, Any] | None
 Think = bool | Literal["low", "medium", "high", "max"] | None
-KeepAlive = Label | float | None
+KeepAlive = Label | Annotated[float, Meta(ge=-1e18, le=1e18)] | None
 Whole = Annotated[int, Meta(ge=-(1 << 31), le=(1 << 53))]
 
 

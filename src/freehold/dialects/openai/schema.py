@@ -170,7 +170,9 @@ class CompletionRequest(_Sampled, kw_only=True, forbid_unknown_fields=True):
     """POST /v1/completions."""
 
     prompt: (
-        Text | Annotated[list[Annotated[str, Meta(max_length=8 << 20)] | int | list[int]], Meta(max_length=4096)] | None
+        Text
+        | Annotated[list[Text | TokenId | Annotated[list[TokenId], Meta(max_length=1 << 20)]], Meta(max_length=4096)]
+        | None
     )
     echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
