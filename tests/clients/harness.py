@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,14 +35,15 @@ def checks(script: Path) -> list[str]:
     return sorted(n.name for n in body if isinstance(n, ast.FunctionDef) and n.name.startswith("check_"))
 
 
-def interpreter(config: pytest.Config, package: str, version: str) -> Path:
-    """The interpreter of an environment that holds one version of a client and nothing of ours."""
+def interpreter(config: pytest.Config, package: str, version: str, packages: Sequence[str] = ()) -> Path:
+    """The interpreter of an environment that holds one version of a client, or `packages`, and nothing of ours."""
     folder = config.cache.mkdir(f"{package}-{version}")
     python = folder / "bin" / "python"
     ready = folder / "ready"
     if not ready.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", f"{package}=={version}"]
+        install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        install += packages or [f"{package}=={version}"]
         done = subprocess.run(install, capture_output=True, text=True)
         if done.returncode != 0:
             pytest.skip(f"{package} {version} cannot be installed here: {done.stderr.strip().splitlines()[-1:]}")
@@ -73,18 +74,19 @@ def found_by_node(folder: Path, script: Path, address: str, *more: Path) -> dict
     command = ["node", beside, address, "tiny", *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
-    outcomes: dict[str, str] = json.loads(done.stdout)
+    outcomes: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
     return outcomes
 
 
 @contextmanager
-def running(home: Path, template: str = "") -> Iterator[str]:
+def running(home: Path, template: str = "", **settings: str) -> Iterator[str]:
     """The address of a server with a model `tiny`, also known as `org/tiny`."""
     model = write_gguf(home / "tiny.gguf", **({"template": template} if template else {}))
     with Store.open(Settings(home=home).store) as store:
         add_gguf(store, "tiny", model)
         add_gguf(store, "org/tiny", model)
     environment = {"FREEHOLD_HOME": str(home), "PATH": "/usr/bin:/bin"}
+    environment |= {f"FREEHOLD_{name.upper()}": value for name, value in settings.items()}
     process = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
     yield process.stdout.readline().strip()
@@ -93,10 +95,10 @@ def running(home: Path, template: str = "") -> Iterator[str]:
     process.stdout.close()
 
 
-def found(python: Path, script: Path, address: str, *more: Path) -> dict[str, str]:
+def found(python: Path, script: Path, address: str, *more: Path, warnings: str = "error") -> dict[str, str]:
     """What each check found: nothing, or a traceback."""
-    command = [python, "-W", "error", script, address, "tiny", *more]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={"PATH": "/usr/bin:/bin"})
+    command = [python, "-W", warnings, script, address, "tiny", *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={"PATH": "/usr/bin:/bin"})
     assert done.returncode == 0, done.stderr[-2000:]
-    outcomes: dict[str, str] = json.loads(done.stdout)
+    outcomes: dict[str, str] = json.loads(done.stdout.splitlines()[-1])  # some packages print on their own
     return outcomes

@@ -1,5 +1,7 @@
 """Ollama's own client, in its own virtual environment, against a real server with a tiny model."""
 
+import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from freehold.core.event import Reasoning, Text, ToolCallPart
 from freehold.core.settings import Settings
 from freehold.serving.app import create_app
+from freehold.serving.listening import USUAL
 from freehold.store import Store
 from tests.clients import harness
 from tests.serving.support import FakeEngine, add_model, live
@@ -79,3 +82,15 @@ def called(client_python: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 @pytest.mark.parametrize("name", harness.checks(CALLS))
 def test_calls_and_thoughts(called: dict[str, str], name: str) -> None:
     assert called[name] == "", called[name]
+
+
+def test_a_client_with_no_setting_at_all_finds_the_server(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    try:
+        socket.create_server(("127.0.0.1", USUAL["ollama"])).close()
+    except OSError:
+        pytest.skip(f"port {USUAL['ollama']} is taken")
+    python = harness.interpreter(request.config, "ollama", VERSIONS[0])
+    ask = "import ollama; print([model.model for model in ollama.list().models])"
+    with harness.running(tmp_path, also="ollama"):
+        done = subprocess.run([python, "-c", ask], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
+    assert "tiny:latest" in done.stdout, done.stderr

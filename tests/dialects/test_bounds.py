@@ -14,7 +14,7 @@ NEEDED = {
     "string": {"maxLength", "pattern", "enum"},
     "array": {"maxItems"},
     "number": {"maximum"},
-    "integer": {"maximum"},
+    "integer": {"maximum", "exclusiveMaximum"},
 }
 """What bounds a value of each kind in a JSON schema. Free-form objects are bounded by the body alone."""
 

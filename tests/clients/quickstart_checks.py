@@ -1,0 +1,100 @@
+"""Run by an interpreter that has the frameworks: each is set up by the line that `freehold connect` shows, and asked.
+
+python quickstart_checks.py http://127.0.0.1:PORT MODEL LINES.json
+"""
+
+import json
+import sys
+import traceback
+from pathlib import Path
+
+LINES = {each["name"]: each["text"] for each in json.loads(Path(sys.argv[3]).read_text())["clients"]}
+HELLO = [{"role": "user", "content": "Where is my order?"}]
+
+
+def made(name, **known):
+    scope = dict(known)
+    exec(LINES[name], scope)
+    return scope
+
+
+def check_langchain_openai():
+    model = made("langchain")["model"].bind(max_tokens=8)
+    answer = model.invoke("Where is my order?")
+    assert answer.usage_metadata["output_tokens"] <= 8
+    pieces = list(model.stream("Where is my order?"))
+    assert len(pieces) > 2
+    two = model.batch(["a", "b"])
+    assert len(two) == 2
+
+
+def check_langchain_openai_structured():
+    from pydantic import BaseModel, Field
+
+    class Place(BaseModel):
+        city: str = Field(max_length=8)
+
+    model = made("langchain")["model"]
+    found = model.with_structured_output(Place, method="json_schema").invoke("Where?", max_tokens=100)
+    assert isinstance(found, Place)
+
+
+def check_langchain_ollama():
+    model = made("langchain-ollama")["model"]
+    model.num_predict = 8
+    answer = model.invoke("Where is my order?")
+    assert answer.response_metadata["done"]
+    assert answer.usage_metadata["output_tokens"] <= 8
+    assert len(list(model.stream("Where is my order?"))) > 2
+
+
+def check_langchain_embeddings():
+    from langchain_ollama import OllamaEmbeddings
+
+    vectors = OllamaEmbeddings(model=sys.argv[2], base_url=sys.argv[1]).embed_documents(["a", "b"])
+    assert len(vectors) == 2
+
+
+def check_llamaindex_openai_like():
+    from llama_index.core.llms import ChatMessage
+
+    model = made("llamaindex")["model"]
+    model.max_tokens = 8
+    assert model.chat([ChatMessage(role="user", content="Where?")]).message.role.value == "assistant"
+    assert len(list(model.stream_chat([ChatMessage(role="user", content="Where?")]))) > 2
+
+
+def check_llamaindex_ollama():
+    model = made("llamaindex-ollama")["model"]
+    model.additional_kwargs = {"num_predict": 8}
+    assert model.complete("Where?").raw
+    assert list(model.stream_complete("Where?"))
+
+
+def check_litellm():
+    import litellm
+
+    litellm.telemetry = False
+    answer = made("litellm", messages=HELLO)["answer"]
+    assert answer.choices[0].finish_reason in ("stop", "length")
+    there = {"api_base": sys.argv[1], "messages": HELLO, "max_tokens": 8}
+    told = litellm.completion(model=f"ollama_chat/{sys.argv[2]}", **there)
+    assert told.usage.completion_tokens <= 8
+    pieces = list(litellm.completion(model=f"anthropic/{sys.argv[2]}", api_key="none", stream=True, **there))
+    assert len(pieces) > 2
+
+
+def main():
+    outcomes = {}
+    for name, check in sorted(globals().items()):
+        if name.startswith("check_"):
+            try:
+                check()
+                outcomes[name] = ""
+            except Exception:  # noqa: BLE001 - whatever a framework raises is an outcome
+                outcomes[name] = traceback.format_exc()[-3000:]
+    print()
+    print(json.dumps(outcomes))
+
+
+main()
