@@ -210,3 +210,16 @@ async def test_bad_bodies(app):
         assert (answer.status_code, answer.json()["error"]["type"]) == (404, "not_found_error")
         answer = await one.post("/v1/messages", content=b"x", headers={"content-type": "text/plain"})
         assert answer.status_code == 415
+
+
+@pytest.mark.parametrize(
+    "limit", ["0", "1001", "-1", "1.0", "", "x", "\u0661x", "0000000011", "1" * 5000, "000000001" + "9" * 5000]
+)
+@in_loop
+async def test_a_page_is_of_a_size_within_bounds(app, limit: str):
+    async with client(app) as one:
+        answer = await one.get("/v1/models", params={"limit": limit})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+        assert len(answer.text) < 300
+        for known in ("1", "001", "1000"):
+            assert (await one.get("/v1/models", params={"limit": known})).status_code == 200

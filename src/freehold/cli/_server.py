@@ -29,13 +29,23 @@ def call(state: "ServerState", method: str, path: str, body: Any = None) -> Any:
         raise unreachable(state, error) from error
     if answer.is_error:
         raise error_of(answer)
-    return answer.json()
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise nonsense(state, error) from error
 
 
 def unreachable(state: "ServerState", error: Exception) -> FreeholdError:
     """The error for a server that does not answer."""
     return WorkerFailed(
         f"the server at {state.url} does not answer ({type(error).__name__})", "Stop it and start again"
+    )
+
+
+def nonsense(state: "ServerState", error: Exception) -> FreeholdError:
+    """The error for a server that answers something else than what was asked."""
+    return WorkerFailed(
+        f"the server at {state.url} answers nonsense ({type(error).__name__})", "Stop it and start again"
     )
 
 

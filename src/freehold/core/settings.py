@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from freehold.core.errors import BadInput
+from freehold.core.paths import expanded
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
@@ -70,7 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings in force. Flags that are None count as not given. Raises BadInput naming a wrong value."""
     given = {key: value for key, value in (flags or {}).items() if value is not None}
-    home = Path(given.get("home") or environ.get("FREEHOLD_HOME") or Path.home() / ".freehold").expanduser().absolute()
+    home = expanded(given.get("home") or environ.get("FREEHOLD_HOME") or Path("~/.freehold")).absolute()
     merged: dict[str, Any] = {**_from_file(home / "config.toml"), **_from_environment(environ), **given, "home": home}
     try:
         return msgspec.convert(merged, Settings, strict=False)

@@ -10,6 +10,8 @@ from freehold.guard import strict_json
 
 _PLACE = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"field `(?P<name>[^`]*)`")
+_LONGEST = 300
+"""Characters that an answer repeats of a body's own names and values."""
 T = TypeVar("T")
 
 
@@ -26,5 +28,6 @@ def _wrong_field(text: str) -> BadInput:
     path = place["path"] if place else ""
     if field:
         path = f"{path}.{field['name']}" if path else field["name"]
-    what = _PLACE.sub("", text).replace("Object contains unknown field", "unrecognised field")
+    path = path[:_LONGEST]
+    what = _PLACE.sub("", text).replace("Object contains unknown field", "unrecognised field")[:_LONGEST]
     return BadInput(f"{path}: {what}" if path else what, "See the API reference", param=path or None)

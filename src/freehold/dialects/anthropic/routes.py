@@ -68,7 +68,7 @@ async def get_model(incoming: Incoming, desk: Desk) -> Response:
 
 
 def _limit(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text[:9]) <= _MOST:
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= _MOST:
         raise BadInput(f"limit is {text[:20]!r}", f"Ask for 1 to {_MOST}", param="limit")
     return int(text)
 

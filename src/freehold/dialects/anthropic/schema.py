@@ -43,7 +43,7 @@ class Message(msgspec.Struct):
 class Tool(msgspec.Struct):
     """A function that may be called."""
 
-    name: Annotated[str, Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
     input_schema: dict[str, Any] | None = None
     description: Text | None = None
     type: Label | None = None

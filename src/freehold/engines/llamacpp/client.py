@@ -3,19 +3,57 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
 
 from freehold.core.errors import FreeholdError, Unsupported, WorkerFailed
 from freehold.core.event import Embeddings, Event, Failed, Started, TokenLogprob, Usage
+from freehold.core.frames import Frames
 from freehold.core.request import Constraint, EmbedRequest, Request
 from freehold.engines.base import ModelFile
 from freehold.engines.llamacpp import scorer, wire
 from freehold.engines.llamacpp.plan import plan, prompt_of
 from freehold.engines.llamacpp.stops import Stops
 from freehold.engines.supervisor import Child, Socket, watchdog
+
+T = TypeVar("T")
+
+
+class _Generation(msgspec.Struct):
+    n_ctx: int
+
+
+class _Properties(msgspec.Struct):
+    default_generation_settings: _Generation
+    chat_template_caps: dict[str, Any] = {}
+
+
+class _Row(msgspec.Struct):
+    index: int
+    embedding: tuple[float, ...]
+
+
+class _Counted(msgspec.Struct):
+    prompt_tokens: int
+
+
+class _Rows(msgspec.Struct):
+    data: list[_Row]
+    usage: _Counted
+
+
+class _Tokens(msgspec.Struct):
+    tokens: list[int]
+
+
+class _Content(msgspec.Struct):
+    content: str
+
+
+class _Prompt(msgspec.Struct):
+    prompt: str
 
 
 class LlamaWorker:
@@ -50,10 +88,10 @@ class LlamaWorker:
 
     async def connect(self) -> None:
         """Ask for health and properties. Raises WorkerFailed when it is not ready."""
-        await self._json("GET", "/health")
-        properties = await self._json("GET", "/props")
-        self.context_length = int(properties["default_generation_settings"]["n_ctx"])
-        self._knows_tools = bool(properties.get("chat_template_caps", {}).get("supports_tools"))
+        await self._json("GET", "/health", dict[str, Any])
+        properties = await self._json("GET", "/props", _Properties)
+        self.context_length = properties.default_generation_settings.n_ctx
+        self._knows_tools = bool(properties.chat_template_caps.get("supports_tools"))
 
     @property
     def alive(self) -> bool:
@@ -82,11 +120,12 @@ class LlamaWorker:
         """One L2-normalised vector per input."""
         if not self._embedding:
             raise Unsupported("this worker generates text only", "Start one for embeddings")
-        answer = await self._json("POST", "/v1/embeddings", {"input": request.inputs, "encoding_format": "float"})
-        rows = sorted(answer["data"], key=lambda row: row["index"])
-        return Embeddings(
-            tuple(tuple(row["embedding"]) for row in rows), Usage(prompt_tokens=answer["usage"]["prompt_tokens"])
-        )
+        body = {"input": request.inputs, "encoding_format": "float"}
+        answer = await self._json("POST", "/v1/embeddings", _Rows, body)
+        rows = sorted(answer.data, key=lambda row: row.index)
+        if [row.index for row in rows] != list(range(len(request.inputs))):
+            raise self._nonsense(f"{len(rows)} vectors for {len(request.inputs)} inputs")
+        return Embeddings(tuple(row.embedding for row in rows), Usage(answer.usage.prompt_tokens))
 
     async def prompt(self, request: Request) -> str:
         """The text that the model would read."""
@@ -97,12 +136,11 @@ class LlamaWorker:
     async def tokenize(self, text: str, *, special: bool = True) -> list[int]:
         """The tokens of a text, with those that the model wants at its begin and end if `special`."""
         body = {"content": text, "add_special": special, "parse_special": True}
-        tokens: list[int] = (await self._json("POST", "/tokenize", body))["tokens"]
-        return tokens
+        return (await self._json("POST", "/tokenize", _Tokens, body)).tokens
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of tokens, special ones as they are written."""
-        return str((await self._json("POST", "/detokenize", {"tokens": list(tokens)}))["content"])
+        return (await self._json("POST", "/detokenize", _Content, {"tokens": list(tokens)})).content
 
     async def score(self, tokens: Sequence[int], top: int = 0) -> tuple[TokenLogprob, ...]:
         """Each token with its natural-log probability given those before it, 0 for the first, and the `top` likeliest.
@@ -135,7 +173,7 @@ class LlamaWorker:
         async with aclosing(self._chunks(asked.route, asked.body)) as chunks:
             started = False
             async for chunk in chunks:
-                events = list(reader.feed(chunk))
+                events = self._read(reader, chunk)
                 if not started:
                     started = True
                     for index in choices:
@@ -156,12 +194,13 @@ class LlamaWorker:
 
     async def render(self, request: Request) -> str:
         """The prompt that the model's template makes of a request's messages and tools."""
-        return str((await self._json("POST", "/apply-template", wire.conversation_body(request)))["prompt"])
+        return (await self._json("POST", "/apply-template", _Prompt, wire.conversation_body(request))).prompt
 
     async def check(self, constraint: Constraint) -> None:
         """Have the constraint compiled. Raises BadInput. The completion route would ignore a schema it cannot read."""
         probe = [{"role": "user", "content": "?"}]
-        await self._json("POST", "/apply-template", {"messages": probe, **wire.constraint_body(constraint)})
+        body = {"messages": probe, **wire.constraint_body(constraint)}
+        await self._json("POST", "/apply-template", _Prompt, body)
 
     async def _chunks(self, route: str, body: Mapping[str, Any]) -> AsyncGenerator[Mapping[str, Any], None]:
         try:
@@ -169,34 +208,42 @@ class LlamaWorker:
                 watch.waiting = True
                 async with self._http.stream("POST", route, content=msgspec.json.encode(body)) as response:
                     if response.status_code != httpx.codes.OK:
-                        raise wire.error_of(self._decoded(await response.aread()))
-                    async for line in response.aiter_lines():
-                        data = line.partition(": ")[2] if line.startswith(("data: ", "error: ")) else ""
-                        if data and data != "[DONE]":
+                        raise wire.error_of(self._decoded(await response.aread(), dict[str, Any]))
+                    frames = Frames()
+                    async for piece in response.aiter_bytes():
+                        for data in frames.feed(piece):
                             watch.waiting = False
-                            yield self._decoded(data.encode())
+                            yield self._decoded(data, dict[str, Any])
                             watch.waiting = True
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise await self._failed() from error
 
-    async def _json(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def _json(self, method: str, route: str, kind: type[T], body: Mapping[str, Any] | None = None) -> T:
         try:
             async with watchdog(self._child) as watch:
                 watch.waiting = True
                 content = None if body is None else msgspec.json.encode(body)
                 response = await self._http.request(method, route, content=content)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise await self._failed() from error
-        answer = self._decoded(response.content)
         if response.status_code != httpx.codes.OK:
-            raise wire.error_of(answer)
-        return answer
+            raise wire.error_of(self._decoded(response.content, dict[str, Any]))
+        return self._decoded(response.content, kind)
 
-    def _decoded(self, data: bytes) -> dict[str, Any]:
+    def _decoded(self, data: bytes, kind: type[T]) -> T:
         try:
-            return msgspec.json.decode(data, type=dict[str, Any])
-        except msgspec.DecodeError as error:
-            raise WorkerFailed(f"the worker of {self.label} answered nonsense: {error}", "Try again") from error
+            return msgspec.json.decode(data, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise self._nonsense(str(error)) from error
+
+    def _read(self, reader: wire.StreamReader, chunk: Mapping[str, Any]) -> list[Event]:
+        try:
+            return list(reader.feed(chunk))
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise self._nonsense(f"{type(error).__name__}: {error}") from error
+
+    def _nonsense(self, what: str) -> WorkerFailed:
+        return WorkerFailed(f"the worker of {self.label} answered nonsense: {what[:200]}", "Try again")
 
     async def _failed(self) -> WorkerFailed:
         return WorkerFailed(

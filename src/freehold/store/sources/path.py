@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from freehold.core.errors import BadInput, NotFound
+from freehold.core.paths import expanded
 from freehold.core.reference import Reference
 from freehold.formats.bundle.parts import bundle_at
 from freehold.formats.bundle.reading import Bundle
@@ -14,7 +15,7 @@ from freehold.store.sources.offer import Local, Offer
 
 def look(reference: Reference, outbound: Outbound) -> Offer:
     """What is there, checked. Raises NotFound, BadModelFile, Unsupported."""
-    path = Path(reference.place).expanduser()
+    path = expanded(reference.place)
     bundle = bundle_at(path)
     if bundle is not None and not path.is_dir():
         return _bundle(reference, bundle)
