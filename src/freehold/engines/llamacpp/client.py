@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from http import HTTPStatus
 from typing import Any, TypeVar
 
-import httpx
 import msgspec
 
 from freehold.core.errors import FreeholdError, Unsupported, WorkerFailed
@@ -13,6 +13,7 @@ from freehold.core.event import Embeddings, Event, Failed, Started, TokenLogprob
 from freehold.core.frames import Frames
 from freehold.core.request import Constraint, EmbedRequest, Request
 from freehold.engines.base import ModelFile
+from freehold.engines.channel import Broken, Channel
 from freehold.engines.llamacpp import scorer, wire
 from freehold.engines.llamacpp.plan import plan, prompt_of
 from freehold.engines.llamacpp.stops import Stops
@@ -76,15 +77,7 @@ class LlamaWorker:
         self._scorer: scorer.Scorer | None = None
         self._scoring = asyncio.Lock()
         self._knows_tools = False
-        # The server closes a kept connection after a few seconds or a hundred requests, sometimes just as the next
-        # request is on its way.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        self._http = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(socket.path), limits=limits),
-            base_url="http://worker",
-            timeout=httpx.Timeout(None, connect=5.0),
-            trust_env=False,
-        )
+        self._channel = Channel(socket.path)
 
     async def connect(self) -> None:
         """Ask for health and properties. Raises WorkerFailed when it is not ready."""
@@ -159,7 +152,6 @@ class LlamaWorker:
 
     async def stop(self) -> None:
         """End the process. Returns when it is gone."""
-        await self._http.aclose()
         if self._scorer is not None:
             await self._scorer.stop()
         await self._child.stop()
@@ -206,29 +198,28 @@ class LlamaWorker:
         try:
             async with watchdog(self._child) as watch:
                 watch.waiting = True
-                async with self._http.stream("POST", route, content=msgspec.json.encode(body)) as response:
-                    if response.status_code != httpx.codes.OK:
-                        raise wire.error_of(self._decoded(await response.aread(), dict[str, Any]))
+                async with self._channel.open("POST", route, msgspec.json.encode(body)) as answer:
+                    if answer.status != HTTPStatus.OK:
+                        raise wire.error_of(self._decoded(await answer.content(), dict[str, Any]))
                     frames = Frames()
-                    async for piece in response.aiter_bytes():
+                    async for piece in answer.pieces():
                         for data in frames.feed(piece):
                             watch.waiting = False
                             yield self._decoded(data, dict[str, Any])
                             watch.waiting = True
-        except httpx.RequestError as error:
+        except Broken as error:
             raise await self._failed() from error
 
     async def _json(self, method: str, route: str, kind: type[T], body: Mapping[str, Any] | None = None) -> T:
         try:
             async with watchdog(self._child) as watch:
                 watch.waiting = True
-                content = None if body is None else msgspec.json.encode(body)
-                response = await self._http.request(method, route, content=content)
-        except httpx.RequestError as error:
+                reply = await self._channel.ask(method, route, b"" if body is None else msgspec.json.encode(body))
+        except Broken as error:
             raise await self._failed() from error
-        if response.status_code != httpx.codes.OK:
-            raise wire.error_of(self._decoded(response.content, dict[str, Any]))
-        return self._decoded(response.content, kind)
+        if reply.status != HTTPStatus.OK:
+            raise wire.error_of(self._decoded(reply.content, dict[str, Any]))
+        return self._decoded(reply.content, kind)
 
     def _decoded(self, data: bytes, kind: type[T]) -> T:
         try:
