@@ -1,6 +1,5 @@
 """The application: routes with roles, the door before them, errors in the shape that each dialect's clients read."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -58,9 +57,7 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         desk.scrub.start()
         yield
-        await asyncio.to_thread(desk.scrub.stop)
-        desk.long_work.shutdown(wait=False, cancel_futures=True)
-        await desk.pool.close()
+        await desk.close()
 
     async def failed(request: Request, error: Exception) -> Response:
         return _dialect_of(request.scope, request.headers, mounts).error(_as_ours(error))

@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from freehold.core.errors import BadName, Timeout, UnknownModel
+from freehold.core.errors import Timeout
 from freehold.core.event import Embeddings, Event, Failed, TokenLogprob
-from freehold.core.name import Name
 from freehold.core.request import EmbedRequest, Request
 from freehold.core.settings import Settings
 from freehold.engines.base import Engine, ModelFile, Worker
 from freehold.guard import limits
 from freehold.serving import fitting, ready
 from freehold.serving.admission import Admission, cost, embedding_cost
+from freehold.serving.models import Models
 from freehold.serving.pool import Key, Pool
 from freehold.serving.scrub import Scrub
 from freehold.store import Entry, Store
@@ -41,6 +41,7 @@ class Desk:
         self._engine = engine
         self.pool = Pool(engine, settings)
         self.admission = Admission(settings)
+        self._models = Models(store)
         self.scrub = Scrub(store, settings.scrub_rate)
         self.long_work = ThreadPoolExecutor(_LONG_WORK, "long-work")
         """For what blocks longer than a request should: downloads, conversions."""
@@ -119,13 +120,18 @@ class Desk:
 
     async def models(self) -> list[Entry]:
         """The catalog."""
-        return await asyncio.to_thread(self.store.list)
+        return await self._models.all()
 
     async def model(self, text: str) -> Entry:
         """One model of the catalog. Raises UnknownModel."""
-        name = _parsed(text)
-        await asyncio.to_thread(self.store.resolve, name)
-        return next(entry for entry in await self.models() if entry.name == name)
+        return await self._models.one(text)
+
+    async def close(self) -> None:
+        """End what runs beside requests, and the workers."""
+        await asyncio.to_thread(self.scrub.stop)
+        self.long_work.shutdown(wait=False, cancel_futures=True)
+        await self.pool.close()
+        self._models.close()
 
     async def _events(self, request: Request) -> AsyncGenerator[Event, None]:
         tokens = cost(request, self.settings.context_length)
@@ -165,13 +171,6 @@ class Desk:
         wide = msgspec.structs.replace(file, context_length=wanted)
         usual, possible = (self._engine.fits(each, self.settings).context_length for each in (file, wide))
         return (key._replace(context=possible), wide) if possible > usual else (key, file)
-
-
-def _parsed(text: str) -> Name:
-    try:
-        return Name.parse(text)
-    except BadName as error:
-        raise UnknownModel(f"no model named {text[:120]!r}", error.remedy, param="model") from error
 
 
 def _late(seconds: float) -> Timeout:
