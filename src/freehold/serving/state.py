@@ -68,7 +68,7 @@ def running(settings: Settings) -> ServerState | None:
     """The server that serves this home now."""
     try:
         state = msgspec.json.decode(_file(settings).read_bytes(), type=ServerState)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return state if processes.alive(state.pid, state.start) else None
 
