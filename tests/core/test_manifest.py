@@ -83,3 +83,9 @@ def test_every_role_can_be_stored() -> None:
     roles = typing.get_args(Role)
     manifest = Manifest(parts=tuple(Part(role, A, 1, role) for role in roles))
     assert Manifest.decode(manifest.encode()).parts == manifest.parts
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"x":' * 5000, b'{"parts": [{"role": "gguf\xff"}]}', b"\xff"])
+def test_bytes_that_are_no_manifest_are_damage(data: bytes) -> None:
+    with pytest.raises(Damaged, match="unreadable manifest"):
+        Manifest.decode(data)

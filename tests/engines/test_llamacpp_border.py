@@ -13,6 +13,7 @@ import pytest
 
 from freehold.core.errors import (
     BadInput,
+    BadModelFile,
     ContextOverflow,
     FreeholdError,
     Unsupported,
@@ -21,6 +22,8 @@ from freehold.core.errors import (
 from freehold.core.event import Event, Failed, Finished, Reasoning, Started, Text, ToolCallPart, Usage
 from freehold.core.request import Constraint, EmbedRequest, Message, Request, Sampling, Tool
 from freehold.engines.llamacpp.client import LlamaWorker
+from freehold.engines.llamacpp.engine import _ready
+from freehold.engines.supervisor import Child
 from tests.engines.fakeserver import ended, frame, plain, said, served, streamed
 from tests.serving.support import in_loop, soon
 
@@ -101,6 +104,20 @@ async def test_what_the_worker_refuses_keeps_its_kind(tmp_path: Path, question: 
             fake.answers[route] = plain({"error": error}, status)
             with pytest.raises(kind):
                 await ask(worker)
+
+
+UNREADY = [b"", b"nonsense", b"[]", b'{"ready": 5}', b'{"ready": "\xff"}', DEEP, b'{"ready": ""}']
+
+
+@pytest.mark.parametrize("line", UNREADY, ids=lambda line: repr(line[:12]))
+@in_loop
+async def test_what_a_worker_says_at_its_start_is_read_or_refused(tmp_path: Path, line: bytes):
+    (tmp_path / "line").write_bytes(line + b"\n")
+    child = Child(["/bin/sh", "-c", f"cat {tmp_path}/line; exit 3"], None, {}, "tiny")
+    with pytest.raises((WorkerFailed, BadModelFile), match="tiny") as caught:
+        await _ready(child, 10)
+    await child.stop()
+    assert len(caught.value.line()) < 300
 
 
 PROPS = [

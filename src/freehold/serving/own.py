@@ -12,21 +12,7 @@ from freehold.serving.desk import Desk
 from freehold.serving.http import json_response
 from freehold.serving.pool import Held
 from freehold.serving.routes import Dialect, Incoming, Route
-
-
-class WorkerInfo(msgspec.Struct):
-    """One running worker, as `freehold ps` shows it."""
-
-    model: str
-    digest: str
-    pid: int
-    task: str
-    memory: int
-    """Resident bytes."""
-    context_length: int
-    busy: int
-    """Requests in it now."""
-    served: int
+from freehold.serving.state import Stopped, WorkerInfo, Workers
 
 
 class StopOrder(msgspec.Struct, forbid_unknown_fields=True):
@@ -46,7 +32,7 @@ async def _health(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def _workers(incoming: Incoming, desk: Desk) -> Response:
-    return json_response({"workers": [_info(held) for held in desk.pool.workers]})
+    return json_response(Workers([_info(held) for held in desk.pool.workers]))
 
 
 def _info(held: Held) -> WorkerInfo:
@@ -74,7 +60,7 @@ async def _stop(incoming: Incoming, desk: Desk) -> Response:
     if order.model is None and not order.all:
         raise BadInput("the order names no model", 'Send {"model": "name"} or {"all": true}')
     digest = None if order.model is None else ready.source(desk.store, order.model).digest
-    return json_response({"stopped": await desk.pool.stop(digest)})
+    return json_response(Stopped(await desk.pool.stop(digest)))
 
 
 OWN = Dialect(

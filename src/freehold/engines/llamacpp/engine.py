@@ -111,7 +111,7 @@ async def _ready(child: Child, timeout: float) -> None:
     line = await child.first_line(timeout)
     try:
         status = msgspec.json.decode(line, type=_Status) if line else _Status()
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WorkerFailed(f"the worker of {child.label} said {line[:80]!r} at its start") from error
     if not status.ready:
         said = await child.ending()

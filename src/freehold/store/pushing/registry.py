@@ -151,7 +151,7 @@ class Registry:
             answer = self._ask_for_token(realm, asked, known)
             found = msgspec.json.decode(answer.content, type=dict[str, msgspec.Raw])
             token = msgspec.json.decode(found.get("token") or found.get("access_token") or b'""', type=str)
-        except (httpx2.HTTPError, httpx2.InvalidURL, msgspec.MsgspecError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise _Passing(f"{self.host} gives no token: {shown(error)}", _AGAIN) from error
         if not re.fullmatch(r"[\x21-\x7e]{1,65536}", token):
             raise Forbidden(f"{self.host} gives no token", f"Log in with 'docker login {self.host}'")
