@@ -185,6 +185,19 @@ async def test_a_model_whose_workers_keep_dying_rests(settings: Settings, tmp_pa
 
 
 @in_loop
+async def test_a_worker_that_answered_before_it_died_is_replaced_however_often(settings: Settings, tmp_path):
+    engine = FakeEngine()
+    pool = Pool(engine, settings)
+    for number in range(20):
+        async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()):
+            pass
+        async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()):
+            engine.workers[-1].alive = False
+        assert len(engine.workers) == number + 1
+    await pool.close()
+
+
+@in_loop
 async def test_stop_ends_one_model_or_all(settings: Settings, tmp_path):
     engine = FakeEngine()
     pool = Pool(engine, settings)

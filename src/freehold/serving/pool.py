@@ -16,6 +16,7 @@ from freehold.engines.base import Engine, ModelFile, Worker
 _SWEEP = 5.0
 """Seconds between looks for idle workers."""
 _MAX_DEATHS = 3
+"""Deaths in a row, of workers that answered nothing, after which no other is started for a while."""
 _DEATH_WINDOW = 60.0
 
 
@@ -55,6 +56,8 @@ class Held:
         self.lease = lease
         self.users = 0
         self.served = 0
+        self.answered = False
+        """Whether a request ended and it lived."""
         self.last_used = time.monotonic()
         self.keep_alive = keep_alive
 
@@ -102,6 +105,7 @@ class Pool:
         finally:
             held.users -= 1
             held.served += 1
+            held.answered |= held.worker.alive
             held.last_used = time.monotonic()
             self._look.set()
 
@@ -135,7 +139,7 @@ class Pool:
         if held is not None and held.worker.alive:
             return held
         if held is not None:
-            self._count_death(held.key)
+            self._count_death(held)
             await self._end(held)
         task = next((task for started, task in self._starts.items() if started.serves(key)), None)
         if task is None:
@@ -203,8 +207,10 @@ class Pool:
                 if not held.users and (held.left <= 0 or not held.worker.alive):
                     await self._end(held)
 
-    def _count_death(self, key: Key) -> None:
-        deaths = self._deaths.setdefault(key, deque(maxlen=_MAX_DEATHS))
+    def _count_death(self, held: Held) -> None:
+        deaths = self._deaths.setdefault(held.key, deque(maxlen=_MAX_DEATHS))
+        if held.answered:  # whatever ended it, it is not the model
+            deaths.clear()
         deaths.append(time.monotonic())
 
     def _check_deaths(self, key: Key, model: ModelFile) -> None:
