@@ -88,6 +88,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a model that can think before it answers does so. None: as it was made."""
     effort: Label = ""
     """How long it thinks, in its template's words: low, medium, high."""
+    adapter: Label = ""
+    """The digest of an adapter to be applied for this request alone."""
     context_length: Annotated[int, Meta(ge=16, le=1 << 24)] | None = None
     """Tokens of context that the worker has at least, or as many as the model was trained with."""
     truncate: bool = False

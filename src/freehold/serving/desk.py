@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from freehold.core.errors import Timeout
+from freehold.core.errors import Timeout, Unsupported
 from freehold.core.event import Embeddings, Event, Failed, TokenLogprob
 from freehold.core.request import EmbedRequest, Request
 from freehold.core.settings import Settings
@@ -105,8 +105,8 @@ class Desk:
 
     async def score(self, request: Request, tokens: Sequence[int], top: int) -> tuple[TokenLogprob, ...]:
         """What the request's model thinks of these tokens, as `engines.base.Worker.score` tells it."""
-        async with self._asked(request) as (worker, _):
-            return await worker.score(tokens, top)
+        async with self._asked(request) as (worker, source):
+            return await worker.score(tokens, top, adapter=source.adapter)
 
     async def load(self, request: Request) -> None:
         """Have the request's model loaded, for as long as the request says."""
@@ -158,13 +158,22 @@ class Desk:
         source = await asyncio.to_thread(ready.source, self.store, request.model)
         await asyncio.to_thread(source.require, self.settings)
         key = Key(source.digest, isinstance(request, EmbedRequest))
+        if key.embedding and source.adapter:
+            raise Unsupported("adapters are applied where text is generated only", "Name the base alone", param="model")
         async with self.admission.slot(key, tokens):
             file = await asyncio.to_thread(source.file)
             file = msgspec.structs.replace(file, embedding=key.embedding)
+            if source.adapter:
+                key, file = await asyncio.to_thread(self._choosing, key, file, source)
             if isinstance(request, Request) and request.context_length is not None:
                 key, file = await asyncio.to_thread(self._widened, key, file, request.context_length)
             async with self.pool.worker(key, file, source.lease, request.keep_alive) as worker:
                 yield worker, source
+
+    def _choosing(self, key: Key, file: ModelFile, source: ready.Source) -> tuple[Key, ModelFile]:
+        """The same with the source's adapter to choose, beside those that the model's workers have."""
+        choices = self.pool.choices(key) | {source.adapter: source.adapter_file()}
+        return key._replace(adapters=frozenset(choices)), msgspec.structs.replace(file, choices=choices)
 
     def _widened(self, key: Key, file: ModelFile, wanted: int) -> tuple[Key, ModelFile]:
         """The same with more context, where the model can have it and would not have as much."""

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from freehold.core.digest import Digest
@@ -27,10 +28,12 @@ class Key(NamedTuple):
     embedding: bool
     context: int = 0
     """Tokens of context that it has at least; 0 for as many as the settings or the model say."""
+    adapters: frozenset[str] = frozenset()
+    """Those that a request may name."""
 
     def serves(self, other: "Key") -> bool:
         """Whether a worker for this can do what is wanted of one for `other`."""
-        return self[:2] == other[:2] and self.context >= other.context
+        return self[:2] == other[:2] and self.context >= other.context and self.adapters >= other.adapters
 
 
 class Lease:
@@ -108,6 +111,11 @@ class Pool:
             held.answered |= held.worker.alive
             held.last_used = time.monotonic()
             self._look.set()
+
+    def choices(self, key: Key) -> dict[str, Path]:
+        """The adapters that the workers of a model hold now, so that another one can hold them too."""
+        held = (each.model.choices for each in self.workers if each.key[:2] == key[:2])
+        return {name: path for choices in held for name, path in choices.items()}
 
     def release(self, digest: Digest) -> int:
         """End the workers of one model as soon as nobody uses them. Returns how many there are."""

@@ -55,10 +55,13 @@ def check(paths: Sequence[Path], labels: Sequence[Path]) -> Details:
     return header(paths, labels).details()
 
 
-def header(paths: Sequence[Path], labels: Sequence[Path], sizes: Sequence[int] = ()) -> gguf.GgufHeader:
+def header(
+    paths: Sequence[Path], labels: Sequence[Path], sizes: Sequence[int] = (), *, kinds: Sequence[str] = ("model",)
+) -> gguf.GgufHeader:
     """The header of the first file, with the tensors and the size of all. Raises BadModelFile, Unsupported.
 
-    `sizes` in bytes are those of whole files of which `paths` have only the beginnings.
+    `sizes` in bytes are those of whole files of which `paths` have only the beginnings; `kinds` are what is taken:
+    model, adapter.
     """
     whole = sizes or [0] * len(paths)
     headers = [_read(path, label, size) for path, label, size in zip(paths, labels, whole, strict=True)]
@@ -77,7 +80,7 @@ def header(paths: Sequence[Path], labels: Sequence[Path], sizes: Sequence[int] =
         raise bad_file(labels[0], "holds no weights")
     if len(headers) > 1 and first.number("split.tensors.count", tensors) != tensors:
         raise bad_file(labels[0], f"the parts hold {tensors} tensors, not as many as they should", "Fetch them again")
-    _check_kind(first, labels[0])
+    _check_kind(first, labels[0], kinds)
     return msgspec.structs.replace(
         first,
         tensors=[tensor for part in headers for tensor in part.tensors],
@@ -93,9 +96,9 @@ def _read(path: Path, label: Path, whole: int) -> gguf.GgufHeader:
         raise BadModelFile(text, error.remedy) from error
 
 
-def _check_kind(header: gguf.GgufHeader, label: Path) -> None:
+def _check_kind(header: gguf.GgufHeader, label: Path, kinds: Sequence[str]) -> None:
     kind = header.metadata.get("general.type", "model")
-    if kind != "model" or header.architecture == "clip":
+    if kind not in kinds or header.architecture == "clip":
         raise Unsupported(f"{shown(label, 400)}: a GGUF of type {shown(kind)!r}, not a model", "Pull a model's file")
 
 

@@ -74,7 +74,8 @@ class LlamaWorker:
         self._embedding = model.embedding
         self._model = model
         self._threads = threads
-        self._scorer: scorer.Scorer | None = None
+        self._scorers: dict[str, scorer.Scorer] = {}
+        """By the adapter that is applied."""
         self._scoring = asyncio.Lock()
         self._knows_tools = False
         self._channel = Channel(socket.path)
@@ -135,7 +136,7 @@ class LlamaWorker:
         """The text of tokens, special ones as they are written."""
         return (await self._json("POST", "/detokenize", _Content, {"tokens": list(tokens)})).content
 
-    async def score(self, tokens: Sequence[int], top: int = 0) -> tuple[TokenLogprob, ...]:
+    async def score(self, tokens: Sequence[int], top: int = 0, *, adapter: str = "") -> tuple[TokenLogprob, ...]:
         """Each token with its natural-log probability given those before it, 0 for the first, and the `top` likeliest.
 
         llama-server tells none for a prompt: a process of its own computes them, and stays until the worker stops. It
@@ -144,16 +145,18 @@ class LlamaWorker:
         if self._embedding:
             raise Unsupported("this worker makes embeddings only", "Start one for generation")
         async with self._scoring:
-            if self._scorer is None:
-                self._scorer = await scorer.start(
-                    self._model, context_length=self.context_length, threads=self._threads
+            if adapter not in self._scorers:
+                chosen = (self._model.choices[adapter],) if adapter else ()
+                model = msgspec.structs.replace(self._model, adapters=(*self._model.adapters, *chosen))
+                self._scorers[adapter] = await scorer.start(
+                    model, context_length=self.context_length, threads=self._threads
                 )
-        return await self._scorer.tell(tokens, top)
+        return await self._scorers[adapter].tell(tokens, top)
 
     async def stop(self) -> None:
         """End the process. Returns when it is gone."""
-        if self._scorer is not None:
-            await self._scorer.stop()
+        for each in self._scorers.values():
+            await each.stop()
         await self._child.stop()
         self._socket.remove()
 
@@ -162,7 +165,7 @@ class LlamaWorker:
         filters = {index: asked.new_filter() for index in choices}
         stops = {index: Stops(request.stop if wire.stops_here(request) else ()) for index in choices}
         reader = wire.StreamReader(choices, request.logprobs)
-        async with aclosing(self._chunks(asked.route, asked.body)) as chunks:
+        async with aclosing(self._chunks(asked.route, asked.body | self._adapted(request.adapter))) as chunks:
             started = False
             async for chunk in chunks:
                 events = self._read(reader, chunk)
@@ -183,6 +186,13 @@ class LlamaWorker:
                     return  # closing the connection ends the computing
         if reader.open:
             raise WorkerFailed(f"the worker of {self.label} ended its answer early", "Try again")
+
+    def _adapted(self, adapter: str) -> dict[str, Any]:
+        """The field that says which adapters are applied, numbered as the worker was told of them."""
+        if not self._model.choices:
+            return {}
+        scales = [1.0] * len(self._model.adapters) + [float(name == adapter) for name in self._model.choices]
+        return {"lora": [{"id": number, "scale": scale} for number, scale in enumerate(scales)]}
 
     async def render(self, request: Request) -> str:
         """The prompt that the model's template makes of a request's messages and tools."""

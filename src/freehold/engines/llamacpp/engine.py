@@ -86,7 +86,8 @@ class _Shape(msgspec.Struct, frozen=True):
             # llama.cpp aborts when it pools a batch that its sequences do not divide
             slots = 1 << (settings.parallel.bit_length() - 1)
             ubatch = -(-context // slots) * slots
-        weights = sum(path.stat().st_size for path in [*splits.files(model.path), *model.adapters])
+        files = [*splits.files(model.path), *model.adapters, *model.choices.values()]
+        weights = sum(path.stat().st_size for path in files)
         fit = memory.estimate(weights, metadata, context, slots, ubatch)
         return cls(fit, slots, ubatch, f"{metadata.get('general.architecture', '')}.pooling_type" not in metadata)
 
@@ -103,7 +104,10 @@ class _Shape(msgspec.Struct, frozen=True):
             "embedding": model.embedding,
             "mean_pooling": self.mean_pooling,
             "chat_template": model.chat_template,
-            "adapters": [str(path) for path in model.adapters],
+            "adapters": [
+                *((str(path), 1.0) for path in model.adapters),
+                *((str(path), 0.0) for path in model.choices.values()),
+            ],
         }
 
 
