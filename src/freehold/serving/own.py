@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from freehold.core.errors import BadInput, FreeholdError
 from freehold.guard import strict_json
-from freehold.serving import ready
+from freehold.serving import docs, ready
 from freehold.serving.desk import Desk
 from freehold.serving.http import json_response
 from freehold.serving.pool import Held
@@ -28,10 +28,12 @@ def _error(error: FreeholdError) -> Response:
 
 
 async def _health(incoming: Incoming, desk: Desk) -> Response:
+    """GET /health: whether the server runs."""
     return json_response({"status": "ok", "pid": os.getpid()})
 
 
 async def _workers(incoming: Incoming, desk: Desk) -> Response:
+    """GET /freehold/v1/workers: what is loaded."""
     return json_response(Workers([_info(held) for held in desk.pool.workers]))
 
 
@@ -49,10 +51,12 @@ def _info(held: Held) -> WorkerInfo:
 
 
 async def _store(incoming: Incoming, desk: Desk) -> Response:
+    """GET /freehold/v1/store: what the background check of the store found."""
     return json_response({"checked": desk.scrub.checked, "damage": desk.scrub.damage})
 
 
 async def _stop(incoming: Incoming, desk: Desk) -> Response:
+    """POST /freehold/v1/workers/stop: unload one model, or all."""
     try:
         order = msgspec.convert(strict_json.parse(incoming.body), StopOrder)
     except msgspec.ValidationError as error:
@@ -70,7 +74,8 @@ OWN = Dialect(
         Route("GET", "/health", "public", _health),
         Route("GET", "/freehold/v1/workers", "read", _workers),
         Route("GET", "/freehold/v1/store", "read", _store),
-        Route("POST", "/freehold/v1/workers/stop", "manage", _stop),
+        Route("POST", "/freehold/v1/workers/stop", "manage", _stop, body=StopOrder),
+        *docs.ROUTES,
     ),
     error=_error,
 )

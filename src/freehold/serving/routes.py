@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from starlette.responses import Response
 
@@ -48,6 +48,8 @@ class Route(NamedTuple):
     role: Role
     handler: Handler
     form: Form | None = None
+    body: Any = None
+    """The type of the JSON that it takes, for its documentation; a union where several are taken."""
 
     @property
     def takes(self) -> Form:

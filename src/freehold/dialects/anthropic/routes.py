@@ -30,7 +30,7 @@ def claims(headers: Mapping[str, str]) -> bool:
 
 
 async def messages(incoming: Incoming, desk: Desk) -> Response:
-    """POST /messages."""
+    """POST /messages: the next message of a conversation."""
     body = decode(incoming.body, schema.MessagesRequest)
     request = translate.messages_request(body)
     answer = answers.Answer(body.model)
@@ -41,13 +41,13 @@ async def messages(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def count_tokens(incoming: Incoming, desk: Desk) -> Response:
-    """POST /messages/count_tokens."""
+    """POST /messages/count_tokens: how many tokens a prompt has."""
     request = translate.prompt_request(decode(incoming.body, schema.Prompt))
     return json_response({"input_tokens": await while_connected(incoming.gone, desk.count(request))})
 
 
 async def list_models(incoming: Incoming, desk: Desk) -> Response:
-    """GET /models, a page at a time."""
+    """GET /models: the models, a page at a time."""
     entries = await desk.models()
     limit = _limit(incoming.query.get("limit", str(_PAGE)))
     names = [str(entry.name) for entry in entries]
@@ -63,7 +63,7 @@ async def list_models(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def get_model(incoming: Incoming, desk: Desk) -> Response:
-    """GET /models/{id}."""
+    """GET /models/{id}: one model."""
     return json_response(answers.model_body(await desk.model(incoming.path["model"])))
 
 
@@ -109,8 +109,8 @@ DIALECT = Dialect(
     name="anthropic",
     mounts=("/v1", "/anthropic/v1"),
     routes=(
-        Route("POST", "/messages", "infer", messages),
-        Route("POST", "/messages/count_tokens", "infer", count_tokens),
+        Route("POST", "/messages", "infer", messages, body=schema.MessagesRequest),
+        Route("POST", "/messages/count_tokens", "infer", count_tokens, body=schema.Prompt),
         Route("GET", "/models", "read", list_models),
         Route("GET", "/models/{model:path}", "read", get_model),
     ),

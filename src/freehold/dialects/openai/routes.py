@@ -27,17 +27,17 @@ def error_response(error: FreeholdError) -> Response:
 
 
 async def list_models(incoming: Incoming, desk: Desk) -> Response:
-    """GET /models."""
+    """GET /models: the models."""
     return json_response({"object": "list", "data": [answers.model_body(entry) for entry in await desk.models()]})
 
 
 async def get_model(incoming: Incoming, desk: Desk) -> Response:
-    """GET /models/{id}; a slash in the id may be percent-encoded."""
+    """GET /models/{id}: one model; a slash in the id may be percent-encoded."""
     return json_response(answers.model_body(await desk.model(incoming.path["model"])))
 
 
 async def chat(incoming: Incoming, desk: Desk) -> Response:
-    """POST /chat/completions."""
+    """POST /chat/completions: the next message of a conversation."""
     body = decode(incoming.body, schema.ChatRequest)
     request = translate.chat_request(body)
     if body.stream:
@@ -47,7 +47,7 @@ async def chat(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def completions(incoming: Incoming, desk: Desk) -> Response:
-    """POST /completions."""
+    """POST /completions: what follows a prompt."""
     body = decode(incoming.body, schema.CompletionRequest)
     requests = translate.completion_requests(body)
     ask = partial(echo.completed, desk, echo=body.echo is True, silent=body.max_tokens == 0)
@@ -58,7 +58,7 @@ async def completions(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def embeddings(incoming: Incoming, desk: Desk) -> Response:
-    """POST /embeddings."""
+    """POST /embeddings: a vector for each text."""
     body = decode(incoming.body, schema.EmbeddingRequest)
     found = await while_connected(incoming.gone, desk.embed(translate.embed_request(body)))
     length = len(found.vectors[0])
@@ -129,9 +129,9 @@ DIALECT = Dialect(
     routes=(
         Route("GET", "/models", "read", list_models),
         Route("GET", "/models/{model:path}", "read", get_model),
-        Route("POST", "/chat/completions", "infer", chat),
-        Route("POST", "/completions", "infer", completions),
-        Route("POST", "/embeddings", "infer", embeddings),
+        Route("POST", "/chat/completions", "infer", chat, body=schema.ChatRequest),
+        Route("POST", "/completions", "infer", completions, body=schema.CompletionRequest),
+        Route("POST", "/embeddings", "infer", embeddings, body=schema.EmbeddingRequest),
     ),
     error=error_response,
 )
