@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -16,6 +18,7 @@ BODY_SECONDS = 60.0
 """In which a request's body must be here."""
 STALL_SECONDS = 30.0
 """For which a client may read nothing of what it is sent."""
+_PIECE = 256 << 10
 T = TypeVar("T")
 
 
@@ -148,3 +151,20 @@ class LineStream(EventStream):
     """The same of JSON values, one a line."""
 
     media_type = "application/x-ndjson"
+
+
+class FileStream(EventStream):
+    """A file of the disk; with a filename, as something to save."""
+
+    def __init__(self, path: Path, media_type: str, filename: str = "") -> None:
+        self.media_type = media_type
+        super().__init__(_pieces(path))
+        self.headers["content-length"] = str(path.stat().st_size)
+        if filename:
+            self.headers["content-disposition"] = f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
+
+
+async def _pieces(path: Path) -> AsyncGenerator[bytes, None]:
+    with await asyncio.to_thread(path.open, "rb") as file:
+        while piece := await asyncio.to_thread(file.read, _PIECE):
+            yield piece
