@@ -253,8 +253,8 @@ def check_files():
     assert client.files.retrieve(sent.id) == sent
     assert client.files.content(sent.id).read() == data
     assert client.files.wait_for_processing(sent.id).status == "processed"
-    others = [client.files.create(file=b"x", purpose="evals").id for _ in range(3)]
-    assert [file.id for file in client.files.list(purpose="evals", limit=2)][:3] == others[::-1]
+    others = [client.files.create(file=b"x", purpose="vision").id for _ in range(3)]
+    assert [file.id for file in client.files.list(purpose="vision", limit=2)][:3] == others[::-1]
     for identifier in (sent.id, *others):
         assert client.files.delete(identifier).deleted is True
     assert _raises(openai.NotFoundError, lambda: client.files.retrieve(sent.id))
@@ -321,7 +321,7 @@ def check_what_is_not_here():
             lambda: patient.audio.transcriptions.create(file=("a.wav", bytes(50_000)), model=MODEL),
             lambda: patient.audio.speech.create(input="hello", model=MODEL, voice="alloy"),
             lambda: patient.fine_tuning.jobs.list(),
-            lambda: patient.beta.threads.retrieve("x"),
+            lambda: patient.vector_stores.list(),
         ):
             error = _raises(openai.InternalServerError, call)
             assert (error.status_code, error.code) == (501, "not_implemented")

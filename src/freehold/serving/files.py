@@ -42,6 +42,11 @@ class Kept(msgspec.Struct, frozen=True):
     created: float
     expires: float | None = None
 
+    @property
+    def expired(self) -> bool:
+        """Whether it is not to be seen any more."""
+        return self.expires is not None and self.expires <= time.time()
+
 
 class Upload:
     """A file that is being written. Raises TooLarge, NoRoom and DiskFull as soon as it is known."""
@@ -82,16 +87,14 @@ class Files:
     def all(self) -> list[Kept]:
         """All of them, the newest first."""
         with self._lock:
-            now = time.time()
-            for kept in [kept for kept in self._loaded().values() if kept.expires is not None and kept.expires <= now]:
-                self._drop(kept.id)
+            self._sweep()
             return sorted(self._loaded().values(), key=lambda kept: (kept.created, kept.id), reverse=True)
 
     def get(self, identifier: str) -> Kept:
         """One of them. Raises NotFound."""
         with self._lock:
             kept = self._loaded().get(identifier)
-            if kept is None or (kept.expires is not None and kept.expires <= time.time()):
+            if kept is None or kept.expired:
                 raise NotFound(
                     f"there is no file {identifier[:80]!r}", "List the files to see what is there", param="id"
                 )
@@ -166,7 +169,12 @@ class Files:
         found = (path.lstat() for folder in folders for path in folder.rglob("*"))
         return sum(status.st_size // status.st_nlink for status in found if stat.S_ISREG(status.st_mode))
 
+    def _sweep(self) -> None:
+        for kept in [kept for kept in self._loaded().values() if kept.expired]:
+            self._drop(kept.id)
+
     def _check_room(self, size: int) -> None:
+        self._sweep()
         if len(self._loaded()) >= MAX_FILES:
             raise NoRoom(f"{MAX_FILES} files are kept already", "Delete some of them")
         if size > MAX_FILE + (1 << 20):  # the form around a file takes some bytes too

@@ -89,7 +89,9 @@ class Folder:
     def create(self, job: Job, rows: Path | Iterable[bytes]) -> None:
         """Write a new batch: its rows are those of a file, or these lines. What describes it is written last."""
         with disk_errors(self.path):
-            self.path.mkdir(mode=0o700, parents=True)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.parent.chmod(0o700)
+            self.path.mkdir(mode=0o700)
         try:
             with disk_errors(self.path):
                 if isinstance(rows, Path):
