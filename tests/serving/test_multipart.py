@@ -1,4 +1,5 @@
 import itertools
+import tracemalloc
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
@@ -71,3 +72,22 @@ def test_noise_is_refused_or_read_but_breaks_nothing(
 
     check()
     assert list(files.folder.iterdir()) == []
+
+
+@in_loop
+async def test_a_large_file_takes_little_memory(tmp_path):
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        head, tail = (BODY % b"\0").split(b"\0")
+        yield head
+        for _ in range(512):
+            yield b"x" * 65536
+        yield tail
+
+    files = Files(Settings(home=tmp_path))
+    tracemalloc.start()
+    try:
+        async with form(incoming([])._replace(chunks=chunks), files) as found:
+            assert found.upload.size == 32 << 20
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()

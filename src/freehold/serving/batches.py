@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -146,9 +147,9 @@ class Batches:
                 stopping.set()
             else:
                 self._stopping[job.id] = asyncio.Event()  # before the runner can pick it up
-                task = asyncio.create_task(self._work(job))
+                task = asyncio.create_task(self._bring(job))
                 self._aside.add(task)
-                task.add_done_callback(self._put_aside)
+                task.add_done_callback(self._aside.discard)
         return job
 
     async def remove(self, kind: str, identifier: str) -> None:
@@ -199,19 +200,24 @@ class Batches:
     async def _run(self) -> None:
         await self._loaded()
         while (job := self._next()) is not None:
-            await self._work(job)
+            await self._bring(job)
 
     def _next(self) -> Job | None:
         waiting = [job for job in (self._jobs or {}).values() if not job.ended and job.id not in self._stopping]
         return min(waiting, key=lambda job: (job.status != "cancelling", job.created), default=None)
 
-    def _put_aside(self, task: asyncio.Task[None]) -> None:
-        self._aside.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a batch could not be ended", exc_info=error)
+    async def _bring(self, job: Job) -> None:
+        """Bring a batch to its end; one that cannot be brought there costs no other."""
+        (error,) = await asyncio.gather(self._work(job), return_exceptions=True)
+        if error is not None:
+            _log.error("the batch %s cannot be gone on with", job.id, exc_info=error)
+            job.faults = [Fault("internal_error", _as_ours(error).line()[:300])]
+            job.turn("failed")
+            with suppress(FreeholdError):  # the next server tries again
+                await asyncio.to_thread(self.folder(job).save, job)
 
     async def _work(self, job: Job) -> None:
-        """Bring a batch to its end, however often the disk is full meanwhile."""
+        """Do what is to be done, however often the disk is full meanwhile."""
         self._stopping.setdefault(job.id, asyncio.Event())
         try:
             while not job.ended:
@@ -220,11 +226,6 @@ class Batches:
                 except NoRoom as error:
                     _log.warning("the batch %s waits: %s", job.id, error.line())
                     await asyncio.sleep(_PATIENCE)
-                except (FreeholdError, OSError) as error:
-                    _log.exception("the batch %s cannot be gone on with", job.id)
-                    job.faults = [Fault("internal_error", str(error)[:300])]
-                    job.turn("failed")
-                    await asyncio.to_thread(self.folder(job).save, job)
         finally:
             del self._stopping[job.id]
 
@@ -378,7 +379,7 @@ def _noted(kind: Kind, job: Job, number: int, row: bytes, found: Answer | Freeho
 def _as_ours(error: BaseException) -> FreeholdError:
     if isinstance(error, FreeholdError):
         return error
-    _log.error("a row of a batch met an error that is ours", exc_info=error)
+    _log.error("a batch met an error that is ours", exc_info=error)
     return FreeholdError("the server failed at this request", "Its log says why; please report it")
 
 
