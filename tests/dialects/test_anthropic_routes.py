@@ -210,3 +210,16 @@ async def test_bad_bodies(app):
         assert (answer.status_code, answer.json()["error"]["type"]) == (404, "not_found_error")
         answer = await one.post("/v1/messages", content=b"x", headers={"content-type": "text/plain"})
         assert answer.status_code == 415
+
+
+@in_loop
+async def test_files_are_refused_to_their_clients_and_there_for_others(app):
+    async with client(app) as theirs:
+        for method, path in (("POST", "/files"), ("GET", "/files"), ("GET", "/files/x"), ("DELETE", "/files/x"),
+                             ("GET", "/files/x/content")):  # fmt: skip
+            for mount in MOUNTS:
+                refused = await theirs.request(method, mount + path)
+                assert (refused.status_code, refused.json()["type"]) == (501, "error")
+                assert refused.headers["x-should-retry"] == "false"
+    async with client(app, **{"user-agent": "curl"}) as other:
+        assert (await other.get("/v1/files")).json()["data"] == []

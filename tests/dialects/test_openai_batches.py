@@ -82,6 +82,7 @@ def test_a_batch_is_answered_in_the_order_of_its_rows(client: httpx.Client, sett
     assert done["status"] == "completed"
     assert done["request_counts"] == {"total": 7, "completed": 7, "failed": 0}
     assert done["usage"]["total_tokens"] == 7 * 6
+    assert done["model"] == "helpdesk"
     assert done["errors"] is None
     assert done["error_file_id"] is None
     assert all(done[f"{name}_at"] for name in ("in_progress", "finalizing", "completed"))
@@ -124,6 +125,7 @@ def test_rows_that_cannot_be_answered_go_to_the_file_of_errors(client: httpx.Cli
     done = ended(client, begin(client, [row("good"), *bad])["id"])
     assert done["status"] == "completed"
     assert done["request_counts"] == {"total": 5, "completed": 1, "failed": 4}
+    assert done["model"] is None, "they differ"
     errors = {each["custom_id"]: each["response"] for each in lines_of(client, done["error_file_id"])}
     assert {name: said["status_code"] for name, said in errors.items()} == {
         "unknown": 404, "wrong": 400, "stream": 400, "field": 400}  # fmt: skip

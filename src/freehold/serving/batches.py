@@ -110,9 +110,12 @@ class Batches:
             job.total = len(rows)
             job.turn("in_progress")
 
+        surplus = _surplus(jobs)
+
         def work() -> None:
+            for old in surplus:
+                self.folder(old).remove()
             self._desk.files.admit(0 if isinstance(rows, Path) else sum(map(len, rows)))
-            self._drop_oldest(jobs)
             Folder(self._root, job.id).create(job, rows)
 
         await asyncio.to_thread(work)
@@ -183,15 +186,6 @@ class Batches:
             if job.ended:
                 self.folder(job).finish()
         return {job.id: job for job in jobs}
-
-    def _drop_oldest(self, jobs: dict[str, Job]) -> None:
-        while len(jobs) >= MAX_JOBS:
-            ended = [job for job in jobs.values() if job.ended]
-            if not ended:
-                raise NoRoom(f"{MAX_JOBS} batches are waiting", "Send more when some of them are done")
-            oldest = min(ended, key=lambda job: job.created)
-            self.folder(oldest).remove()
-            jobs.pop(oldest.id, None)
 
     def _wake(self) -> None:
         if self._runner is None or self._runner.done():
@@ -350,6 +344,17 @@ class Batches:
         job.turn(job.end)
         folder.save(job)
         folder.finish()
+
+
+def _surplus(jobs: dict[str, Job]) -> list[Job]:
+    """Those that make room for a new one, taken out of `jobs`. Raises NoRoom."""
+    count = len(jobs) + 1 - MAX_JOBS
+    if count <= 0:
+        return []
+    ended = sorted((job for job in jobs.values() if job.ended), key=lambda job: job.created)
+    if len(ended) < count:
+        raise NoRoom(f"{MAX_JOBS} batches are waiting", "Send more when some of them are done")
+    return [jobs.pop(job.id) for job in ended[:count]]
 
 
 async def _uncut(work: Coroutine[Any, Any, None]) -> None:

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from freehold.core.errors import BadInput, Interrupted, Timeout, TooLarge, UnsupportedMedia
+from freehold.core.errors import BadInput, Interrupted, NotFound, Timeout, TooLarge, UnsupportedMedia
 
 BODY_SECONDS = 60.0
 """In which a request's body must be here."""
@@ -59,6 +59,16 @@ async def read_chunks(request: Request, seconds: float = BODY_SECONDS) -> AsyncG
         except ClientDisconnect as error:
             raise BadInput("the client left before its body was here") from error
         yield piece
+
+
+async def drained(chunks: AsyncGenerator[bytes, None], limit: int) -> None:
+    """Read a body that nobody wants: many clients see no answer before they have sent all of it. Raises TooLarge."""
+    size = 0
+    async with aclosing(chunks) as pieces:
+        async for piece in pieces:
+            size += len(piece)
+            if size > limit:
+                raise _too_large(limit)
 
 
 def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -154,12 +164,15 @@ class LineStream(EventStream):
 
 
 class FileStream(EventStream):
-    """A file of the disk; with a filename, as something to save."""
+    """A file of the disk; with a filename, as something to save. Raises NotFound."""
 
     def __init__(self, path: Path, media_type: str, filename: str = "") -> None:
         self.media_type = media_type
         super().__init__(_pieces(path))
-        self.headers["content-length"] = str(path.stat().st_size)
+        try:
+            self.headers["content-length"] = str(path.stat().st_size)
+        except FileNotFoundError as error:
+            raise NotFound("the file is not on the disk any more", "Make it again") from error
         if filename:
             self.headers["content-disposition"] = f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
 

@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from freehold.core.errors import Busy, FreeholdError
+from freehold.core.errors import Busy, FreeholdError, NotOffered
 from freehold.dialects.anthropic import answers, asking, batches, pages, schema, translate
 from freehold.serving.decoding import decode
 from freehold.serving.desk import Desk, Opened
-from freehold.serving.http import EventStream, json_response, while_connected
+from freehold.serving.http import EventStream, drained, json_response, while_connected
 from freehold.serving.routes import Dialect, Incoming, Route
 
 
@@ -49,6 +49,13 @@ async def list_models(incoming: Incoming, desk: Desk) -> Response:
     return json_response(answers.models_body(page, more))
 
 
+async def no_files(incoming: Incoming, desk: Desk) -> Response:
+    """Their files, which are not OpenAI's: one path, two shapes."""
+    await drained(incoming.chunks(), desk.settings.max_body)
+    error = NotOffered("this server does not offer Anthropic's files", "Send documents in the messages themselves")
+    return json_response(answers.error_body(error), error.status, {"x-should-retry": "false"})
+
+
 async def get_model(incoming: Incoming, desk: Desk) -> Response:
     """GET /models/{id}."""
     return json_response(answers.model_body(await desk.model(incoming.path["model"])))
@@ -79,6 +86,11 @@ DIALECT = Dialect(
         Route("POST", "/messages", "infer", messages),
         Route("POST", "/messages/count_tokens", "infer", count_tokens),
         *batches.ROUTES,
+        Route("POST", "/files", "infer", no_files, "chunks"),
+        Route("GET", "/files", "infer", no_files),
+        Route("GET", "/files/{file}", "infer", no_files),
+        Route("DELETE", "/files/{file}", "infer", no_files),
+        Route("GET", "/files/{file}/content", "infer", no_files),
         Route("GET", "/models", "read", list_models),
         Route("GET", "/models/{model:path}", "read", get_model),
     ),

@@ -40,6 +40,8 @@ class OpenAIBatches:
             raise BadInput(
                 f"the url is {found.url[:80]!r}", f"The batch is for {job.about['endpoint']} alone", param="url"
             )
+        model = str(found.body.get("model"))[:256]
+        job.about["model"] = model if job.about.get("model", model) == model else None
         return found.custom_id
 
     async def ask(self, desk: Desk, job: Job, row: bytes) -> Answer:
@@ -99,7 +101,7 @@ def body(job: Job) -> dict[str, Any]:
         "id": job.id,
         "object": "batch",
         "endpoint": job.about["endpoint"],
-        "model": None,
+        "model": job.about.get("model"),
         "errors": {"object": "list", "data": [_fault(fault) for fault in job.faults]} if job.faults else None,
         "input_file_id": job.about["input"],
         "completion_window": job.about["window"],
@@ -146,7 +148,8 @@ async def create(incoming: Incoming, desk: Desk) -> Response:
         "seconds": asked.output_expires_after.seconds if asked.output_expires_after else None,
     }
     seconds = int(asked.completion_window[:-1]) * _SECONDS[asked.completion_window[-1]]
-    return json_response(body(await desk.batches.create(KIND.name, "batch", desk.files.path(kept.id), seconds, about)))
+    path = await asyncio.to_thread(desk.files.path, kept.id)
+    return json_response(body(await desk.batches.create(KIND.name, "batch", path, seconds, about)))
 
 
 async def index(incoming: Incoming, desk: Desk) -> Response:

@@ -76,7 +76,8 @@ async def delete(incoming: Incoming, desk: Desk) -> Response:
 async def content(incoming: Incoming, desk: Desk) -> Response:
     """GET /files/{id}/content."""
     kept = await asyncio.to_thread(desk.files.get, incoming.path["file"])
-    return FileStream(desk.files.path(kept.id), "application/octet-stream", kept.filename)
+    path = await asyncio.to_thread(desk.files.path, kept.id)
+    return FileStream(path, "application/octet-stream", kept.filename)
 
 
 ROUTES = (

@@ -1,14 +1,13 @@
 """The parts of OpenAI's API that are not here, each with one clear word instead of a path that nobody knows."""
 
-from contextlib import aclosing
 from typing import NamedTuple
 
 from starlette.responses import Response
 
-from freehold.core.errors import NotFound, NotOffered, TooLarge
+from freehold.core.errors import NotFound, NotOffered
 from freehold.dialects.openai import answers
 from freehold.serving.desk import Desk
-from freehold.serving.http import json_response
+from freehold.serving.http import drained, json_response
 from freehold.serving.routes import Incoming, Route
 
 
@@ -44,24 +43,14 @@ TABLE = (
 
 def _route(absent: Absent, method: str, path: str) -> Route:
     async def refuse(incoming: Incoming, desk: Desk) -> Response:
+        await drained(incoming.chunks(), desk.settings.max_body)
         if incoming.path["rest"][:1] not in ("", "/"):
             raise NotFound("there is no such route", "See the documentation of the API")
-        await _drained(incoming, desk.settings.max_body)
         error = NotOffered(f"this server does not offer {absent.what}", absent.instead)
         # Clients take a 501 for something that may pass, and would ask twice more.
         return json_response(answers.error_body(error), error.status, {"x-should-retry": "false"})
 
     return Route(method, path + "{rest:path}", "read", refuse, "chunks")  # type: ignore[arg-type]
-
-
-async def _drained(incoming: Incoming, limit: int) -> None:
-    """Read what is sent with it: many clients see no answer before they have sent all."""
-    size = 0
-    async with aclosing(incoming.chunks()) as chunks:
-        async for chunk in chunks:
-            size += len(chunk)
-            if size > limit:
-                raise TooLarge(f"the body is larger than {limit} bytes", "Send less, or raise FREEHOLD_MAX_BODY")
 
 
 ROUTES = tuple(
