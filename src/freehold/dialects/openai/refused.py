@@ -1,6 +1,6 @@
 """The parts of OpenAI's API that are not here, each with one clear word instead of a path that nobody knows."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from starlette.responses import Response
 
@@ -41,7 +41,10 @@ TABLE = (
 )
 
 
-def _route(absent: Absent, method: str, path: str) -> Route:
+_METHODS: tuple[Literal["GET", "POST", "DELETE"], ...] = ("GET", "POST", "DELETE")
+
+
+def _route(absent: Absent, method: Literal["GET", "POST", "DELETE"], path: str) -> Route:
     async def refuse(incoming: Incoming, desk: Desk) -> Response:
         await drained(incoming.chunks(), desk.settings.max_body)
         if incoming.path["rest"][:1] not in ("", "/"):
@@ -50,9 +53,7 @@ def _route(absent: Absent, method: str, path: str) -> Route:
         # Clients take a 501 for something that may pass, and would ask twice more.
         return json_response(answers.error_body(error), error.status, {"x-should-retry": "false"})
 
-    return Route(method, path + "{rest:path}", "read", refuse, "chunks")  # type: ignore[arg-type]
+    return Route(method, path + "{rest:path}", "read", refuse, "chunks")
 
 
-ROUTES = tuple(
-    _route(absent, method, path) for absent in TABLE for path in absent.paths for method in ("GET", "POST", "DELETE")
-)
+ROUTES = tuple(_route(absent, method, path) for absent in TABLE for path in absent.paths for method in _METHODS)
