@@ -21,10 +21,13 @@ NEEDED = {
 
 def kinds() -> Iterator[type[msgspec.Struct]]:
     for package in pkgutil.iter_modules(dialects.__path__):
-        module = importlib.import_module(f"freehold.dialects.{package.name}.schema")
-        for name, kind in vars(module).items():
-            if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and not name.startswith("_"):
-                yield kind
+        inside = importlib.import_module(f"freehold.dialects.{package.name}").__path__
+        for found in pkgutil.iter_modules(inside):
+            if found.name.endswith("schema"):
+                module = importlib.import_module(f"freehold.dialects.{package.name}.{found.name}")
+                for name, kind in vars(module).items():
+                    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and not name.startswith("_"):
+                        yield kind
 
 
 def bounded(form: Any) -> bool:

@@ -19,6 +19,7 @@ FreeholdError                     exit  status  code
 │   ├── DiskFull                  2     507     disk_full
 │   └── NotEnoughMemory           2     503     insufficient_memory
 ├── MissingExtra                  2     501     missing_extra
+├── NotOffered                    2     501     not_implemented
 ├── Busy                          2     503     server_busy
 │   └── RateLimited               2     429     rate_limit_exceeded
 ├── SourceFailed                  2     502     source_failed
@@ -160,6 +161,12 @@ class MissingExtra(FreeholdError):
     """An optional dependency is not installed; the remedy is the command that installs it."""
 
     exit_code, status, code = 2, 501, "missing_extra"
+
+
+class NotOffered(FreeholdError):
+    """A part of a vendor's API that is not here."""
+
+    exit_code, status, code = 2, 501, "not_implemented"
 
 
 class Busy(FreeholdError):

@@ -49,6 +49,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of a request body."""
     quota: Annotated[int, Meta(ge=0, le=1 << 60)] = 0
     """Bytes that the store may hold; 0 sets no limit."""
+    files_quota: Annotated[int, Meta(ge=0, le=1 << 60)] = 16 << 30
+    """Bytes that uploaded files and batches may take; 0 sets no limit."""
     scrub_rate: Annotated[int, Meta(ge=0, le=1 << 40)] = 16 << 20
     """Bytes per second at which a server reads its models again to find damage; 0 turns that off."""
 
@@ -61,6 +63,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def runs(self) -> Path:
         """The folder in which recipes work."""
         return self.home / "runs"
+
+    @property
+    def files(self) -> Path:
+        """The folder of files that clients sent, and of what batches answered."""
+        return self.home / "files"
+
+    @property
+    def batches(self) -> Path:
+        """The folder in which batches are worked on."""
+        return self.home / "batches"
 
     @property
     def sockets(self) -> Path:

@@ -49,13 +49,14 @@ def create_app(
 ) -> Starlette:
     """The application. Raises FreeholdError if a route has no role."""
     desk = Desk(settings, store, engine or _default_engine())
-    mounts = [
-        Mount(prefix, dialect) for dialect in (OWN, *(dialects or installed_dialects())) for prefix in dialect.mounts
-    ]
+    spoken = (OWN, *(dialects or installed_dialects()))
+    mounts = [Mount(prefix, dialect) for dialect in spoken for prefix in dialect.mounts]
+    desk.batches.kinds = {kind.name: kind for dialect in spoken for kind in dialect.batches}
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         desk.scrub.start()
+        desk.batches.start()
         yield
         await desk.close()
 
@@ -118,6 +119,7 @@ def _declared(path: str, found: Sequence[tuple[Dialect, Route]], desk: Desk) -> 
             await _body(request, route, desk.settings.max_body),
             departure(request.receive),
             partial(read_chunks, request),
+            str(request.url.replace(query=None)),
         )
         return await route.handler(incoming, desk)
 

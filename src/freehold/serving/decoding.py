@@ -1,7 +1,7 @@
 """Bodies as the types of a dialect's wire, and what is wrong with one in words that name the field."""
 
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,8 +17,13 @@ T = TypeVar("T")
 
 def decode(body: bytes, kind: type[T]) -> T:
     """The request in a body. Raises BadInput naming the wrong field."""
+    return converted(strict_json.parse(body), kind)
+
+
+def converted(value: Any, kind: type[T]) -> T:
+    """The same of JSON that was read already."""
     try:
-        return msgspec.convert(strict_json.parse(body), kind)
+        return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise _wrong_field(str(error)) from error
 

@@ -16,6 +16,8 @@ from freehold.engines.base import Engine, ModelFile, Worker
 from freehold.guard import limits
 from freehold.serving import fitting, ready
 from freehold.serving.admission import Admission, cost, embedding_cost
+from freehold.serving.batches import Batches
+from freehold.serving.files import Files
 from freehold.serving.models import Models
 from freehold.serving.pool import Key, Pool
 from freehold.serving.scrub import Scrub
@@ -39,8 +41,10 @@ class Desk:
         self.settings = settings
         self.store = store
         self._engine = engine
-        self.pool = Pool(engine, settings)
         self.admission = Admission(settings)
+        self.pool = Pool(engine, settings, self.admission.make_way)
+        self.files = Files(settings)
+        self.batches = Batches(self, settings)
         self._models = Models(store)
         self.scrub = Scrub(store, settings.scrub_rate)
         self.long_work = ThreadPoolExecutor(_LONG_WORK, "long-work")
@@ -128,6 +132,7 @@ class Desk:
 
     async def close(self) -> None:
         """End what runs beside requests, and the workers."""
+        await self.batches.stop()
         await asyncio.to_thread(self.scrub.stop)
         self.long_work.shutdown(wait=False, cancel_futures=True)
         await self.pool.close()

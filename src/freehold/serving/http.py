@@ -3,19 +3,22 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from freehold.core.errors import BadInput, Interrupted, Timeout, TooLarge, UnsupportedMedia
+from freehold.core.errors import BadInput, Interrupted, NotFound, Timeout, TooLarge, UnsupportedMedia
 
 BODY_SECONDS = 60.0
 """In which a request's body must be here."""
 STALL_SECONDS = 30.0
 """For which a client may read nothing of what it is sent."""
+_PIECE = 256 << 10
 T = TypeVar("T")
 
 
@@ -56,6 +59,16 @@ async def read_chunks(request: Request, seconds: float = BODY_SECONDS) -> AsyncG
         except ClientDisconnect as error:
             raise BadInput("the client left before its body was here") from error
         yield piece
+
+
+async def drained(chunks: AsyncGenerator[bytes, None], limit: int) -> None:
+    """Read a body that nobody wants: many clients see no answer before they have sent all of it. Raises TooLarge."""
+    size = 0
+    async with aclosing(chunks) as pieces:
+        async for piece in pieces:
+            size += len(piece)
+            if size > limit:
+                raise _too_large(limit)
 
 
 def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -160,3 +173,23 @@ class LineStream(EventStream):
     """The same of JSON values, one a line."""
 
     media_type = "application/x-ndjson"
+
+
+class FileStream(EventStream):
+    """A file of the disk; with a filename, as something to save. Raises NotFound."""
+
+    def __init__(self, path: Path, media_type: str, filename: str = "") -> None:
+        self.media_type = media_type
+        super().__init__(_pieces(path))
+        try:
+            self.headers["content-length"] = str(path.stat().st_size)
+        except FileNotFoundError as error:
+            raise NotFound("the file is not on the disk any more", "Make it again") from error
+        if filename:
+            self.headers["content-disposition"] = f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
+
+
+async def _pieces(path: Path) -> AsyncGenerator[bytes, None]:
+    with await asyncio.to_thread(path.open, "rb") as file:
+        while piece := await asyncio.to_thread(file.read, _PIECE):
+            yield piece

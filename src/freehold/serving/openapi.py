@@ -21,11 +21,12 @@ _SAID = re.compile(r"^(?:GET|HEAD|POST|PUT|DELETE) \S+: ")
 
 def document(dialect: Dialect) -> dict[str, Any]:
     """The OpenAPI document of a dialect under the first of its mounts."""
-    bodies = {route: route.body for route in dialect.routes if route.body is not None}
+    routes = described(dialect)
+    bodies = {route: route.body for route in routes if route.body is not None}
     schemas, components = msgspec.json.schema_components(list(bodies.values()), ref_template=_REFERENCE)
     told = dict(zip(bodies, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
-    for route in dialect.routes:
+    for route in routes:
         place = dialect.mounts[0] + _PARAMETER.sub(r"{\1}", route.path)
         paths.setdefault(place, {})[route.method.lower()] = _operation(route, told.get(route))
     return {
@@ -35,6 +36,11 @@ def document(dialect: Dialect) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": components},
     }
+
+
+def described(dialect: Dialect) -> list[Route]:
+    """The routes that do something. One whose handler has no words to say for itself refuses what is not here."""
+    return [route for route in dialect.routes if inspect.getdoc(route.handler)]
 
 
 def summary(route: Route) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -70,10 +70,16 @@ class Held:
         return self.keep_alive if self.users else self.keep_alive - (time.monotonic() - self.last_used)
 
 
+async def _nobody() -> bool:
+    return False
+
+
 class Pool:
     """Workers by model. One start at a time, since each start decides on the memory that the next will find."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: Settings, make_way: Callable[[], Awaitable[bool]] = _nobody) -> None:
+        """`make_way` ends what can wait and uses workers meanwhile, and tells whether there was anything."""
+        self._make_way = make_way
         self._engine = engine
         self._settings = settings
         self._held: dict[Key, Held] = {}
@@ -188,6 +194,8 @@ class Pool:
             idle = [held for held in self._held.values() if not held.users]
             if idle:
                 await self._end(min(idle, key=lambda held: held.last_used))
+            elif self._held and await self._make_way():
+                continue
             elif self._held:
                 raise Busy(
                     f"{fit.shortage(model.label)} and all loaded models are in use", "Try again later", retry_after=5

@@ -113,3 +113,16 @@ class MessagesRequest(Prompt, kw_only=True, forbid_unknown_fields=True):
     service_tier: Label | None = None
     inference_geo: Label | None = None
     speed: Label | None = None
+
+
+class BatchRow(msgspec.Struct, forbid_unknown_fields=True):
+    """One request of a batch; its `params` are read when it is its turn."""
+
+    custom_id: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+    params: dict[str, Any]
+
+
+class BatchRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /v1/messages/batches."""
+
+    requests: Annotated[list[BatchRow], Meta(min_length=1, max_length=100_000)]
