@@ -1,7 +1,6 @@
 """Bring a model into the store from the Hub, Ollama's registry, the web, a file or a folder."""
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -51,7 +50,7 @@ def command(
     A name that exists points to the new model afterwards. A pull that was stopped goes on when it is repeated;
     --dry-run says what SOURCE is taken for and what would be fetched.
     """
-    reference = parse(source, lambda path: Path(path).expanduser().exists())
+    reference = parse(source, lambda path: there(typed_path(path)))
     reference = reference.at(revision) if revision else reference
     rate = _rate(limit_rate)
     settings = load({"home": home})

@@ -23,6 +23,22 @@ def bad_file(path: Path, reason: str, remedy: str = "Fetch or make the file agai
     return BadModelFile(f"{shown(path, 400)}: {shown(reason, 400)}", remedy)
 
 
+def typed_path(text: str) -> Path:
+    """The path that a person typed, `~` being a user's folder; one of an unknown user stays as it is."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
+def there(path: Path) -> bool:
+    """Whether there is such a file or folder; none can have a name that is too long, or be under a file."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 @contextmanager
 def regular_file(path: Path) -> Iterator[tuple[FileIO, int]]:
     """An open regular file and its size in bytes. Raises NotFound, and BadInput for a pipe, device or folder."""

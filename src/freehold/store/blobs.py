@@ -78,6 +78,12 @@ class Blobs:
 
     def admit(self, size: int) -> None:
         """Find out that there is no room before anything is written. Raises NoRoom, and DiskFull."""
+        self.afford(size)
+        if shutil.disk_usage(self.root).free < size + _MARGIN:
+            raise disk_full(self.root, size)
+
+    def afford(self, size: int) -> None:
+        """Find out whether the quota allows so much more. Raises NoRoom."""
         if self.quota:
             held = self.held() + sum(path.lstat().st_size for path in self.incoming.iterdir())
             if held + size > self.quota:
@@ -86,8 +92,6 @@ class Blobs:
                     f"{size_text(size)} would be added",
                     "Remove models ('freehold du' shows what each takes) and prune, or raise FREEHOLD_QUOTA",
                 )
-        if shutil.disk_usage(self.root).free < size + _MARGIN:
-            raise disk_full(self.root, size)
 
     @contextmanager
     def receive_file(
@@ -99,17 +103,19 @@ class Blobs:
         write is taken from it. Raises NotFound, BadInput and DiskFull, and Damaged when the content is not `expected`.
         """
         with self._temporary() as temporary:
-            if self.quota and (link or share):
+            linking = (link or share) and source.exists()
+            if self.quota and linking:
                 self.admit(source.stat().st_size)
-            linked = (link or (share and shareable(source.lstat()))) and _linked(source, temporary)
+            linked = linking and (link or shareable(source.lstat())) and _linked(source, temporary)
             received = self._seal(temporary, expected, keep=share) if linked else self._copy(source, temporary)
             _check(source, received.digest, expected)
             yield received
 
     @contextmanager
     def receive_stream(self, chunks: Iterable[bytes], size: int) -> Iterator[Received]:
-        """`size` bytes that come in pieces. Raises BadInput when there are more or fewer, and DiskFull."""
+        """`size` bytes that come in pieces. Raises BadInput when there are more or fewer, NoRoom and DiskFull."""
         with self._temporary() as temporary:
+            self.afford(size)
             state, copied = sha256(), 0
             with disk_errors(self.root, size), temporary.open("xb", buffering=0) as out:
                 self.reserve(out.fileno(), size)

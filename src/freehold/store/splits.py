@@ -38,7 +38,8 @@ def siblings(filename: str) -> list[str]:
         return [filename]
     if int(match[3]) > MAX_PARTS:
         raise Unsupported(f"{shown(filename)}: more than {MAX_PARTS} parts", "Join them with llama-gguf-split --merge")
-    return [f"{match[1]}-{number:05d}-of-{match[3]}.gguf" for number in range(1, int(match[3]) + 1)]
+    ending = filename[match.end(2) :]  # in the case that it is written in
+    return [f"{match[1]}-{number:05d}{ending}" for number in range(1, int(match[3]) + 1)]
 
 
 def files(path: Path) -> list[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from freehold.core.errors import BadModelFile, FreeholdError
-from freehold.formats.reading import shown
+from freehold.formats.reading import shown, typed_path
 from freehold.store import folders, splits
 from freehold.store.neighbours.base import (
     Found,
@@ -39,9 +39,8 @@ class HuggingFace:
         """HF_HUB_CACHE, else `hub` in HF_HOME, else in the user's cache."""
         for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
             if environ.get(variable):
-                return [Path(environ[variable]).expanduser()]
-        base = Path(environ.get("HF_HOME") or cache_home(environ) / "huggingface")
-        return [base.expanduser() / "hub"]
+                return [typed_path(environ[variable])]
+        return [typed_path(environ.get("HF_HOME") or str(cache_home(environ) / "huggingface")) / "hub"]
 
     def models(self, root: Path) -> Iterator[Found]:
         """One model for each GGUF file of a snapshot, or each snapshot with safetensors."""

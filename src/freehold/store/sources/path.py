@@ -6,7 +6,7 @@ from freehold.core.errors import BadInput, NotFound
 from freehold.core.reference import Reference
 from freehold.formats.bundle.parts import bundle_at
 from freehold.formats.bundle.reading import Bundle
-from freehold.formats.reading import shown
+from freehold.formats.reading import shown, there, typed_path
 from freehold.store import folders, splits
 from freehold.store.outbound import Outbound
 from freehold.store.sources.offer import Local, Offer
@@ -14,11 +14,11 @@ from freehold.store.sources.offer import Local, Offer
 
 def look(reference: Reference, outbound: Outbound) -> Offer:
     """What is there, checked. Raises NotFound, BadModelFile, Unsupported."""
-    path = Path(reference.place).expanduser()
+    path = typed_path(reference.place)
     bundle = bundle_at(path)
     if bundle is not None and not path.is_dir():
         return _bundle(reference, bundle)
-    if not path.exists():
+    if not there(path):
         raise NotFound(f"no file or folder {shown(path, 400)}", "Check the path")
     if path.is_dir():
         inspected = folders.inspect(path)
