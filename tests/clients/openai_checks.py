@@ -169,10 +169,18 @@ def check_completions():
     # Without its end token, which a model of random weights may draw at once.
     logged = client.completions.create(model=MODEL, prompt="The", max_tokens=24, logprobs=2, logit_bias={"2": -100})
     assert len(logged.choices[0].logprobs.tokens) == len(logged.choices[0].logprobs.text_offset) > 0
-    # OpenAI's own chunks hold a null finish_reason too, which the client's strict validation does not know.
+    ids = client.completions.create(model=MODEL, prompt=[40, 41, 42], max_tokens=2, temperature=0)
+    assert ids.usage.prompt_tokens == 3
+    # OpenAI's own chunks hold a null finish_reason too, and the first token of an echo no log-probability: the
+    # client's strict validation knows neither.
     with openai.OpenAI(base_url=BASE, api_key="none", max_retries=0) as lax:
         chunks = list(lax.completions.create(model=MODEL, prompt="The", max_tokens=3, stream=True))
+        scored = lax.completions.create(model=MODEL, prompt="The order", max_tokens=0, echo=True, logprobs=3)
     assert chunks[-1].choices[0].finish_reason in ("length", "stop")
+    found = scored.choices[0].logprobs
+    assert scored.choices[0].text == "".join(found.tokens) == "The order"
+    assert all(value is None or value < 0 for value in found.token_logprobs)
+    assert all(likely is None or len(likely) == 3 for likely in found.top_logprobs)
 
 
 def check_embeddings():

@@ -1,5 +1,6 @@
 import base64
 import json
+import math
 import struct
 
 import pytest
@@ -126,25 +127,24 @@ def test_a_failure_is_raised_or_sent():
     assert chunks[-1]["error"]["type"] == "server_error"
 
 
-def test_plain_completions_echo_and_offsets():
-    body = _whole(answers.CompletionWhole("m", ["Say: "]), EVENTS)
+def test_plain_completions_tell_offsets():
+    told = TokenLogprob("Say: ", math.nan), TokenLogprob("it ", -1.5, top=(TokenLogprob("a", -0.1),))
+    events = [EVENTS[0], Logprobs(told), Text("Say: it "), *EVENTS[1:]]
+    body = _whole(answers.CompletionWhole("m"), events)
     (choice,) = body["choices"]
-    assert choice["text"] == "Say: Hello"
-    assert choice["logprobs"] == {
-        "tokens": ["He"],
-        "token_logprobs": [-0.5],
-        "top_logprobs": [{"He": -0.5}],
-        "text_offset": [5],
+    assert choice["text"] == "Say: it Hello"
+    expected = {
+        "tokens": ["Say: ", "it ", "He"],
+        "token_logprobs": [None, -1.5, -0.5],
+        "top_logprobs": [None, {"a": -0.1}, {"He": -0.5}],
+        "text_offset": [0, 5, 8],
     }
-    chunks = _chunks(answers.CompletionStream("m", ["Say: "], include_usage=True), EVENTS)
-    assert "".join(chunk["choices"][0]["text"] for chunk in chunks[:-1]) == "Say: Hello"
+    assert choice["logprobs"] == expected
+    chunks = _chunks(answers.CompletionStream("m", include_usage=True), events)
+    assert "".join(chunk["choices"][0]["text"] for chunk in chunks[:-1]) == "Say: it Hello"
     assert chunks[-1]["usage"]["completion_tokens"] == 2
-    assert chunks[1]["choices"][0]["logprobs"]["text_offset"] == [5]
-
-
-def test_without_echo_nothing_precedes_the_text():
-    chunks = _chunks(answers.CompletionStream("m", [""], include_usage=False), EVENTS)
-    assert [chunk["choices"][0]["text"] for chunk in chunks] == ["He", "llo", ""]
+    found = [chunk["choices"][0]["logprobs"] for chunk in chunks[:-1] if chunk["choices"][0]["logprobs"]]
+    assert {key: [each for part in found for each in part[key]] for key in expected} == expected
 
 
 def test_embeddings_as_numbers_and_as_base64():

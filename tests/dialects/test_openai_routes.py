@@ -89,6 +89,34 @@ async def test_completions_of_several_prompts_are_numbered_through(app):
 
 
 @in_loop
+async def test_a_prompt_is_echoed_with_how_likely_it_was(app):
+    """What evaluation tools ask for: nothing new, and the log-probability of each token that is there."""
+    body = {"model": "helpdesk", "prompt": [[1, 2, 3], "a bb"], "echo": True, "logprobs": 2, "max_tokens": 0}
+    async with _client(app) as client:
+        whole = (await client.post("/v1/completions", json=body)).json()
+        streamed = (await client.post("/v1/completions", json={**body, "stream": True})).text
+        plain = (await client.post("/v1/completions", json={**body, "logprobs": None})).json()
+        more = (await client.post("/v1/completions", json={**body, "max_tokens": 4, "prompt": [1, 2]})).json()
+        nothing = (await client.post("/v1/completions", json={**body, "echo": False})).json()
+    ids, text = whole["choices"]
+    assert (ids["text"], ids["finish_reason"]) == ("xxxxxx", "length")
+    assert ids["logprobs"]["tokens"] == ["x", "xx", "xxx"]
+    assert ids["logprobs"]["token_logprobs"] == [None, -1.0, -1.0]
+    assert ids["logprobs"]["top_logprobs"] == [None, {"": -1.0, "x": -2.0}, {"": -1.0, "x": -2.0}]
+    assert text["text"] == "a bb"
+    assert text["logprobs"]["token_logprobs"] == [-1.0, -1.0], "the model's own first token is before them"
+    assert whole["usage"] == {"prompt_tokens": 6, "completion_tokens": 0, "total_tokens": 6} | {
+        key: value for key, value in whole["usage"].items() if key.endswith("details")
+    }
+    pieces = [json.loads(frame.removeprefix("data: ")) for frame in streamed.split("\n\n")[:-2]]
+    assert "".join(choice["text"] for piece in pieces for choice in piece["choices"]) == "xxxxxxa bb"
+    assert [choice["text"] for choice in plain["choices"]] == ["x xx xxx ", "a bb"]
+    assert more["choices"][0]["text"] == "xxxHello world"
+    assert [choice["text"] for choice in nothing["choices"]] == ["", ""]
+    await app.state.desk.pool.close()
+
+
+@in_loop
 async def test_embeddings(app):
     async with _client(app) as client:
         plain = (await client.post("/v1/embeddings", json={"model": "helpdesk", "input": ["a", "b"]})).json()

@@ -199,6 +199,8 @@ def test_completions():
     assert (request.prompt, request.max_tokens, request.logprobs, request.n) == ("once", 5, 3, 2)
     assert _complete()[0].max_tokens == 16
     assert [request.prompt for request in _complete(prompt=["a", "b"])] == ["a", "b"]
+    assert [request.prompt for request in _complete(prompt=[1, 2])] == [(1, 2)]
+    assert [request.prompt for request in _complete(prompt=[[1, 2], "a", [3]])] == [(1, 2), "a", (3,)]
     assert _complete(best_of=1)[0].n == 1
 
 
@@ -207,9 +209,11 @@ def test_completions():
     [
         ({"suffix": "x"}, "suffix"),
         ({"best_of": 2}, "best_of"),
-        ({"echo": True, "logprobs": 1}, "logprobs"),
-        ({"prompt": [1, 2]}, "prompt"),
-        ({"prompt": [[1], [2]]}, "prompt"),
+        ({"prompt": [1, "a"]}, "prompt"),
+        ({"prompt": [[1], 2]}, "prompt"),
+        ({"prompt": [[1], []]}, "prompt"),
+        ({"prompt": [-1]}, "prompt"),
+        ({"max_tokens": -1}, "max_tokens"),
         ({"prompt": ""}, "prompt"),
         ({"prompt": []}, "prompt"),
         ({"prompt": None}, "prompt"),

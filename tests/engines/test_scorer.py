@@ -88,6 +88,27 @@ async def test_a_text_is_cut_as_its_tokenizer_cuts_it(tiny_gguf: Path) -> None:
 
 
 @in_loop
+async def test_tokens_are_told_with_the_likeliest_in_their_place(tiny_gguf: Path) -> None:
+    text = "Where is my order? äöü 😀<|im_end|>"
+    async with scoring(tiny_gguf) as one:
+        tokens = await one.tokens(text, special=True)
+        told = await one.tell(tokens, 3)
+        alone = await one.score(tokens)
+        plain = await one.tell(tokens, 0)
+        everything = await one.tell(tokens[:3], 1 << 20)
+        assert await one.tell(tokens[:1], 5) == (told[0],)
+    assert b"".join(bytes(each.bytes) for each in told).decode() == text
+    assert [each.logprob for each in told] == [0.0, *alone]
+    assert [each.logprob for each in plain] == [0.0, *alone]
+    assert [len(each.top) for each in told] == [0, *[3] * (len(tokens) - 1)]
+    for each in told[1:]:
+        likely = [other.logprob for other in each.top]
+        assert likely == sorted(likely, reverse=True)
+        assert each.logprob <= likely[0]
+    assert np.exp([other.logprob for other in everything[1].top]).sum() == pytest.approx(1, abs=1e-3)
+
+
+@in_loop
 async def test_steps_do_not_show_and_one_text_does_not_see_the_last(tiny_gguf: Path) -> None:
     (long, other) = windows(2, 300)
     async with scoring(tiny_gguf) as one:
@@ -144,9 +165,10 @@ async def test_the_worker_of_the_engine_scores(tiny_gguf: Path, settings: Settin
     worker = await LlamaCpp().start(ModelFile(tiny_gguf, "tiny"), settings)
     try:
         first, second = await asyncio.gather(worker.score(windows()[0]), worker.score(windows()[1]))
-        assert len(first) == len(second) == 199
+        assert len(first) == len(second) == 200
         assert first != second
-        assert all(value < 0 for value in first)
+        assert first[0].logprob == 0
+        assert all(each.logprob < 0 for each in first[1:])
         children = processes()
         assert len(children) == 1
     finally:

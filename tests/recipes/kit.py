@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from freehold.convert import quantize, to_gguf
 from freehold.core.errors import MissingExtra
-from freehold.core.event import Embeddings, Event, Finished, Started, Text, Timings, Usage
+from freehold.core.event import Embeddings, Event, Finished, Started, Text, Timings, TokenLogprob, Usage
 from freehold.core.request import EmbedRequest, Request
 from freehold.core.settings import Settings
 from freehold.data import read_rows
@@ -200,7 +200,7 @@ class ReciterWorker:
     async def detokenize(self, tokens: Sequence[int]) -> str:
         raise NotImplementedError
 
-    async def score(self, tokens: Sequence[int]) -> Sequence[float]:
+    async def score(self, tokens: Sequence[int], top: int = 0) -> tuple[TokenLogprob, ...]:
         raise NotImplementedError
 
     async def stop(self) -> None:

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import uvicorn
 from starlette.applications import Starlette
 
 from freehold.core.errors import WorkerFailed
-from freehold.core.event import Embeddings, Event, Failed, Finished, Started, Text, Usage
+from freehold.core.event import Embeddings, Event, Failed, Finished, Started, Text, TokenLogprob, Usage
 from freehold.core.manifest import Manifest, Part
 from freehold.core.name import Name
 from freehold.core.request import EmbedRequest, Request
@@ -95,16 +96,17 @@ class FakeWorker:
     async def detokenize(self, tokens: Sequence[int]) -> str:
         return "".join("x" * token + " " for token in tokens)
 
-    async def score(self, tokens: Sequence[int]) -> Sequence[float]:
-        return [-1.0] * (len(tokens) - 1)
+    async def score(self, tokens: Sequence[int], top: int = 0) -> tuple[TokenLogprob, ...]:
+        """Each token is as likely as any other; in its place there could have been shorter ones."""
+        told = [TokenLogprob("x" * token, -1.0 * bool(place)) for place, token in enumerate(tokens)]
+        others = tuple(TokenLogprob("x" * other, -1.0 - other) for other in range(top))
+        return tuple(msgspec.structs.replace(each, top=others if place else ()) for place, each in enumerate(told))
 
     async def stop(self) -> None:
         self.alive = False
 
 
 def _indexed(event: Any, index: int) -> Event:
-    import msgspec
-
     return msgspec.structs.replace(event, index=index)
 
 

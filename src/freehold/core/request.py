@@ -69,7 +69,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     model: Annotated[str, Meta(min_length=1, max_length=256)]
     messages: Annotated[tuple[Message, ...], Meta(max_length=MAX_MESSAGES)] = ()
-    prompt: Text | None = None
+    prompt: Text | TokenIds | None = None
     prefill: Text = ""
     """What the answer to `messages` begins with; the events do not repeat it."""
     tools: Annotated[tuple[Tool, ...], Meta(max_length=128)] = ()

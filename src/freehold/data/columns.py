@@ -99,5 +99,17 @@ def _plain(column: str) -> str:
 
 
 def _text(record: Mapping[str, Any], columns: Mapping[str, str], role: str) -> str:
-    value = record.get(columns.get(role, ""))
-    return "" if value is None else str(value).replace("\r\n", "\n").strip()
+    # A file may have a column without a name: it is not that of a role without a column.
+    value = record.get(columns[role]) if role in columns else None
+    if value is None or value != value:  # NaN, by which pandas says that nothing is there
+        return ""
+    return _spelt(value, columns[role]).replace("\r\n", "\n").strip()
+
+
+def _spelt(value: Any, column: str) -> str:
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise BadData(f"column {column!r} holds bytes that are not UTF-8", "Store it as text") from error

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
+import msgspec
+
 from freehold.core.errors import BadData
 from freehold.core.request import Message, ToolCall
 
@@ -55,7 +57,7 @@ def _turn(turn: Any, where: str) -> Message:
     return Message(
         role,
         _content(turn.get("content", turn.get("value")), where),
-        tool_calls=tuple(_call(call, where) for call in turn.get("tool_calls") or ()),
+        tool_calls=tuple(_call(call, where) for call in _list(turn.get("tool_calls"), where)),
         tool_call_id=str(turn.get("tool_call_id") or ""),
         name=str(turn.get("name") or ""),
     )
@@ -77,10 +79,18 @@ def _part(part: Any, where: str) -> str:
     raise BadData(f"{where} has content that is not text", "Only text can be learned from")
 
 
+def _list(calls: Any, where: str) -> Sequence[Any]:
+    if calls is None or isinstance(calls, Sequence):
+        return calls or ()
+    raise BadData(f"{where} has tool_calls that are no list", "Use OpenAI's form of tool_calls")
+
+
 def _call(call: Any, where: str) -> ToolCall:
     try:
         function = call["function"]
-        return ToolCall(str(call.get("id") or ""), str(function["name"]), str(function["arguments"]))
+        given = function["arguments"]
+        arguments = given if isinstance(given, str) else msgspec.json.encode(given).decode()
+        return ToolCall(str(call.get("id") or ""), str(function["name"]), arguments)
     except (TypeError, KeyError, AttributeError) as error:
         raise BadData(f"{where} has a tool call without {error}", "Use OpenAI's form of tool_calls") from error
 

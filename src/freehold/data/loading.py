@@ -96,7 +96,7 @@ def _columns(table: Table, named: Mapping[str, str]) -> _Parsed:
     notes = [f"{role} text is in column {column!r}" for role, column in found.items()]
     ignored = [column for column in table.columns if column not in found.values()]
     if ignored:
-        notes.append(f"columns not used: {', '.join(ignored)}")
+        notes.append(f"columns not used: {', '.join(column or '(without a name)' for column in ignored)}")
     return rows, found, [*notes, *_left_out(empty)]
 
 

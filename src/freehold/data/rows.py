@@ -66,13 +66,15 @@ def read_rows(path: Path) -> tuple[Row, ...]:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError as error:
         raise NotFound(f"no such file: {path}", "Check the path") from error
+    except OSError as error:
+        raise BadData(f"cannot read {path}: {error.strerror}", "Give a file that you may read") from error
     return tuple(_decode(path, number, line) for number, line in enumerate(lines, 1) if line.strip())
 
 
 def _decode(path: Path, number: int, line: bytes) -> Row:
     try:
         return Row(msgspec.json.decode(line, type=_Line).messages, number)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadData(f"{path} line {number}: {error}", 'Each line is {"messages": [...]}') from error
 
 

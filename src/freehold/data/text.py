@@ -1,6 +1,7 @@
 """Bytes of a data file to text: UTF-8, or UTF-16 with its mark. Anything else is refused with the place."""
 
 import codecs
+import shlex
 from pathlib import Path
 
 from freehold.core.errors import BadData, TooLarge
@@ -23,7 +24,7 @@ def read_bytes(path: Path) -> bytes:
     except OSError as error:
         raise BadData(f"cannot read {path}: {error.strerror}", "Give a file that you may read") from error
     if not data.strip():
-        raise BadData(f"{path} is empty", "Give a file with a row for each question and answer")
+        raise _empty(path)
     return data
 
 
@@ -36,16 +37,25 @@ def read_text(path: Path) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise _wrong_encoding(path, data, error) from error
+        raise _wrong_encoding(path, data, encoding, error) from error
+    if not text.strip():
+        raise _empty(path)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise BadData(f"{path} line {line} holds a NUL: this is not a text file", "Save it as text (UTF-8)")
     return text
 
 
-def _wrong_encoding(path: Path, data: bytes, error: UnicodeDecodeError) -> BadData:
+def _empty(path: Path) -> BadData:
+    return BadData(f"{path} is empty", "Give a file with a row for each question and answer")
+
+
+def _wrong_encoding(path: Path, data: bytes, encoding: str, error: UnicodeDecodeError) -> BadData:
+    if encoding == "utf-16":
+        return BadData(f"{path} begins like UTF-16 and is none at offset {error.start}", "Save it again, as UTF-8")
     # With a mark in front, the codec counts from behind the mark.
     offset = error.start + (3 if data.startswith(codecs.BOM_UTF8) else 0)
     line = data.count(b"\n", 0, offset) + 1
-    fix = f"Save it as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8-{path.name}"
+    old, new = shlex.quote(path.name), shlex.quote(f"utf8-{path.name}")
+    fix = f"Save it as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8 {old} > {new}"
     return BadData(f"{path} is not UTF-8: byte 0x{data[offset]:02x} at offset {offset}, line {line}", fix)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from freehold.core.event import Embeddings, Event
+from freehold.core.event import Embeddings, Event, TokenLogprob
 from freehold.core.request import EmbedRequest, Request
 from freehold.core.settings import Settings
 
@@ -84,8 +84,8 @@ class Worker(Protocol):
         """The text of tokens, special ones as they are written."""
         ...
 
-    async def score(self, tokens: Sequence[int]) -> Sequence[float]:
-        """The natural-log probability of each token after the first, given those before it."""
+    async def score(self, tokens: Sequence[int], top: int = 0) -> tuple[TokenLogprob, ...]:
+        """Each token, its natural-log probability given those before it (the first has 0), and the `top` likeliest."""
         ...
 
     @property

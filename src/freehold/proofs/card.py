@@ -35,9 +35,11 @@ def facts_in(data: bytes) -> list[dict[str, Any]]:
     """The facts of one piece of evidence; none when it is in a form that this version does not read."""
     try:
         proof = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
-    facts = proof.get("facts", []) if isinstance(proof, dict) else []
+    facts = proof.get("facts") if isinstance(proof, dict) else None
+    if not isinstance(facts, list):
+        return []
     return [fact for fact in facts if isinstance(fact, dict) and set(fact) >= _KEYS]
 
 

@@ -18,8 +18,11 @@ _TOKENS_PER_SECOND = 50
 
 def cost(request: Request, context_length: int) -> int:
     """Tokens that a request may take at most, estimated before anything is tokenised."""
-    text = len(request.prompt or "") + sum(len(message.content) for message in request.messages)
-    prompt = min(text // _BYTES_PER_TOKEN + 1, context_length)
+    text = sum(len(message.content) for message in request.messages)
+    if isinstance(request.prompt, str):
+        text += len(request.prompt)
+    given = 0 if isinstance(request.prompt, str | None) else len(request.prompt)
+    prompt = min(given + text // _BYTES_PER_TOKEN + 1, context_length)
     return request.n * (prompt + min(request.max_tokens or context_length, context_length))
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from freehold.core.errors import BadName, Timeout, UnknownModel
-from freehold.core.event import Embeddings, Event, Failed
+from freehold.core.event import Embeddings, Event, Failed, TokenLogprob
 from freehold.core.name import Name
 from freehold.core.request import EmbedRequest, Request
 from freehold.core.settings import Settings
@@ -101,6 +101,11 @@ class Desk:
         """The text of tokens of the request's model."""
         async with self._asked(request) as (worker, _):
             return await worker.detokenize(tokens)
+
+    async def score(self, request: Request, tokens: Sequence[int], top: int) -> tuple[TokenLogprob, ...]:
+        """What the request's model thinks of these tokens, as `engines.base.Worker.score` tells it."""
+        async with self._asked(request) as (worker, _):
+            return await worker.score(tokens, top)
 
     async def load(self, request: Request) -> None:
         """Have the request's model loaded, for as long as the request says."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
+import msgspec
+
 from freehold.core import errors
 from freehold.tuning.job import Progress, Report, TrainError, TrainJob, TrainResult, decode, encode
 
@@ -95,7 +97,10 @@ def _die_with_parent() -> None:
 def _follow(child: subprocess.Popen[bytes], on_progress: Callable[[Progress], None]) -> TrainResult | None:
     result = None
     for line in child.stdout or ():
-        report: Report = decode(line, Report)  # type: ignore[arg-type]
+        try:
+            report: Report = decode(line, Report)  # type: ignore[arg-type]
+        except msgspec.DecodeError:
+            break  # it died in the middle of a report; how it ended says why
         if isinstance(report, Progress):
             on_progress(report)
         elif isinstance(report, TrainResult):

@@ -11,6 +11,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PREFIX = "base_model.model."
+_CHANGES = (
+    "use_dora",
+    "rank_pattern",
+    "alpha_pattern",
+    "fan_in_fan_out",
+    "lora_bias",
+    "modules_to_save",
+    "trainable_token_indices",
+    "layer_replication",
+)
+"""Settings under which an adapter is more than pairs of matrices with one scale."""
 
 
 def merge(base: Path, adapter: Path, out: Path) -> None:
@@ -32,7 +43,7 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     if index.exists():
         (out / index.name).write_bytes(index.read_bytes())
     with safe_open(adapter / "adapter_model.safetensors", "pt") as difference:
-        unused = {key for key in difference.keys() if key.endswith(".lora_A.weight")}  # noqa: SIM118
+        unused = _adapted(set(difference.keys()))
         for shard in sorted(base.glob("*.safetensors")):
             with safe_open(shard, "pt") as weights:
                 tensors = {
@@ -44,6 +55,15 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
         raise BadModelFile(f"the base {base} lacks {len(unused)} layers of the adapter", "Use the base it was made for")
 
 
+def _adapted(keys: set[str]) -> set[str]:
+    """The A of every pair. Raises BadModelFile for what is no pair."""
+    firsts = {key for key in keys if key.endswith(".lora_A.weight")}
+    pairs = firsts | {key.replace(".lora_A.", ".lora_B.") for key in firsts}
+    if keys != pairs:
+        raise BadModelFile(f"{min(keys ^ pairs)} of the adapter is no half of a pair", "Check the adapter folder")
+    return firsts
+
+
 def _merged(name: str, tensor: "Tensor", difference: Any, scale: float, unused: set[str]) -> "Tensor":
     key = f"{_PREFIX}{name.removesuffix('.weight')}.lora_A.weight"
     if key not in unused:
@@ -51,14 +71,14 @@ def _merged(name: str, tensor: "Tensor", difference: Any, scale: float, unused: 
     unused.discard(key)
     low = difference.get_tensor(key).float()
     high = difference.get_tensor(key.replace(".lora_A.", ".lora_B.")).float()
-    if tensor.shape != (high.shape[0], low.shape[1]):
+    if high.shape[1] != low.shape[0] or tensor.shape != (high.shape[0], low.shape[1]):
         raise BadModelFile(f"the adapter does not fit {name}", "Use the base it was made for")
     merged: Tensor = (tensor.float() + scale * (high @ low)).to(tensor.dtype)
     return merged
 
 
 def _scale(config: dict[str, object]) -> float:
-    if config.get("peft_type") != "LORA" or config.get("use_dora") or config.get("rank_pattern"):
+    if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or any(map(config.get, _CHANGES)):
         raise Unsupported("only plain LoRA adapters can be merged", "Merge it with the tool that made it")
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if not isinstance(rank, int) or not isinstance(alpha, int | float) or rank < 1:

@@ -91,7 +91,7 @@ def check_memory(folder: Path, job: TrainJob) -> None:
 
 
 def save(model: nn.Module, base: Path, out: Path) -> None:
-    """Write weights as bfloat16 (float32 where the base is) and the base's other files beside them."""
+    """Write weights as bfloat16 and the base's other files beside them."""
     from safetensors.torch import save_file
 
     config = _json(base / "config.json")

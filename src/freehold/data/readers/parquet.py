@@ -16,9 +16,10 @@ def read(path: Path) -> Table:
         raise MissingExtra(f"{path} is a Parquet file: pyarrow reads it", "pip install 'freehold[tune]'") from error
     try:
         table = parquet.read_table(arrow.BufferReader(read_bytes(path)))
-    except (arrow.ArrowException, OSError) as error:
+        records = tuple(enumerate(table.to_pylist(), 1))
+    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise BadData(f"{path} is no readable Parquet file: {error}", "Write it again, or give CSV or JSONL") from error
-    return Table(tuple(enumerate(table.to_pylist(), 1)), tuple(table.column_names))
+    return Table(records, tuple(table.column_names))
 
 
 def _likelihood(head: bytes, suffix: str) -> int:

@@ -1,6 +1,7 @@
 """Our events as OpenAI's answers, whole or in chunks. Pure."""
 
 import base64
+import math
 import struct
 import time
 import uuid
@@ -243,19 +244,16 @@ def _token(token: TokenLogprob) -> dict[str, Any]:
 
 
 class CompletionStream(Stream):
-    """A plain completion in chunks; `echoes` holds for each choice the text that comes before it."""
+    """A plain completion in chunks."""
 
     kind, id_prefix = "text_completion", "cmpl"
 
-    def __init__(self, model: str, echoes: Sequence[str], *, include_usage: bool) -> None:
+    def __init__(self, model: str, *, include_usage: bool) -> None:
         super().__init__(model, include_usage=include_usage)
-        self._echoes = echoes
         self._sent: dict[int, int] = defaultdict(int)
 
     def _piece(self, event: Event, tokens: list[TokenLogprob]) -> dict[str, Any] | None:
         text = event.text if isinstance(event, Text) else ""
-        if isinstance(event, Started):
-            text = self._echoes[event.index]
         if not text and not isinstance(event, Finished):
             return None
         logprobs = _plain_logprobs(tokens, self._sent[event.index])
@@ -268,29 +266,25 @@ class CompletionWhole(Whole):
 
     kind, id_prefix = "text_completion", "cmpl"
 
-    def __init__(self, model: str, echoes: Sequence[str]) -> None:
-        super().__init__(model)
-        self._echoes = echoes
-
     def _choice(self, index: int, choice: "_Choice") -> dict[str, Any]:
-        echo = self._echoes[index]
         return {
             "index": index,
-            "text": echo + "".join(choice.text),
-            "logprobs": _plain_logprobs(choice.tokens, len(echo)),
+            "text": "".join(choice.text),
+            "logprobs": _plain_logprobs(choice.tokens, 0),
             "finish_reason": choice.reason,
         }
 
 
 def _plain_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> dict[str, Any] | None:
-    """The older form: parallel lists, and alternatives as objects."""
+    """The older form: parallel lists, and alternatives as objects. A token that nothing stands before has neither."""
     if not tokens:
         return None
     found: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
     for token in tokens:
+        known = not math.isnan(token.logprob)
         found["tokens"].append(token.token)
-        found["token_logprobs"].append(token.logprob)
-        found["top_logprobs"].append({other.token: other.logprob for other in token.top})
+        found["token_logprobs"].append(token.logprob if known else None)
+        found["top_logprobs"].append({other.token: other.logprob for other in token.top} if known else None)
         found["text_offset"].append(offset)
         offset += len(token.token)
     return found

@@ -1,7 +1,8 @@
 """OpenAI's routes: decode, ask the desk, format."""
 
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,11 +11,13 @@ from starlette.responses import Response
 from freehold.core.errors import Busy, FreeholdError, Unsupported
 from freehold.core.event import Event, Failed
 from freehold.core.request import Request
-from freehold.dialects.openai import answers, schema, translate
+from freehold.dialects.openai import answers, echo, schema, translate
 from freehold.serving.decoding import decode
 from freehold.serving.desk import Desk, Opened
 from freehold.serving.http import EventStream, json_response, while_connected
 from freehold.serving.routes import Dialect, Incoming, Route
+
+Events = AsyncGenerator[Event, None]
 
 
 def error_response(error: FreeholdError) -> Response:
@@ -38,21 +41,20 @@ async def chat(incoming: Incoming, desk: Desk) -> Response:
     body = decode(incoming.body, schema.ChatRequest)
     request = translate.chat_request(body)
     if body.stream:
-        return await _streamed(
-            incoming, desk, [request], answers.ChatStream(body.model, include_usage=_usage_wanted(body))
-        )
-    return await _whole(incoming, desk, [request], answers.ChatWhole(body.model))
+        stream = answers.ChatStream(body.model, include_usage=_usage_wanted(body))
+        return await _streamed(incoming, _in_turn(desk.generate, [request]), stream)
+    return await _whole(incoming, _in_turn(desk.generate, [request]), answers.ChatWhole(body.model))
 
 
 async def completions(incoming: Incoming, desk: Desk) -> Response:
     """POST /completions."""
     body = decode(incoming.body, schema.CompletionRequest)
     requests = translate.completion_requests(body)
-    echoes = [request.prompt or "" if body.echo else "" for request in requests for _ in range(request.n)]
+    ask = partial(echo.completed, desk, echo=body.echo is True, silent=body.max_tokens == 0)
     if body.stream:
-        stream = answers.CompletionStream(body.model, echoes, include_usage=_usage_wanted(body))
-        return await _streamed(incoming, desk, requests, stream)
-    return await _whole(incoming, desk, requests, answers.CompletionWhole(body.model, echoes))
+        stream = answers.CompletionStream(body.model, include_usage=_usage_wanted(body))
+        return await _streamed(incoming, _in_turn(ask, requests), stream)
+    return await _whole(incoming, _in_turn(ask, requests), answers.CompletionWhole(body.model))
 
 
 async def embeddings(incoming: Incoming, desk: Desk) -> Response:
@@ -69,9 +71,9 @@ def _usage_wanted(body: schema.ChatRequest | schema.CompletionRequest) -> bool:
     return body.stream_options is not None and body.stream_options.include_usage is True
 
 
-async def _whole(incoming: Incoming, desk: Desk, requests: list[Request], answer: answers.Whole) -> Response:
+async def _whole(incoming: Incoming, told: Events, answer: answers.Whole) -> Response:
     async def collect() -> dict[str, Any]:
-        async with aclosing(_in_turn(desk, requests)) as events:
+        async with aclosing(told) as events:
             async for event in events:
                 answer.feed(event)
         return answer.body()
@@ -79,20 +81,20 @@ async def _whole(incoming: Incoming, desk: Desk, requests: list[Request], answer
     return json_response(await while_connected(incoming.gone, collect()))
 
 
-async def _streamed(incoming: Incoming, desk: Desk, requests: list[Request], stream: answers.Stream) -> Response:
-    opened = await while_connected(incoming.gone, _opened(_in_turn(desk, requests)))
+async def _streamed(incoming: Incoming, told: Events, stream: answers.Stream) -> Response:
+    opened = await while_connected(incoming.gone, _opened(told))
     return EventStream(_frames(opened, stream), opened.rest)
 
 
-async def _opened(events: AsyncGenerator[Event, None]) -> Opened:
+async def _opened(events: Events) -> Opened:
     return Opened(await anext(events), events)
 
 
-async def _in_turn(desk: Desk, requests: list[Request]) -> AsyncGenerator[Event, None]:
+async def _in_turn(ask: Callable[[Request], Events], requests: list[Request]) -> Events:
     """The events of several requests, one after the other, their choices numbered through."""
     for number, request in enumerate(requests):
         try:
-            async with aclosing(desk.generate(request)) as events:
+            async with aclosing(ask(request)) as events:
                 async for event in events:
                     yield msgspec.structs.replace(event, index=event.index + number * request.n)
         except FreeholdError as error:

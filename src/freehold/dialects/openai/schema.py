@@ -174,6 +174,7 @@ class CompletionRequest(_Sampled, kw_only=True, forbid_unknown_fields=True):
         | Annotated[list[Text | TokenId | Annotated[list[TokenId], Meta(max_length=1 << 20)]], Meta(max_length=4096)]
         | None
     )
+    max_tokens: Annotated[int, Meta(ge=0, le=1 << 20)] | None = None
     echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     best_of: Annotated[int, Meta(ge=0, le=20)] | None = None

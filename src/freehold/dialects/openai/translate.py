@@ -38,20 +38,15 @@ def completion_requests(body: wire.CompletionRequest) -> list[Request]:
         raise _unsupported("suffix", "text cannot be inserted before a suffix")
     if body.best_of not in (None, n):
         raise _unsupported("best_of", "best_of other than n is not known")
-    if body.echo and body.logprobs is not None:
-        raise _unsupported("logprobs", "log-probabilities of an echoed prompt are not known")
-    prompts = [body.prompt] if isinstance(body.prompt, str) else list(body.prompt or ())
-    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
-    if len(texts) != len(prompts):
-        raise _unsupported("prompt", "prompts of token ids are not known")
-    if not texts or not all(texts):
+    prompts = _prompts(body)
+    if not prompts or not all(prompts):
         raise BadInput("the prompt is empty", "Send some text", param="prompt")
-    if n * len(texts) > MAX_CHOICES:
-        raise BadInput(f"{n * len(texts)} choices are wanted", f"Ask for at most {MAX_CHOICES} at once", param="n")
+    if n * len(prompts) > MAX_CHOICES:
+        raise BadInput(f"{n * len(prompts)} choices are wanted", f"Ask for at most {MAX_CHOICES} at once", param="n")
     return [
         Request(
             model=body.model,
-            prompt=text,
+            prompt=prompt,
             constraint=Constraint("grammar", grammar=body.grammar) if body.grammar else None,
             sampling=_sampling(body),
             max_tokens=body.max_tokens or 16,  # OpenAI's default for this route
@@ -59,8 +54,23 @@ def completion_requests(body: wire.CompletionRequest) -> list[Request]:
             logprobs=body.logprobs,
             n=n,
         )
-        for text in texts
+        for prompt in prompts
     ]
+
+
+def _prompts(body: wire.CompletionRequest) -> list[str | tuple[int, ...]]:
+    """The prompts of a completion: a text, the ids of its tokens, or a list of either."""
+    if isinstance(body.prompt, str):
+        return [body.prompt]
+    given = body.prompt or []
+    if given and all(isinstance(item, int) for item in given):
+        return [tuple(item for item in given if isinstance(item, int))]
+    prompts: list[str | tuple[int, ...]] = []
+    for item in given:
+        if isinstance(item, int):
+            raise BadInput("the prompt mixes token ids with texts", "Send texts, or token ids", param="prompt")
+        prompts.append(item if isinstance(item, str) else tuple(item))
+    return prompts
 
 
 def embed_request(body: wire.EmbeddingRequest) -> EmbedRequest:

@@ -9,7 +9,7 @@ import httpx
 import msgspec
 
 from freehold.core.errors import FreeholdError, Unsupported, WorkerFailed
-from freehold.core.event import Embeddings, Event, Failed, Started, Usage
+from freehold.core.event import Embeddings, Event, Failed, Started, TokenLogprob, Usage
 from freehold.core.request import Constraint, EmbedRequest, Request
 from freehold.engines.base import ModelFile
 from freehold.engines.llamacpp import scorer, wire
@@ -90,6 +90,8 @@ class LlamaWorker:
 
     async def prompt(self, request: Request) -> str:
         """The text that the model would read."""
+        if isinstance(request.prompt, tuple):
+            return await self.detokenize(request.prompt)
         return await prompt_of(request, self._knows_tools, self)
 
     async def tokenize(self, text: str, *, special: bool = True) -> list[int]:
@@ -102,8 +104,8 @@ class LlamaWorker:
         """The text of tokens, special ones as they are written."""
         return str((await self._json("POST", "/detokenize", {"tokens": list(tokens)}))["content"])
 
-    async def score(self, tokens: Sequence[int]) -> Sequence[float]:
-        """The natural-log probability of each token after the first, given those before it.
+    async def score(self, tokens: Sequence[int], top: int = 0) -> tuple[TokenLogprob, ...]:
+        """Each token with its natural-log probability given those before it, 0 for the first, and the `top` likeliest.
 
         llama-server tells none for a prompt: a process of its own computes them, and stays until the worker stops. It
         maps the same file, so the weights are not in memory twice.
@@ -115,7 +117,7 @@ class LlamaWorker:
                 self._scorer = await scorer.start(
                     self._model, context_length=self.context_length, threads=self._threads
                 )
-        return await self._scorer.score(tokens)
+        return await self._scorer.tell(tokens, top)
 
     async def stop(self) -> None:
         """End the process. Returns when it is gone."""

@@ -105,6 +105,7 @@ _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
     "llama_vocab_bos": (_I, (_P,)),
     "llama_vocab_get_add_bos": (_B, (_P,)),
     "llama_tokenize": (_I, (_P, ctypes.c_char_p, _I, ctypes.POINTER(_I), _I, _B, _B)),
+    "llama_token_to_piece": (_I, (_P, _I, ctypes.c_char_p, _I, _I, _B)),
     "llama_batch_init": (Batch, (_I, _I, _I)),
     "llama_batch_free": (None, (Batch,)),
     "llama_decode": (_I, (_P, Batch)),

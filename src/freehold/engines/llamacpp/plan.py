@@ -100,7 +100,7 @@ def offered_tools(request: Request) -> tuple[Tool, ...]:
 
 async def prompt_of(request: Request, knows_tools: bool, server: Server) -> str:
     """The prompt that the model reads, whatever route it is sent by."""
-    if request.prompt is not None:
+    if isinstance(request.prompt, str):
         return request.prompt
     return await server.render(_as_known(request, knows_tools, offered_tools(request))) + request.prefill
 
@@ -140,7 +140,7 @@ async def _raw(
     server: Server,
     request: Request,
     choices: range,
-    prompt: str,
+    prompt: str | Sequence[int],
     constraint: Constraint | None,
     new_filter: Callable[[], Filter] = AsIs,
 ) -> Plan:

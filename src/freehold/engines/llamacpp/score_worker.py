@@ -80,6 +80,14 @@ def _score(model: scoring.Model, task: dict[str, Any], moved: scoring.Moved) -> 
     return scoring.score(model, task["tokens"]).tobytes(), {}
 
 
+def _tell(model: scoring.Model, task: dict[str, Any], moved: scoring.Moved) -> _Answer:
+    """A JSON line of [token, what it writes in hexadecimal] in the payload, then the three arrays."""
+    told = scoring.tell(model, task["tokens"], task["top"])
+    tokens = sorted({*task["tokens"], *told.ids.ravel().tolist()})
+    head = msgspec.json.encode([[token, model.piece(token).hex()] for token in tokens]) + b"\n"
+    return head + b"".join(array.tobytes() for array in told), {}
+
+
 def _keep(model: scoring.Model, task: dict[str, Any], moved: scoring.Moved) -> _Answer:
     return scoring.keep(model, task["windows"], Path(task["path"]), moved).tobytes(), {}
 
@@ -99,6 +107,7 @@ def _collect(model: scoring.Model, task: dict[str, Any], moved: scoring.Moved) -
 _TASKS: dict[str, _Task] = {
     "tokens": _tokens,
     "score": _score,
+    "tell": _tell,
     "keep": _keep,
     "compare": _compare,
     "collect": _collect,

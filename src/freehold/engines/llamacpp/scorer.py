@@ -27,6 +27,7 @@ from freehold.core.errors import (
     Unsupported,
     WorkerFailed,
 )
+from freehold.core.event import TokenLogprob
 from freehold.engines.base import Fit, ModelFile
 from freehold.engines.llamacpp import memory
 from freehold.engines.supervisor import Child, clean_environment, watchdog
@@ -90,14 +91,43 @@ class Scorer:
 
     async def score(self, tokens: Sequence[int]) -> list[float]:
         """The natural-log probability of each token after the first, given those before it. Raises ContextOverflow."""
-        if len(tokens) > self.context_length:
-            raise ContextOverflow(
-                f"{len(tokens)} tokens to score and the context holds {self.context_length}", "Score shorter text"
-            )
+        self._check_length(tokens)
         if len(tokens) < 2:
             return []
         payload = await self._ask({"do": "score", "tokens": [int(token) for token in tokens]})
         return [float(value) for value in np.frombuffer(payload, np.float32)]
+
+    async def tell(self, tokens: Sequence[int], top: int) -> tuple[TokenLogprob, ...]:
+        """Each token with its log-probability, 0 for the first, and the `top` likeliest in its place.
+
+        Raises ContextOverflow.
+        """
+        self._check_length(tokens)
+        payload = await self._ask({"do": "tell", "tokens": [int(token) for token in tokens], "top": top})
+        head, _, data = payload.partition(b"\n")
+        pieces = {token: bytes.fromhex(text) for token, text in msgspec.json.decode(head)}
+        count = len(tokens) - 1
+        logprobs = np.frombuffer(data, np.float32, count)
+        width = (len(data) - 4 * count) // (8 * count) if count else 0
+        ids = np.frombuffer(data, np.int32, count * width, 4 * count).reshape(count, width)
+        tops = np.frombuffer(data, np.float32, count * width, 4 * count * (1 + width)).reshape(count, width)
+        rows = [
+            [_told(pieces[i], lp) for i, lp in zip(*row, strict=True)]
+            for row in zip(ids.tolist(), tops.tolist(), strict=True)
+        ]
+        return (
+            _told(pieces[tokens[0]], 0.0),
+            *(
+                _told(pieces[token], logprob, tuple(row))
+                for token, logprob, row in zip(tokens[1:], logprobs.tolist(), rows, strict=True)
+            ),
+        )
+
+    def _check_length(self, tokens: Sequence[int]) -> None:
+        if len(tokens) > self.context_length:
+            raise ContextOverflow(
+                f"{len(tokens)} tokens to score and the context holds {self.context_length}", "Score shorter text"
+            )
 
     async def keep(self, windows: Windows, path: Path, on_progress: Progress | None = None) -> NDArray[np.float32]:
         """Write the distributions of every prediction to `path`; the log-probabilities of the tokens that came.
@@ -165,6 +195,10 @@ class Scorer:
         return WorkerFailed(
             f"the scoring process of {self.label} {await self._child.ending()}", "Try again, with less running beside"
         )
+
+
+def _told(piece: bytes, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+    return TokenLogprob(piece.decode("utf-8", "replace"), logprob, tuple(piece), top)
 
 
 def _error(said: Mapping[str, Any], task: Mapping[str, Any]) -> FreeholdError:

@@ -6,7 +6,7 @@ A window is a list of token ids that is read from nothing: each token after its 
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,9 +73,19 @@ class Model:
             raise ScoringError("the text could not be tokenised")
         return list(found[:count])
 
+    def piece(self, token: int) -> bytes:
+        """What a token writes; of special ones their names."""
+        room = 64
+        while True:
+            found = ctypes.create_string_buffer(room)
+            count = int(self.library.llama_token_to_piece(self._vocab, token, found, room, 0, True))
+            if count >= 0:
+                return found.raw[:count]
+            room = -count
+
     def logits(self, window: Sequence[int]) -> Iterator[tuple[int, Floats]]:
         """(place of the first token read, logits after it and the following), in steps; views that soon are reused."""
-        self._check(window)
+        self.check(window)
         self.library.llama_memory_clear(self.library.llama_get_memory(self._context), True)
         for start in range(0, len(window), STEP):
             piece = window[start : start + STEP]
@@ -83,7 +93,8 @@ class Model:
             pointer = self.library.llama_get_logits(self._context)
             yield start, np.ctypeslib.as_array(pointer, (len(piece), self.vocabulary))
 
-    def _check(self, window: Sequence[int]) -> None:
+    def check(self, window: Sequence[int]) -> None:
+        """Raises ScoringError for a window that the model cannot read."""
         if not 0 < len(window) <= self.context_length:
             raise ScoringError(f"a window of {len(window)} tokens, where the context holds {self.context_length}")
         if not all(0 <= token < self.vocabulary for token in window):
@@ -124,6 +135,26 @@ def score(model: Model, window: Sequence[int]) -> Floats:
     """The log-probability of each token after the first."""
     found = [all_[np.arange(len(following)), following] for following, all_ in model.predictions(window)]
     return np.concatenate(found) if found else np.empty(0, np.float32)
+
+
+class Told(NamedTuple):
+    """Log-probabilities [n] of the tokens after the first, and the `top` likeliest in each place: ids and [n, top]."""
+
+    logprobs: Floats
+    ids: NDArray[np.int32]
+    top: Floats
+
+
+def tell(model: Model, window: Sequence[int], top: int) -> Told:
+    """What the model thinks of each token after the first, and what it would rather have seen, likeliest first."""
+    model.check(window)
+    width = min(top, model.vocabulary)
+    pieces = [Told(np.empty(0, np.float32), np.empty((0, width), np.int32), np.empty((0, width), np.float32))]
+    for following, found in model.predictions(window):
+        rows = np.arange(len(following))
+        ids = np.argsort(-found, -1, kind="stable")[:, :width]
+        pieces.append(Told(found[rows, following], ids.astype(np.int32), found[rows[:, None], ids]))
+    return Told(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
 
 
 def keep(model: Model, windows: Sequence[Sequence[int]], path: Path, moved: Moved) -> Floats:

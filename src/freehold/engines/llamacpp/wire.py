@@ -102,7 +102,9 @@ def chat_body(request: Request, choices: range) -> dict[str, Any]:
     return body
 
 
-def completion_body(request: Request, choices: range, prompt: str, constraint: Constraint | None) -> dict[str, Any]:
+def completion_body(
+    request: Request, choices: range, prompt: str | Sequence[int], constraint: Constraint | None
+) -> dict[str, Any]:
     """The body of /v1/completions."""
     body = generation_body(request, choices) | {"prompt": prompt}
     if request.logprobs is not None:

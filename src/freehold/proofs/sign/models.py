@@ -136,10 +136,12 @@ def files_at(path: Path, but: Path, ignored: Sequence[str] = ()) -> dict[str, Di
     """
     if not path.is_dir():
         return {ALONE: _digest(path)}
-    left_out = {path / name for name in (*statement.IGNORED, *ignored)} | {but}
+    root = path.resolve()
+    # However both are spelt, the signature is recognised.
+    left_out = {root / name for name in (*statement.IGNORED, *ignored)} | {but.parent.resolve() / but.name}
     found: dict[str, Digest] = {}
-    for file in _walk(path, left_out):
-        found[file.relative_to(path).as_posix()] = _digest(file)
+    for file in _walk(root, left_out):
+        found[file.relative_to(root).as_posix()] = _digest(file)
         if len(found) > _MAX_PATHS:
             raise bad_file(path, f"holds more than {_MAX_PATHS} files", "Name a folder that holds one model")
     if not found:

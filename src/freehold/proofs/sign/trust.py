@@ -63,7 +63,8 @@ def remove(settings: Settings, hint: str, space: str = "") -> list[Trusted]:
     if not found:
         raise NotFound(f"no trusted key begins with {hint}", "See 'freehold trust list'")
     for one in found:
-        (folder(settings) / one.namespace / f"{one.key.hint[:16]}.pub").unlink(missing_ok=True)
+        # Not the name that `add` would choose: whoever copied the key here may have chosen another.
+        Path(one.key.label).unlink(missing_ok=True)
     return found
 
 

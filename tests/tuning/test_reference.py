@@ -1,0 +1,174 @@
+"""Tuning beside the plain way: transformers' own model, PEFT's adapter, torch's optimiser, one row at a time."""
+
+import signal
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from freehold.data.rows import Row, read_rows, write_rows
+from freehold.tuning import model
+from freehold.tuning.batches import batches, schedule
+from freehold.tuning.job import TrainJob, TrainResult
+from freehold.tuning.render import Renderer, Sample
+from freehold.tuning.trainer import Trainer
+from tests.tuning.conftest import rows
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")  # PEFT calls what transformers renames
+Run = Callable[[TrainJob], TrainResult]
+Jobs = Callable[..., TrainJob]
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """The trainer in this process, which gets its signals and torch's settings back."""
+    threads, handlers = torch.get_num_threads(), [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    yield lambda job: Trainer(job, lambda report: None).run()
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
+    torch.set_num_threads(threads)
+    for number, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
+        signal.signal(number, handler)
+
+
+def samples(job: TrainJob, path: Path) -> list[Sample]:
+    assert job.base
+    template, names = model.chat_template(job.base)
+    renderer = Renderer(
+        model.tokenizer(job.base), template, max_length=job.max_length, prompt_weight=job.prompt_weight, **names
+    )
+    return list(renderer.samples([row.messages for row in read_rows(path)]))
+
+
+def plain(base: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+
+
+def mean_loss(network: Any, chosen: list[Sample]) -> torch.Tensor:
+    """Weighted cross-entropy per unit of weight, each row by itself and with all of its logits."""
+    total, weight = torch.zeros(()), 0.0
+    for sample in chosen:
+        ids, weights = torch.tensor(sample.ids), torch.tensor(sample.weights)[1:]
+        logits = network(input_ids=ids[None]).logits[0, :-1]
+        total = total + (cross_entropy(logits, ids[1:], reduction="none") * weights).sum()
+        weight += float(weights.sum())
+    return total / weight
+
+
+def reference(network: Any, job: TrainJob) -> list[float]:
+    """The losses of a run with AdamW, gradients clipped to 1, and a rate that rises and falls in straight lines."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    adam = torch.optim.AdamW(trained, lr=1.0, betas=(0.9, 0.95), weight_decay=job.weight_decay)
+    made, losses = samples(job, job.train), []
+    rise = round(job.steps * job.warmup)
+    order = schedule(made, job.batch_tokens, job.seed)
+    for step, batch in enumerate(islice(order, job.steps)):
+        share = (step + 1) / rise if step < rise else (job.steps - step) / (job.steps - rise)
+        adam.param_groups[0]["lr"] = job.learning_rate * share
+        adam.zero_grad()
+        loss = mean_loss(network, [made[index] for index in batch])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        adam.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("prompt_weight", [0.0, 0.25])
+def test_full_tuning_has_the_losses_of_plain_torch(job: Jobs, base: Path, run: Run, prompt_weight: float) -> None:
+    asked = job(
+        method="full", steps=6, warmup=0.5, weight_decay=0.1, learning_rate=1e-3, batch_tokens=200,
+        prompt_weight=prompt_weight, held_out=None,
+    )  # fmt: skip
+    assert run(asked).losses == pytest.approx(reference(plain(base), asked), rel=2e-4)
+
+
+def test_an_adapter_has_the_losses_of_one_in_peft(job: Jobs, base: Path, run: Run, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from safetensors.torch import load_file
+
+    from freehold.tuning import lora
+
+    asked = job(steps=6, warmup=0.5, batch_tokens=200, held_out=None, rank=4, alpha=6.0)
+    start = model.load(base, torch.device("cpu"), torch.float32)
+    paths = lora.attach(start, asked.rank, asked.alpha, asked.seed)
+    lora.save(start, paths, tmp_path / "start", rank=asked.rank, alpha=asked.alpha, base="base")
+    theirs = PeftModel.from_pretrained(plain(base), tmp_path / "start", is_trainable=True)
+    result = run(asked)
+    assert result.losses == pytest.approx(reference(theirs, asked), rel=2e-4)
+    ours = load_file(result.model / "adapter_model.safetensors")
+    for name, value in theirs.state_dict().items():
+        if ".lora_" in name:
+            torch.testing.assert_close(ours[name.replace(".default", "")], value, rtol=1e-2, atol=1e-4)
+    assert result.trainable == sum(parameter.numel() for parameter in theirs.parameters() if parameter.requires_grad)
+
+
+def test_the_held_out_loss_is_that_of_the_untouched_base(job: Jobs, base: Path, run: Run) -> None:
+    found = [run(job(steps=1, batch_tokens=tokens, prompt_weight=0.5)) for tokens in (64, 1000)]
+    with torch.no_grad():
+        wanted = mean_loss(plain(base), samples(job(prompt_weight=0.5), job().held_out)).item()
+    for result in found:
+        assert result.held_out_losses[0].step == 0
+        assert result.held_out_losses[0].loss == pytest.approx(wanted, rel=1e-4)
+
+
+def test_the_held_out_loss_at_the_end_is_that_of_the_model_that_comes_out(job: Jobs, run: Run) -> None:
+    asked = job(method="full", steps=4, learning_rate=1e-2, batch_tokens=200)
+    result = run(asked)
+    with torch.no_grad():
+        after = mean_loss(plain(result.model), samples(asked, asked.held_out)).item()
+    # What comes out is rounded to bfloat16.
+    assert result.held_out_losses[-1].loss == pytest.approx(after, rel=0.02)
+    assert abs(after - result.held_out_losses[0].loss) > 0.05
+
+
+def test_tokens_are_counted_as_they_are_seen(job: Jobs, run: Run) -> None:
+    asked = job(steps=5, batch_tokens=150, held_out=None)
+    result, made = run(asked), samples(asked, asked.train)
+    seen = [made[index] for batch in islice(schedule(made, 150, asked.seed), 5) for index in batch]
+    assert result.tokens == sum(len(sample.ids) for sample in seen)
+    assert result.supervised_tokens == sum(sum(sample.weights[1:]) for sample in seen)
+    assert (result.rows, result.rows_cut, result.rows_dropped) == (200, 0, 0)
+
+
+@pytest.mark.parametrize(("epochs", "share"), [(1.0, 1.0), (0.5, 0.5), (2.0, 2.0), (1e-9, 0.0)])
+def test_epochs_become_steps(job: Jobs, run: Run, tmp_path: Path, epochs: float, share: float) -> None:
+    path = tmp_path / "few.jsonl"
+    write_rows(path, rows(16))
+    asked = job(train=path, held_out=None, steps=0, epochs=epochs, batch_tokens=100)
+    per_epoch = len(batches(samples(asked, path), 100, asked.seed, 0))
+    assert run(asked).steps == max(1, round(share * per_epoch))
+
+
+def test_weights_that_are_lost_end_it_with_an_error_and_not_with_a_model(job: Jobs, run: Run) -> None:
+    from freehold.core.errors import WorkerFailed
+
+    class Diverged(Trainer):
+        """One whose weights are lost on the way."""
+
+        def _step(self, samples, step: int) -> float:
+            if step == 2:
+                next(self.model.parameters()).data.fill_(float("nan"))
+            return super()._step(samples, step)
+
+    with pytest.raises(WorkerFailed, match="not a number at step 2") as caught:
+        Diverged(job(held_out=None), lambda report: None).run()
+    assert "learning_rate" in caught.value.remedy
+    assert not (job().out / "adapter").exists()
+
+
+def test_a_row_of_its_own_is_what_it_is_in_a_crowd(job: Jobs, base: Path, run: Run, tmp_path: Path) -> None:
+    """One row repeated has the loss of that row, however many share a step."""
+    path = tmp_path / "same.jsonl"
+    [row] = rows(1)
+    write_rows(path, [Row(row.messages)] * 12)
+    found = [run(job(out=tmp_path / str(n), train=path, held_out=None, steps=1, batch_tokens=n)) for n in (40, 900)]
+    with torch.no_grad():
+        wanted = mean_loss(plain(base), samples(job(), path)[:1]).item()
+    assert [result.losses[0] for result in found] == pytest.approx([wanted, wanted], rel=1e-4)
