@@ -85,7 +85,7 @@ class Blobs:
     def afford(self, size: int) -> None:
         """Find out whether the quota allows so much more. Raises NoRoom."""
         if self.quota:
-            held = self.held() + sum(path.lstat().st_size for path in self.incoming.iterdir())
+            held = self.held() + sum(_size(path) for path in self.incoming.iterdir())
             if held + size > self.quota:
                 raise NoRoom(
                     f"the store holds {size_text(held)} of its quota of {size_text(self.quota)}, and "
@@ -159,7 +159,7 @@ class Blobs:
             state, copied = sha256(), 0
             with disk_errors(self.root, size), temporary.open("xb", buffering=0) as out:
                 self.reserve(out.fileno(), size)
-                while chunk := file.read(_CHUNK):
+                while copied <= size and (chunk := file.read(_CHUNK)):  # one that somebody appends to has no end
                     state.update(chunk)
                     _write_all(out.fileno(), chunk)
                     copied += len(chunk)
@@ -224,6 +224,13 @@ def shareable(status: os.stat_result) -> bool:
     mine = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
     odd = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX | stat.S_IWGRP | stat.S_IWOTH
     return mine and stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and not status.st_mode & odd
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:  # its process finished meanwhile
+        return 0
 
 
 def _check(source: Path, found: Digest, expected: Digest | None) -> None:

@@ -195,7 +195,7 @@ class Store:
         """
         path = self.blobs.path(digest)
         try:
-            before = Stamp.of(path.lstat())
+            before = self.blobs.stamp(digest)  # nobody reads a pipe or a device to its end
             found = Digest.of_chunks(read(path)) if read else Digest.of_file(path)
             after = Stamp.of(path.lstat())
         except FileNotFoundError as error:
