@@ -14,7 +14,7 @@ from freehold.formats.reading import bad_file, regular_file, shown
 
 CHUNK = 1 << 20
 SUFFIX = ".fhb"
-_NUMBERED = re.compile(r"(.+)\.(\d{3,4})")
+_NUMBERED = re.compile(r"(.+)\.([0-9]{3,4})")
 _REMEDY = "Copy the parts again"
 
 
