@@ -177,9 +177,12 @@ def _used(store: Store, connection: "Connection") -> set[Digest]:
 
 def _manifest(store: Store, digest: Digest) -> Manifest:
     try:
-        data = store.blobs.path(digest).read_bytes()
-    except FileNotFoundError as error:
-        raise _unknown(digest, "is missing") from error
+        present = store.blobs.stamp(digest)
+    except Damaged as error:
+        raise _unknown(digest, "is not a regular file") from error
+    if present is None:
+        raise _unknown(digest, "is missing")
+    data = store.blobs.path(digest).read_bytes()
     if Digest.of_bytes(data) != digest:
         raise _unknown(digest, "has changed")
     return Manifest.decode(data)
