@@ -177,9 +177,10 @@ class Outbound:
 def host(url: str) -> str:
     """Who a message is about; never the whole address, since that can hold a key."""
     try:
-        return shown(urlsplit(url).netloc.rpartition("@")[2] or url)
+        name = urlsplit(url).netloc.rpartition("@")[2]
     except ValueError:
-        return "an address that is none"
+        name = ""
+    return shown(name) or "an address that is none"
 
 
 def certificates() -> "ssl.SSLContext":
