@@ -61,21 +61,19 @@ def choose(found: Sequence[Model], quant: str, label: str) -> tuple[Model, str]:
     """The model of this type, or the best one when none is named, and why. Raises NotFound, BadInput."""
     if quant:
         matching = [model for model in found if model.quant == quant.upper()]
-        why = f"{quant} was asked for"
     else:
         found = [model for model in found if not model.missing] or found
         best = min((_rank(model) for model in found), default=0)
         matching = [model for model in found if _rank(model) == best]
-        why = _why(found, matching)
     if not matching:
-        raise NotFound(f"{label} has no {shown(quant)}", f"It has {_types(found)}")
+        raise NotFound(f"{label} has no {shown(quant or 'GGUF model')}", f"It has {_types(found)}")
     if len(matching) > 1:
         names = ", ".join(shown(model.files[0]) for model in matching[:4])
         raise BadInput(
             f"{label} has {len(matching)} models of that type: {names}",
-            f"Name one: hf://{label}//{matching[0].files[0]}",
+            f"Name one: hf://{label}//{shown(matching[0].files[0], 400)}",
         )
-    return matching[0].whole(), why
+    return matching[0].whole(), f"{quant} was asked for" if quant else _why(found, matching)
 
 
 def _why(found: Sequence[Model], matching: Sequence[Model]) -> str:
@@ -90,7 +88,7 @@ def _rank(model: Model) -> int:
 
 
 def _types(found: Sequence[Model]) -> str:
-    return ", ".join(sorted({model.quant or model.files[0] for model in found})[:30]) or "no GGUF file"
+    return ", ".join(sorted({model.quant or shown(model.files[0]) for model in found})[:30]) or "no GGUF file"
 
 
 def folder_files(names: Iterable[str], label: str) -> list[str]:
