@@ -13,6 +13,7 @@ from freehold.core.errors import BadInput
 from freehold.core.name import Name
 from freehold.core.reference import Reference, parse
 from freehold.core.settings import load
+from freehold.formats.reading import there, typed_path
 
 if TYPE_CHECKING:
     from freehold.convert.outlook import Outlook
