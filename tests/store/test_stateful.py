@@ -31,7 +31,7 @@ from tests.store.models import assert_whole, bytes_of, kept, leftovers, name
 NAMES = [name(text) for text in ("a", "b", "org/a", "a:v1")]
 CONTENTS = [b"", b"x", b"weights" * 9, bytes(range(256)), b"y" * 5000]
 names = st.sampled_from(NAMES)
-FEW = settings(max_examples=8, stateful_step_count=10, deadline=None, phases=[Phase.generate])
+FEW = settings(max_examples=5, stateful_step_count=8, deadline=None, phases=[Phase.generate])
 """Without shrinking: what fails is short enough to be read, and a failure must not take minutes."""
 contents = st.lists(st.sampled_from(CONTENTS), min_size=1, max_size=3)
 
