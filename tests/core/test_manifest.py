@@ -71,12 +71,15 @@ def test_size_and_part() -> None:
         b'{"parts":[{"role":"engine","digest":{"text":"sha256:0"},"size":1,"filename":"x"}]}',
         b'{"parts":7}',
         b"\xff\xfe",
+        b'{"parts":[],"licence":"\xff"}',
+        b'{"parts":[],"x":' + b"[" * 100_000,
     ],
 )
 def test_nonsense_is_damage(data: bytes) -> None:
     with pytest.raises(Damaged) as caught:
         Manifest.decode(data)
     assert caught.value.remedy
+    assert "\n" not in caught.value.message
 
 
 def test_every_role_can_be_stored() -> None:

@@ -1,11 +1,11 @@
-"""Paths with a tilde."""
+"""Paths with a tilde, and whether anything is at a path."""
 
 from pathlib import Path
 
 import pytest
 
 from freehold.core.errors import BadInput
-from freehold.core.paths import expanded
+from freehold.core.paths import expanded, there
 from freehold.core.settings import load
 
 
@@ -31,3 +31,13 @@ def test_the_folder_of_nobody_is_refused(text: str):
         load({}, {"FREEHOLD_HOME": text})
     with pytest.raises(BadInput, match="no such user"):
         load({"home": Path(text)}, {})
+
+
+def test_what_is_there(tmp_path: Path):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "lost").symlink_to("nowhere")
+    assert there(tmp_path)
+    assert there(tmp_path / "file")
+    for none in ("none", "file/under", "lost", "loop", "loop/under", "a" * 300, "a/" * 3000, "nul\0"):
+        assert not there(tmp_path / none), none

@@ -13,3 +13,11 @@ def expanded(text: str | Path) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise BadInput(f"{str(text)[:200]}: there is no such user", "Write the whole path, or ./~name") from error
+
+
+def there(path: Path) -> bool:
+    """Whether there is such a file or folder; none can have a name that is too long, or be under a file."""
+    try:
+        return path.exists()
+    except OSError:
+        return False

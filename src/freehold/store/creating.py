@@ -12,7 +12,7 @@ from freehold.core.errors import BadInput, FreeholdError
 from freehold.core.manifest import FILENAMES, Lineage, Manifest, Part, Role
 from freehold.core.name import Name
 from freehold.core.parameters import Parameters, decode_messages, decode_parameters
-from freehold.core.paths import expanded
+from freehold.core.paths import expanded, there
 from freehold.formats import chat_template
 from freehold.formats.go_template import is_go, to_jinja
 from freehold.formats.modelfile import Modelfile
@@ -42,7 +42,7 @@ def base_of(modelfile: Modelfile, folder: Path) -> Base:
     text = modelfile.base
     path = folder / expanded(text)
     if text.startswith(_PATHS) or text.endswith(".gguf"):
-        if not path.exists():
+        if not there(path):
             raise BadInput(
                 f"line {modelfile.base_line}: FROM names {shown(text)}, which is not there", "Check the path"
             )
