@@ -67,6 +67,7 @@ def test_every_field_can_be_set_in_the_environment(folder: Path) -> None:
         "REQUIRE_SIGNATURE": "1",
         "SIGNING_KEY": "me",
         "QUOTA": "4096",
+        "KEPT_ANSWERS": "8192",
         "SCRUB_RATE": "0",
     }
     fields = {field.name.upper() for field in msgspec.structs.fields(Settings)} - {"HOME"}
@@ -89,6 +90,7 @@ def test_every_field_can_be_set_in_the_environment(folder: Path) -> None:
         require_signature=True,
         signing_key="me",
         quota=4096,
+        kept_answers=8192,
         scrub_rate=0,
     )
 

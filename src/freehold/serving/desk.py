@@ -20,6 +20,7 @@ from freehold.serving.admission import Admission, cost, embedding_cost
 from freehold.serving.pool import Key, Pool
 from freehold.serving.scrub import Scrub
 from freehold.store import Entry, Store
+from freehold.store.kept import Kept
 
 _LONG_WORK = 4
 """Downloads and conversions at the same time; more of them wait."""
@@ -42,6 +43,8 @@ class Desk:
         self.pool = Pool(engine, settings)
         self.admission = Admission(settings)
         self.scrub = Scrub(store, settings.scrub_rate)
+        self.kept = Kept(settings.answers, settings.kept_answers)
+        """Conversations that a later request may go on from."""
         self.long_work = ThreadPoolExecutor(_LONG_WORK, "long-work")
         """For what blocks longer than a request should: downloads, conversions."""
 

@@ -12,6 +12,7 @@ from freehold.core.errors import Busy, FreeholdError, Unsupported
 from freehold.core.event import Event, Failed
 from freehold.core.request import Request
 from freehold.dialects.openai import answers, echo, schema, translate
+from freehold.dialects.openai.responses import routes as responses
 from freehold.serving.decoding import decode
 from freehold.serving.desk import Desk, Opened
 from freehold.serving.http import EventStream, json_response, while_connected
@@ -132,6 +133,7 @@ DIALECT = Dialect(
         Route("POST", "/chat/completions", "infer", chat),
         Route("POST", "/completions", "infer", completions),
         Route("POST", "/embeddings", "infer", embeddings),
+        *responses.ROUTES,
     ),
     error=error_response,
 )

@@ -1,0 +1,100 @@
+"""What is kept between requests: each response with the whole conversation that it answered.
+
+So a response can be removed, or make room for newer ones, without those that went on from it losing anything.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+import msgspec
+
+from freehold.core.errors import Damaged, FreeholdError, NotFound, UnknownConversation
+from freehold.dialects.openai.responses import schema as wire
+from freehold.dialects.openai.responses.items import Ids, Item, response_of, said, stored
+from freehold.serving.desk import Desk
+
+_log = logging.getLogger("freehold.responses")
+
+
+class Kept(msgspec.Struct):
+    """A response as it is kept."""
+
+    response: dict[str, Any]
+    input: list[Item]
+    """The conversation before its answer."""
+
+    @property
+    def conversation(self) -> list[Item]:
+        """What a request that goes on from it continues."""
+        return [*self.input, *self.response["output"]]
+
+
+async def keep(desk: Desk, response: dict[str, Any], given: list[Item]) -> None:
+    """Keep a response; one that cannot be says so itself: its answer is not lost for that."""
+    text = msgspec.json.encode(Kept(response, given))
+    try:
+        response["store"] = await asyncio.to_thread(desk.kept.put, response["id"], text)
+    except FreeholdError as error:
+        response["store"] = False
+        _log.warning("a response was not kept: %s", error.line())
+
+
+async def load(desk: Desk, response: str) -> Kept:
+    """A response that was kept. Raises NotFound."""
+    try:
+        text = await asyncio.to_thread(desk.kept.get, response)
+    except NotFound as error:
+        raise _unknown(response) from error
+    try:
+        return msgspec.json.decode(text, type=Kept)
+    except msgspec.DecodeError as error:
+        raise Damaged(f"response {response} cannot be read", "Delete it") from error
+
+
+async def remove(desk: Desk, response: str) -> None:
+    """Forget a response. Raises NotFound."""
+    try:
+        await asyncio.to_thread(desk.kept.remove, response)
+    except NotFound as error:
+        raise _unknown(response) from error
+
+
+async def conversation(desk: Desk, body: wire.ResponseRequest | wire.TokensRequest, ids: Ids) -> list[Item]:
+    """The items that a request goes on from, and its own. Raises NotFound, BadInput and Unsupported."""
+    before = await _before(desk, body.previous_response_id) if body.previous_response_id else []
+    if isinstance(body.input, str):
+        return [*before, said(body.input, ids)]
+    own = []
+    for item in body.input or ():
+        own.append(await _referred(desk, item.id or "") if item.type == "item_reference" else stored(item, ids))
+    return [*before, *own]
+
+
+async def _before(desk: Desk, response: str) -> list[Item]:
+    try:
+        return (await load(desk, response)).conversation
+    except NotFound as error:
+        raise UnknownConversation(
+            f"Previous response with id {response[:120]!r} not found", error.remedy, param="previous_response_id"
+        ) from error
+
+
+async def _referred(desk: Desk, item: str) -> Item:
+    """The item of this id, from the response that it came with."""
+    owner = response_of(item)
+    try:
+        known = (await load(desk, owner)).conversation if owner else []
+    except NotFound:
+        known = []
+    found = next((each for each in known if each["id"] == item), None)
+    if found is None:
+        remedy = "Items are not kept when `store` is false, or their response was removed: send the item itself"
+        raise NotFound(f"Item with id {item[:120]!r} not found", remedy, param="input")
+    return found
+
+
+def _unknown(response: str) -> NotFound:
+    return NotFound(
+        f"Response with id {response[:120]!r} not found", "It was never kept, was deleted, or made room for newer ones"
+    )
