@@ -55,7 +55,7 @@ def node_folder(config: pytest.Config, package: str, version: str) -> Path:
     """A folder in which node finds one version of a client."""
     if shutil.which("npm") is None:
         pytest.skip("there is no npm here")
-    folder = config.cache.mkdir(f"node-{package}-{version}")
+    folder = config.cache.mkdir(f"node-{package.replace('/', '+')}-{version}")
     ready = folder / "ready"
     if not ready.exists():
         install = ["npm", "install", "--silent", "--no-audit", "--no-fund", f"{package}@{version}"]
@@ -79,9 +79,9 @@ def found_by_node(folder: Path, script: Path, address: str, *more: Path) -> dict
 
 
 @contextmanager
-def running(home: Path, template: str = "", **settings: str) -> Iterator[str]:
+def running(home: Path, template: str = "", context: int = 1024, **settings: str) -> Iterator[str]:
     """The address of a server with a model `tiny`, also known as `org/tiny`."""
-    model = write_gguf(home / "tiny.gguf", **({"template": template} if template else {}))
+    model = write_gguf(home / "tiny.gguf", context=context, **({"template": template} if template else {}))
     with Store.open(Settings(home=home).store) as store:
         add_gguf(store, "tiny", model)
         add_gguf(store, "org/tiny", model)
