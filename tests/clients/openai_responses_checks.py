@@ -207,7 +207,8 @@ def check_retrieve_and_delete():
 def check_truncation():
     long = [{"role": "user", "content": "order " * 300} for _ in range(12)]
     asked = {**SHORT, "input": long}
-    assert _raises(openai.BadRequestError, lambda: client.responses.create(**asked)).code == "context_length_exceeded"
+    error = _raises(openai.BadRequestError, lambda: client.responses.create(**asked))
+    assert (error.code, error.param) == ("context_length_exceeded", "input")
     assert client.responses.create(**asked, truncation="auto").truncation == "auto"
 
 

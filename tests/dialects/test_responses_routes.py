@@ -238,13 +238,16 @@ async def test_what_is_complete_is_neither_cancelled_nor_streamed(app):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(("error", "status"), [(ContextOverflow("99 tokens"), 400), (RateLimited("slow down"), 429)])
+@pytest.mark.parametrize(
+    ("error", "status"), [(ContextOverflow("99 tokens", param="messages"), 400), (RateLimited("slow down"), 429)]
+)
 @in_loop
 async def test_refusals_have_their_status_before_the_first_byte(app, engine, error, status: int, stream: bool):
     engine.refusal = error
     async with _client(app) as client:
         answer = await client.post(PATH, json={**ASKED, "stream": stream})
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, error.code)
+    assert answer.json()["error"]["param"] == ("input" if status == 400 else None)
     await app.state.desk.pool.close()
 
 
@@ -276,6 +279,14 @@ async def test_an_unknown_model_and_a_wrong_body(app):
 
 
 @in_loop
+async def test_a_schema_that_would_harm_the_engine_is_named_where_it_is(app):
+    form = {"type": "json_schema", "name": "n", "schema": {"type": "string", "maxLength": 1 << 30}}
+    async with _client(app) as client:
+        answer = await client.post(PATH, json={**ASKED, "text": {"format": form}})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "text.format")
+
+
+@in_loop
 async def test_an_answer_is_not_lost_because_it_cannot_be_kept(app, settings, caplog):
     settings.home.mkdir(exist_ok=True)
     settings.answers.write_text("a file where the folder should be")
@@ -302,6 +313,22 @@ async def test_the_oldest_make_room(tmp_path: Path, store: Store, engine: FakeEn
         assert (await client.post(PATH, json=ASKED)).json()["store"] is False
     await small.state.desk.pool.close()
     await none.state.desk.pool.close()
+
+
+@in_loop
+async def test_conversations_do_not_grow_without_end(tmp_path: Path, store: Store, engine: FakeEngine):
+    add_model(store, "helpdesk")
+    small = create_app(Settings(home=tmp_path / "home", max_body=6000), store, engine=engine)
+    async with _client(small) as client:
+        first = (await client.post(PATH, json={**ASKED, "input": "x" * 3000})).json()
+        more = {**ASKED, "previous_response_id": first["id"], "input": "y" * 3000}
+        second = (await client.post(PATH, json=more)).json()
+        assert (first["store"], second["store"]) == (True, False)
+        item = (await client.get(f"{PATH}/{first['id']}/input_items")).json()["data"][0]
+        references = [{"type": "item_reference", "id": item["id"]}] * 2
+        answer = await client.post(PATH, json={**ASKED, "input": references})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
+    await small.state.desk.pool.close()
 
 
 @in_loop

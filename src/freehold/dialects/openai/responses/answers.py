@@ -27,7 +27,7 @@ class Answer:
         self._open: _Growing | None = None
         self._tokens: list[TokenLogprob] = []
         self._thoughts = 0
-        """Pieces of reasoning; llama.cpp sends a piece for each token."""
+        """Pieces of reasoning: llama.cpp sends one for each token, or for those that make up one character."""
 
     def begin(self) -> Iterator[Told]:
         """What is told before anything is known."""

@@ -1,13 +1,13 @@
 """The routes of the Responses API: decode, ask the desk, format, keep."""
 
 from collections.abc import AsyncGenerator, Iterable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
-from freehold.core.errors import BadInput, Unsupported
+from freehold.core.errors import BadInput, FreeholdError, Unsupported
 from freehold.core.event import Failed
 from freehold.core.request import Request
 from freehold.dialects.openai.responses import schema, state, translate
@@ -20,6 +20,7 @@ from freehold.serving.routes import Incoming, Route
 
 _PAGE = 20
 _LONGEST_PAGE = 100
+_FIELDS = {"messages": "input", "response_format": "text.format"}
 
 
 async def create(incoming: Incoming, desk: Desk) -> Response:
@@ -31,10 +32,21 @@ async def create(incoming: Incoming, desk: Desk) -> Response:
     given = await state.conversation(desk, body, ids)
     request = translate.request(body, given, box)
     answer = Answer(body, ids, box.origins)
-    if body.stream:
-        opened = await while_connected(incoming.gone, desk.open(request))
-        return EventStream(_frames(desk, opened, answer, given), opened.rest)
-    return json_response(await while_connected(incoming.gone, _whole(desk, request, answer, given)))
+    with _own_fields():
+        if body.stream:
+            opened = await while_connected(incoming.gone, desk.open(request))
+            return EventStream(_frames(desk, opened, answer, given), opened.rest)
+        return json_response(await while_connected(incoming.gone, _whole(desk, request, answer, given)))
+
+
+@contextmanager
+def _own_fields() -> Iterator[None]:
+    """Have errors that name a field name this API's."""
+    try:
+        yield
+    except FreeholdError as error:
+        error.param = _FIELDS.get(error.param or "", error.param)
+        raise
 
 
 async def _whole(desk: Desk, request: Request, answer: Answer, given: list[Item]) -> dict[str, Any]:
@@ -120,7 +132,8 @@ async def input_tokens(incoming: Incoming, desk: Desk) -> Response:
     translate.refuse(body)
     given = await state.conversation(desk, body, Ids())
     request = translate.conversation(body, given, translate.toolbox(body))
-    count = await while_connected(incoming.gone, desk.count(request))
+    with _own_fields():
+        count = await while_connected(incoming.gone, desk.count(request))
     return json_response({"object": "response.input_tokens", "input_tokens": count})
 
 
@@ -129,6 +142,6 @@ ROUTES = (
     Route("POST", "/responses/input_tokens", "infer", input_tokens),
     Route("GET", "/responses/{response}", "infer", retrieve),
     Route("DELETE", "/responses/{response}", "infer", delete),
-    Route("POST", "/responses/{response}/cancel", "infer", cancel, "none"),
+    Route("POST", "/responses/{response}/cancel", "infer", cancel, "any"),
     Route("GET", "/responses/{response}/input_items", "infer", input_items),
 )

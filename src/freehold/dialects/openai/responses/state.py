@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from freehold.core.errors import Damaged, FreeholdError, NotFound, UnknownConversation
+from freehold.core.errors import Damaged, FreeholdError, NotFound, TooLarge, UnknownConversation
 from freehold.dialects.openai.responses import schema as wire
 from freehold.dialects.openai.responses.items import Ids, Item, response_of, said, stored
 from freehold.serving.desk import Desk
@@ -31,23 +31,30 @@ class Kept(msgspec.Struct):
 
 
 async def keep(desk: Desk, response: dict[str, Any], given: list[Item]) -> None:
-    """Keep a response; one that cannot be says so itself: its answer is not lost for that."""
+    """Keep a response; one that cannot be says so itself: its answer is not lost for that.
+
+    None is larger than a request may be, so that what goes on from it is not larger than two.
+    """
     text = msgspec.json.encode(Kept(response, given))
+    small = len(text) <= desk.settings.max_body
     try:
-        response["store"] = await asyncio.to_thread(desk.kept.put, response["id"], text)
+        response["store"] = small and await asyncio.to_thread(desk.kept.put, response["id"], text)
     except FreeholdError as error:
         response["store"] = False
         _log.warning("a response was not kept: %s", error.line())
 
 
 async def load(desk: Desk, response: str) -> Kept:
-    """A response that was kept. Raises NotFound."""
+    """A response that was kept. Raises NotFound and Damaged."""
     try:
-        text = await asyncio.to_thread(desk.kept.get, response)
+        return await asyncio.to_thread(_read, desk, response)
     except NotFound as error:
         raise _unknown(response) from error
+
+
+def _read(desk: Desk, response: str) -> Kept:
     try:
-        return msgspec.json.decode(text, type=Kept)
+        return msgspec.json.decode(desk.kept.get(response), type=Kept)
     except msgspec.DecodeError as error:
         raise Damaged(f"response {response} cannot be read", "Delete it") from error
 
@@ -61,14 +68,20 @@ async def remove(desk: Desk, response: str) -> None:
 
 
 async def conversation(desk: Desk, body: wire.ResponseRequest | wire.TokensRequest, ids: Ids) -> list[Item]:
-    """The items that a request goes on from, and its own. Raises NotFound, BadInput and Unsupported."""
-    before = await _before(desk, body.previous_response_id) if body.previous_response_id else []
+    """The items that a request goes on from, and its own. Raises NotFound, BadInput, TooLarge and Unsupported."""
+    items = await _before(desk, body.previous_response_id) if body.previous_response_id else []
     if isinstance(body.input, str):
-        return [*before, said(body.input, ids)]
-    own = []
+        return [*items, said(body.input, ids)]
+    referred = 0
     for item in body.input or ():
-        own.append(await _referred(desk, item.id or "") if item.type == "item_reference" else stored(item, ids))
-    return [*before, *own]
+        if item.type != "item_reference":
+            items.append(stored(item, ids))
+            continue
+        items.append(await _referred(desk, item.id or ""))
+        referred += len(msgspec.json.encode(items[-1]))
+        if referred > desk.settings.max_body:
+            raise TooLarge("the items that are referred to are too large", "Refer to fewer", param="input")
+    return items
 
 
 async def _before(desk: Desk, response: str) -> list[Item]:
