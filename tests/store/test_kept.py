@@ -1,4 +1,5 @@
 import os
+import shutil
 import stat
 import threading
 from pathlib import Path
@@ -115,6 +116,18 @@ def test_a_spoiled_file_says_so(folder: Path) -> None:
     (folder / "a.z").write_bytes(b"spoiled")
     with pytest.raises(Damaged, match="kept as a"):
         kept.get("a")
+
+
+def test_the_folder_may_be_removed_to_have_all_forgotten(folder: Path) -> None:
+    kept = Kept(folder, 10_000)
+    kept.put("a", b"x")
+    shutil.rmtree(folder)
+    for ask in (kept.get, kept.remove):
+        with pytest.raises(NotFound):
+            ask("a")
+    kept.put("b", b"y")
+    assert kept.get("b") == b"y"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_a_file_in_the_folders_place_is_named(folder: Path) -> None:

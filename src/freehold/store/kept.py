@@ -54,6 +54,7 @@ class Kept:
         return True
 
     def _write(self, key: str, data: bytes) -> None:
+        self._folder.mkdir(mode=0o700, exist_ok=True)  # somebody may have removed it to have all forgotten
         with replacing(self._path(key)) as temporary:
             temporary.touch(0o600, exist_ok=False)
             temporary.write_bytes(data)
