@@ -32,7 +32,8 @@ def checks(script: Path) -> list[str]:
     if script.suffix == ".mjs":
         return sorted(re.findall(r"async (check_\w+)\(\)", script.read_text("utf-8")))
     body = ast.parse(script.read_text("utf-8")).body
-    return sorted(n.name for n in body if isinstance(n, ast.FunctionDef) and n.name.startswith("check_"))
+    functions = (node for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return sorted(node.name for node in functions if node.name.startswith("check_"))
 
 
 def interpreter(config: pytest.Config, package: str, version: str, packages: Sequence[str] = ()) -> Path:
