@@ -1,3 +1,5 @@
+import time
+
 import msgspec
 import pytest
 
@@ -150,3 +152,14 @@ def test_thoughts_alone_are_no_conversation():
 def test_conversations_are_bounded():
     with pytest.raises(BadInput, match="4097 messages"):
         read(*[{"role": "user", "content": "x"}] * 4097)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [{"role": "developer", "content": "x" * 8000}, {**THOUGHT, "content": [{"type": "text", "text": "x" * 8000}]}],
+)
+def test_many_pieces_of_one_message_are_gathered_in_no_time(item: dict):
+    given = kept(*[item] * 4000, CALL)
+    began = time.monotonic()
+    messages(None, given)
+    assert time.monotonic() - began < 1

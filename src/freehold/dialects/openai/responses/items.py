@@ -4,9 +4,7 @@ import itertools
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-import msgspec
+from typing import Any, NamedTuple
 
 from freehold.core.errors import BadInput, Unsupported
 from freehold.core.request import MAX_MESSAGES, Message, ToolCall
@@ -143,64 +141,88 @@ def messages(instructions: str | None, items: Sequence[Item]) -> tuple[Message, 
     reader = _Reader(instructions)
     for item in items:
         reader.read(item)
-    if not items or not reader.found:
+    found = reader.end()
+    if not items or not found:
         raise BadInput("there is no input", "Send some text", param="input")
-    count = len(reader.found)
-    if count > MAX_MESSAGES:
-        raise BadInput(f"the conversation has {count} messages", f"Send at most {MAX_MESSAGES}", param="input")
-    return tuple(reader.found)
+    if len(found) > MAX_MESSAGES:
+        raise BadInput(f"the conversation has {len(found)} messages", f"Send at most {MAX_MESSAGES}", param="input")
+    return tuple(found)
 
 
 class _Reader:
-    """Gathers what belongs to one turn of the assistant: its thoughts, its message and its calls."""
+    """Gathers what belongs to one message: what opens the conversation; a turn's thoughts, text and calls."""
 
     def __init__(self, instructions: str | None) -> None:
-        self.found = [Message("system", instructions)] if instructions else []
-        self._thoughts = ""
-        self._calls: set[str] = set()
+        self._found: list[Message] = []
+        self._opening = [instructions] if instructions else []
+        self._known: set[str] = set()
+        self._thoughts: list[str] = []
+        """For the turn that comes, or goes on."""
+        self._turn: _Turn | None = None
 
     def read(self, item: Item) -> None:
+        """Take one item. Raises BadInput for an answer to no call."""
         kind = item["type"]
         if kind == "reasoning":
-            self._thoughts += _joined(item["content"])
+            self._thoughts.append(_joined(item["content"]))
         elif kind == "function_call":
             self._call(item)
         elif kind == "function_call_output":
             self._output(item)
         elif item["role"] == "assistant":
-            self._add(Message("assistant", _joined(item["content"]), reasoning=self._thoughts))
+            self._close()
+            self._turn = _Turn(_joined(item["content"]), [], self._taken())
         elif item["role"] == "user":
             self._add(Message("user", _joined(item["content"])))
+        elif self._found or self._turn:
+            self._add(Message("system", _joined(item["content"])))
         else:
-            self._instruct(_joined(item["content"]))
+            self._opening.append(_joined(item["content"]))
+
+    def end(self) -> list[Message]:
+        """All that was said."""
+        self._close()
+        opening = [Message("system", "\n\n".join(self._opening))] if self._opening else []
+        return [*opening, *self._found]
 
     def _add(self, message: Message) -> None:
-        self.found.append(message)
-        self._thoughts = ""
+        self._close()
+        self._taken()
+        self._found.append(message)
 
-    def _instruct(self, text: str) -> None:
-        if len(self.found) == 1 and self.found[0].role == "system":
-            self.found[0] = Message("system", f"{self.found[0].content}\n\n{text}")
-        else:
-            self._add(Message("system", text))
+    def _taken(self) -> list[str]:
+        taken, self._thoughts = self._thoughts, []
+        return taken
+
+    def _close(self) -> None:
+        if self._turn is not None:
+            text, calls, thoughts = self._turn
+            self._found.append(Message("assistant", text, tuple(calls), reasoning="".join(thoughts)))
+            self._turn = None
 
     def _call(self, item: Item) -> None:
-        call = ToolCall(item["call_id"], qualified(item.get("namespace"), item["name"]), item["arguments"])
-        self._calls.add(call.id)
-        turn = Message("assistant")
-        if self.found and self.found[-1].role == "assistant":
-            turn = self.found.pop()
-        thoughts = turn.reasoning + self._thoughts
-        self._add(msgspec.structs.replace(turn, tool_calls=(*turn.tool_calls, call), reasoning=thoughts))
+        self._turn = self._turn or _Turn("", [], [])
+        self._turn.thoughts.extend(self._taken())
+        self._known.add(item["call_id"])
+        name = qualified(item.get("namespace"), item["name"])
+        self._turn.calls.append(ToolCall(item["call_id"], name, item["arguments"]))
 
     def _output(self, item: Item) -> None:
-        if item["call_id"] not in self._calls:
+        if item["call_id"] not in self._known:
             raise BadInput(
                 f"no tool call found for function call output with call_id {item['call_id'][:120]}",
                 "Send the function_call before it, or the previous_response_id",
                 param="input",
             )
         self._add(Message("tool", _joined(item["output"]), tool_call_id=item["call_id"]))
+
+
+class _Turn(NamedTuple):
+    """A turn of the assistant as it is gathered."""
+
+    text: str
+    calls: list[ToolCall]
+    thoughts: list[str]
 
 
 def _joined(content: str | Sequence[Item]) -> str:
