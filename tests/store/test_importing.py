@@ -64,7 +64,6 @@ def test_an_odd_file_name_is_replaced(store, tmp_path):
     [
         ({"split__count": 3}, "parts of a split"),
         ({"general__type": "mmproj"}, "type 'mmproj'"),
-        ({"general__type": "mmproj"}, "type 'mmproj'"),
     ],
 )
 def test_ggufs_that_are_no_whole_model(store, tmp_path, keys, error):

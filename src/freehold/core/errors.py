@@ -13,7 +13,8 @@ FreeholdError                     exit  status  code
 │   └── Unsupported               2     400     unsupported
 ├── Forbidden                     2     403     forbidden
 ├── NotFound                      2     404     not_found
-│   └── UnknownModel              2     404     model_not_found
+│   ├── UnknownModel              2     404     model_not_found
+│   └── UnknownConversation       2     404     previous_response_not_found
 ├── Conflict                      2     409     conflict
 ├── NoRoom                        2     507     insufficient_storage
 │   ├── DiskFull                  2     507     disk_full
@@ -131,6 +132,12 @@ class UnknownModel(NotFound):
     """A model name that points to nothing."""
 
     code = "model_not_found"
+
+
+class UnknownConversation(NotFound):
+    """What a request goes on from is not kept any more, or never was."""
+
+    code = "previous_response_not_found"
 
 
 class Conflict(FreeholdError):

@@ -32,6 +32,8 @@ class Message(msgspec.Struct, frozen=True):
     tool_calls: Annotated[tuple[ToolCall, ...], Meta(max_length=128)] = ()
     tool_call_id: Label = ""
     name: Label = ""
+    reasoning: Text = ""
+    """What the assistant thought before this; whether the model reads it again is up to its template."""
 
 
 class Tool(msgspec.Struct, frozen=True):

@@ -51,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that the store may hold; 0 sets no limit."""
     files_quota: Annotated[int, Meta(ge=0, le=1 << 60)] = 16 << 30
     """Bytes that uploaded files and batches may take; 0 sets no limit."""
+    kept_answers: Annotated[int, Meta(ge=0, le=1 << 40)] = 256 << 20
+    """Bytes of conversations that a server keeps for requests that go on from them; the oldest go first."""
     scrub_rate: Annotated[int, Meta(ge=0, le=1 << 40)] = 16 << 20
     """Bytes per second at which a server reads its models again to find damage; 0 turns that off."""
 
@@ -73,6 +75,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def batches(self) -> Path:
         """The folder in which batches are worked on."""
         return self.home / "batches"
+
+    @property
+    def answers(self) -> Path:
+        """The folder of the conversations that a server keeps, open to its owner alone."""
+        return self.home / "answers"
 
     @property
     def sockets(self) -> Path:

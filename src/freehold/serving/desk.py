@@ -22,6 +22,7 @@ from freehold.serving.models import Models
 from freehold.serving.pool import Key, Pool
 from freehold.serving.scrub import Scrub
 from freehold.store import Entry, Store
+from freehold.store.kept import Kept
 
 _LONG_WORK = 4
 """Downloads and conversions at the same time; more of them wait."""
@@ -47,6 +48,8 @@ class Desk:
         self.batches = Batches(self, settings)
         self._models = Models(store)
         self.scrub = Scrub(store, settings.scrub_rate)
+        self.kept = Kept(settings.answers, settings.kept_answers)
+        """Conversations that a later request may go on from."""
         self.long_work = ThreadPoolExecutor(_LONG_WORK, "long-work")
         """For what blocks longer than a request should: downloads, conversions."""
 

@@ -11,6 +11,7 @@ from freehold.core.errors import Busy, FreeholdError
 from freehold.core.event import Failed
 from freehold.dialects.openai import answers, asking, batches, echo, files, moderations, refused, schema, translate
 from freehold.dialects.openai.asking import Events
+from freehold.dialects.openai.responses import routes as responses
 from freehold.serving.decoding import decode
 from freehold.serving.desk import Desk, Opened
 from freehold.serving.http import EventStream, json_response, while_connected
@@ -106,6 +107,7 @@ DIALECT = Dialect(
         Route("POST", "/chat/completions", "infer", chat, body=schema.ChatRequest),
         Route("POST", "/completions", "infer", completions, body=schema.CompletionRequest),
         Route("POST", "/embeddings", "infer", embeddings, body=schema.EmbeddingRequest),
+        *responses.ROUTES,
         *files.ROUTES,
         *batches.ROUTES,
         *moderations.ROUTES,

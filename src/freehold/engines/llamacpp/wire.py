@@ -43,6 +43,8 @@ def message_body(message: Message) -> dict[str, Any]:
         body["tool_call_id"] = message.tool_call_id
     if message.name:
         body["name"] = message.name
+    if message.reasoning:
+        body["reasoning_content"] = message.reasoning
     return body
 
 
