@@ -113,7 +113,7 @@ const checks = {
     await assert.rejects(asked({ model: 'nobody', stream: true }), (error) => error.code === 'model_not_found')
     await assert.rejects(
       asked({ previous_response_id: 'resp_1' }),
-      (error) => error instanceof OpenAI.NotFoundError && error.code === 'previous_response_not_found',
+      (error) => error instanceof OpenAI.BadRequestError && error.code === 'previous_response_not_found',
     )
     await assert.rejects(
       asked({ tools: [{ type: 'web_search' }] }),

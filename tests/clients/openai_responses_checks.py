@@ -226,7 +226,7 @@ def check_errors():
 
     for stream in (False, True):
         assert _raises(openai.NotFoundError, ask(model="nobody", stream=stream)).code == "model_not_found"
-    error = _raises(openai.NotFoundError, ask(previous_response_id="resp_1"))
+    error = _raises(openai.BadRequestError, ask(previous_response_id="resp_1"))
     assert (error.code, error.param) == ("previous_response_not_found", "previous_response_id")
     for fields, param in (
         ({"temperature": 5}, "temperature"),

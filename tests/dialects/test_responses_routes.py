@@ -220,7 +220,7 @@ async def test_unknown_ids_are_not_found(app, path: str):
             assert answer.status_code == 404
             assert answer.json()["error"]["type"] == "invalid_request_error"
         answer = await client.post(PATH, json={**ASKED, "previous_response_id": path[:200]})
-        assert answer.status_code == 404
+        assert answer.status_code == 400
         assert answer.json()["error"]["code"] == "previous_response_not_found"
         assert answer.json()["error"]["param"] == "previous_response_id"
 

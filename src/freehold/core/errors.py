@@ -8,13 +8,13 @@ FreeholdError                     exit  status  code
 │   ├── BadModelFile              2     400     invalid_model_file
 │   ├── ContextOverflow           2     400     context_length_exceeded
 │   ├── TooLarge                  2     413     request_too_large
+│   ├── UnknownConversation       2     400     previous_response_not_found
 │   ├── UnsupportedMedia          2     415     unsupported_media_type
 │   ├── WrongMethod               2     405     method_not_allowed
 │   └── Unsupported               2     400     unsupported
 ├── Forbidden                     2     403     forbidden
 ├── NotFound                      2     404     not_found
-│   ├── UnknownModel              2     404     model_not_found
-│   └── UnknownConversation       2     404     previous_response_not_found
+│   └── UnknownModel              2     404     model_not_found
 ├── Conflict                      2     409     conflict
 ├── NoRoom                        2     507     insufficient_storage
 │   ├── DiskFull                  2     507     disk_full
@@ -134,8 +134,8 @@ class UnknownModel(NotFound):
     code = "model_not_found"
 
 
-class UnknownConversation(NotFound):
-    """What a request goes on from is not kept any more, or never was."""
+class UnknownConversation(BadInput):
+    """What a request goes on from is not kept any more, or never was: to OpenAI's clients a wrong field."""
 
     code = "previous_response_not_found"
 
