@@ -6,9 +6,9 @@ import numpy as np
 from gguf import GGUFWriter
 
 
-def write_adapter(path: Path, *, hidden: int = 64, layers: int = 2, rank: int = 4) -> Path:
+def write_adapter(path: Path, *, hidden: int = 64, layers: int = 2, rank: int = 4, seed: int = 7) -> Path:
     """Write it to `path`."""
-    draw = np.random.default_rng(7)
+    draw = np.random.default_rng(seed)
     writer = GGUFWriter(path, "llama")
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")

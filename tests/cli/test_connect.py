@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,13 @@ def test_every_line_names_the_server(inside: Freehold) -> None:
     assert not re.search(r"[{]url|[{]model|[{][{]|[}][}]{2}", done.stdout)
     assert done.stdout.count("http://127.0.0.1:6464") >= len(CLIENTS)
     assert "freehold serve" in done.stderr
+
+
+def test_codex_finds_its_lines_readable(inside: Freehold) -> None:
+    config = tomllib.loads(inside("connect", "codex", "--model", "org/tiny:v1").stdout.split("\n", 1)[1])
+    assert (config["model"], config["model_provider"]) == ("org/tiny:v1", "freehold")
+    provider = config["model_providers"]["freehold"]
+    assert (provider["base_url"], provider["wire_api"]) == ("http://127.0.0.1:6464/v1", "responses")
 
 
 def test_a_running_server_is_named_where_it_is(inside: Freehold, home: Path) -> None:

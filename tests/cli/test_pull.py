@@ -104,11 +104,34 @@ def test_a_bar_for_each_file_in_a_terminal(site: Site, home: Path, gguf: Path) -
         (["oci://x/y"], "no models come from oci://"),
         (["https://user:pw@host/x.gguf"], "password"),
         ([""], "not a source"),
+        (["a" * 300], "not a source"),
+        (["a" * 300 + ".gguf"], "no file or folder"),
+        (["a/" * 900 + "m.gguf"], "no file or folder"),
+        (["./" + "a" * 300], "no file or folder"),
+        (["./tiny.gguf/inside"], "no file or folder"),
+        (["~nobody-has-this-name/m.gguf"], "no such user"),
+        (["~nobody-has-this-name/m.fhb"], "no such user"),
+        (["no-such-model"], "offline"),
     ],
 )
-def test_refusals(inside: Freehold, site: Site, arguments: list[str], said: str) -> None:
+def test_refusals(
+    inside: Freehold, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    (tmp_path / "tiny.gguf").touch()
+    if said == "offline":
+        monkeypatch.setenv("FREEHOLD_OFFLINE", "1")
     assert_refused(inside("pull", *arguments), said)
     assert site.total == 0
+
+
+def test_a_file_that_is_here_goes_before_a_model_elsewhere(
+    inside: Freehold, site: Site, tmp_path: Path, gguf: Path
+) -> None:
+    (tmp_path / "llama3").write_bytes(gguf.read_bytes())
+    assert inside("pull", "llama3", "--as", "mine").returncode == 0
+    plan = json.loads(inside("pull", "llama3", "--dry-run", "--json").stdout)
+    assert (plan["source"], plan["why"]) == ("./llama3", "there is a llama3 here, which goes first")
+    assert site.asked == []
 
 
 def test_ctrl_c_and_again(freehold: Freehold, site: Site, gguf: Path) -> None:

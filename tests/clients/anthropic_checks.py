@@ -187,6 +187,54 @@ def check_beta_messages():
     assert answer.type == "message"
 
 
+def ended(batch):
+    end = time.monotonic() + 60
+    while batch.processing_status != "ended":
+        assert time.monotonic() < end, batch
+        time.sleep(0.05)
+        batch = client.messages.batches.retrieve(batch.id)
+    return batch
+
+
+def rows(count, **params):
+    asked = {"model": MODEL, "messages": HELLO, "max_tokens": 4, **params}
+    return [{"custom_id": f"r{i}", "params": asked} for i in range(count)]
+
+
+def check_batch():
+    wrong = {"custom_id": "wrong", "params": {**rows(1)[0]["params"], "model": "nope"}}
+    made = client.messages.batches.create(requests=[*rows(5), wrong])
+    assert made.request_counts.processing == 6
+    done = ended(made)
+    assert (done.request_counts.succeeded, done.request_counts.errored) == (5, 1)
+    found = {each.custom_id: each.result for each in client.messages.batches.results(made.id)}
+    assert list(found) == ["r0", "r1", "r2", "r3", "r4", "wrong"]
+    assert found["r0"].message.usage.output_tokens <= 4
+    assert found["wrong"].error.error.type == "not_found_error"
+    assert made.id in [each.id for each in client.messages.batches.list(limit=1)]
+    assert client.messages.batches.delete(made.id).type == "message_batch_deleted"
+    try:
+        client.messages.batches.retrieve(made.id)
+    except anthropic.NotFoundError:
+        return
+    raise AssertionError("it is still there")
+
+
+def check_batch_cancelled():
+    made = client.messages.batches.create(requests=rows(50, max_tokens=200))
+    assert client.messages.batches.cancel(made.id).processing_status in ("canceling", "ended")
+    done = ended(made)
+    kinds = [each.result.type for each in client.messages.batches.results(made.id)]
+    assert len(kinds) == 50
+    assert kinds.count("canceled") == done.request_counts.canceled > 0
+
+
+def check_batch_through_beta():
+    made = client.beta.messages.batches.create(requests=rows(1))
+    ended(made)
+    assert [each.result.type for each in client.beta.messages.batches.results(made.id)] == ["succeeded"]
+
+
 def main():
     outcomes = {}
     for name, check in sorted(globals().items()):

@@ -32,7 +32,8 @@ def checks(script: Path) -> list[str]:
     if script.suffix == ".mjs":
         return sorted(re.findall(r"async (check_\w+)\(\)", script.read_text("utf-8")))
     body = ast.parse(script.read_text("utf-8")).body
-    return sorted(n.name for n in body if isinstance(n, ast.FunctionDef) and n.name.startswith("check_"))
+    functions = (node for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return sorted(node.name for node in functions if node.name.startswith("check_"))
 
 
 def interpreter(config: pytest.Config, package: str, version: str, packages: Sequence[str] = ()) -> Path:
@@ -55,7 +56,7 @@ def node_folder(config: pytest.Config, package: str, version: str) -> Path:
     """A folder in which node finds one version of a client."""
     if shutil.which("npm") is None:
         pytest.skip("there is no npm here")
-    folder = config.cache.mkdir(f"node-{package}-{version}")
+    folder = config.cache.mkdir(f"node-{package.replace('/', '+')}-{version}")
     ready = folder / "ready"
     if not ready.exists():
         install = ["npm", "install", "--silent", "--no-audit", "--no-fund", f"{package}@{version}"]
@@ -79,9 +80,9 @@ def found_by_node(folder: Path, script: Path, address: str, *more: Path) -> dict
 
 
 @contextmanager
-def running(home: Path, template: str = "", **settings: str) -> Iterator[str]:
+def running(home: Path, template: str = "", context: int = 1024, **settings: str) -> Iterator[str]:
     """The address of a server with a model `tiny`, also known as `org/tiny`."""
-    model = write_gguf(home / "tiny.gguf", **({"template": template} if template else {}))
+    model = write_gguf(home / "tiny.gguf", context=context, **({"template": template} if template else {}))
     with Store.open(Settings(home=home).store) as store:
         add_gguf(store, "tiny", model)
         add_gguf(store, "org/tiny", model)

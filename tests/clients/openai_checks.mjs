@@ -1,7 +1,7 @@
 // Run by node: what OpenAI's package for JavaScript sees of a server. Prints one JSON object of outcomes.
 // node openai_checks.mjs http://127.0.0.1:PORT/v1 MODEL
 import assert from 'node:assert/strict'
-import OpenAI from 'openai'
+import OpenAI, { toFile } from 'openai'
 
 const [baseURL, model] = process.argv.slice(2)
 const client = new OpenAI({ baseURL, apiKey: 'none', maxRetries: 0, timeout: 60_000 })
@@ -129,6 +129,37 @@ const checks = {
     for await (const chunk of stream) if (chunk) break
     assert.equal(stream.controller.signal.aborted, true)
     await client.chat.completions.create(short)
+  },
+  async check_files_and_a_batch() {
+    const asked = { ...short, max_tokens: 4 }
+    const row = (i) => JSON.stringify({ custom_id: `r${i}`, method: 'POST', url: '/v1/chat/completions', body: asked })
+    const data = [0, 1, 2].map(row).join('\n')
+    const sent = await client.files.create({ file: await toFile(Buffer.from(data), 'rows.jsonl'), purpose: 'batch' })
+    assert.equal(sent.bytes, data.length)
+    assert.equal(await (await client.files.content(sent.id)).text(), data)
+    const endpoint = '/v1/chat/completions'
+    let batch = await client.batches.create({ input_file_id: sent.id, endpoint, completion_window: '24h' })
+    for (let i = 0; i < 600 && !['completed', 'failed'].includes(batch.status); i++) {
+      await new Promise((resolve) => setTimeout(resolve, 50))
+      batch = await client.batches.retrieve(batch.id)
+    }
+    assert.deepEqual(batch.request_counts, { total: 3, completed: 3, failed: 0 })
+    const lines = (await (await client.files.content(batch.output_file_id)).text()).trim().split('\n')
+    assert.deepEqual(lines.map((line) => JSON.parse(line).custom_id), ['r0', 'r1', 'r2'])
+    const listed = []
+    for await (const each of client.batches.list({ limit: 1 })) listed.push(each.id)
+    assert.ok(listed.includes(batch.id))
+    await assert.rejects(client.batches.cancel(batch.id), (error) => error.status === 400)
+    assert.equal((await client.files.delete(sent.id)).deleted, true)
+    await assert.rejects(client.files.retrieve(sent.id), (error) => error.status === 404)
+  },
+  async check_moderations() {
+    const found = await client.moderations.create({ input: ['Where is my order?', 'I will kill you'] })
+    assert.deepEqual(found.results.map((result) => result.flagged), [false, true])
+    assert.equal(found.model, 'freehold-rules-1')
+  },
+  async check_what_is_not_here() {
+    await assert.rejects(client.images.generate({ prompt: 'a cat' }), (error) => error.status === 501)
   },
   async check_at_once() {
     const ask = async () => text(await gathered(await client.chat.completions.create({ ...short, stream: true })))

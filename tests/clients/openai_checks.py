@@ -226,7 +226,106 @@ def check_bad_parameters():
     assert error.code == "context_length_exceeded"
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}
     assert _raises(openai.BadRequestError, ask(response_format=form))
-    assert _raises(openai.NotFoundError, lambda: client.files.list())
+
+
+def _row(name, body, url="/v1/chat/completions"):
+    return json.dumps({"custom_id": name, "method": "POST", "url": url, "body": body})
+
+
+def _batch(rows, endpoint="/v1/chat/completions", **more):
+    sent = client.files.create(file=("rows.jsonl", "\n".join(rows).encode()), purpose="batch")
+    return client.batches.create(input_file_id=sent.id, endpoint=endpoint, completion_window="24h", **more)
+
+
+def _ended(batch):
+    end = time.monotonic() + 60
+    while batch.status not in ("completed", "failed", "cancelled", "expired"):
+        assert time.monotonic() < end, batch
+        time.sleep(0.05)
+        batch = client.batches.retrieve(batch.id)
+    return batch
+
+
+def check_files():
+    data = b"a line\n" * 1000
+    sent = client.files.create(file=("rows.txt", data), purpose="user_data")
+    assert (sent.bytes, sent.filename, sent.purpose) == (len(data), "rows.txt", "user_data")
+    assert client.files.retrieve(sent.id) == sent
+    assert client.files.content(sent.id).read() == data
+    assert client.files.wait_for_processing(sent.id).status == "processed"
+    others = [client.files.create(file=b"x", purpose="vision").id for _ in range(3)]
+    assert [file.id for file in client.files.list(purpose="vision", limit=2)][:3] == others[::-1]
+    for identifier in (sent.id, *others):
+        assert client.files.delete(identifier).deleted is True
+    assert _raises(openai.NotFoundError, lambda: client.files.retrieve(sent.id))
+    assert _raises(openai.NotFoundError, lambda: client.files.content(sent.id))
+    assert (
+        _raises(openai.BadRequestError, lambda: client.files.create(file=b"x", purpose="nonsense")).param == "purpose"
+    )
+
+
+def check_batch():
+    asked = {"model": MODEL, "messages": HELLO, "max_tokens": 4}
+    rows = [_row(f"r{i}", asked) for i in range(6)] + [_row("wrong", {**asked, "model": "nobody"})]
+    batch = _batch(rows, metadata={"for": "checks"})
+    assert batch.metadata == {"for": "checks"}
+    done = _ended(batch)
+    assert done.status == "completed"
+    assert (done.request_counts.total, done.request_counts.completed, done.request_counts.failed) == (7, 6, 1)
+    told = [json.loads(line) for line in client.files.content(done.output_file_id).text.splitlines()]
+    assert [line["custom_id"] for line in told] == [f"r{i}" for i in range(6)]
+    assert all(line["response"]["body"]["usage"]["completion_tokens"] <= 4 for line in told)
+    (error,) = map(json.loads, client.files.content(done.error_file_id).text.splitlines())
+    assert error["response"]["status_code"] == 404
+    assert batch.id in [each.id for each in client.batches.list(limit=1)]
+
+
+def check_batch_of_other_endpoints():
+    texts = {"model": MODEL, "prompt": "The", "max_tokens": 3}
+    vectors = {"model": MODEL, "input": ["a", "b"]}
+    for endpoint, body in (("/v1/completions", texts), ("/v1/embeddings", vectors)):
+        done = _ended(_batch([_row("r", body, endpoint)], endpoint))
+        assert done.request_counts.completed == 1
+        assert json.loads(client.files.content(done.output_file_id).text)["response"]["status_code"] == 200
+
+
+def check_batch_that_cannot_be_read():
+    failed = _ended(_batch([_row("a", {}), "nonsense", _row("a", {})]))
+    assert failed.status == "failed"
+    assert [fault.line for fault in failed.errors.data] == [2, 3]
+
+
+def check_batch_cancelled():
+    asked = {"model": MODEL, "messages": HELLO, "max_tokens": 200, "logit_bias": {"2": -100}}
+    batch = _batch([_row(str(i), asked) for i in range(50)])
+    assert client.batches.cancel(batch.id).status in ("cancelling", "cancelled")
+    assert _ended(batch).status == "cancelled"
+    assert _raises(openai.BadRequestError, lambda: client.batches.cancel(batch.id))
+
+
+def check_moderations():
+    found = client.moderations.create(input=["Where is my order?", "I will kill you"])
+    assert found.model == "freehold-rules-1"
+    assert [result.flagged for result in found.results] == [False, True]
+    assert found.results[1].categories.violence is True
+    assert found.results[1].category_scores.violence > found.results[0].category_scores.violence
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    assert _raises(openai.BadRequestError, lambda: client.moderations.create(input=[image])).param == "input"
+
+
+def check_what_is_not_here():
+    with openai.OpenAI(base_url=BASE, api_key="none", max_retries=3) as patient:
+        began = time.monotonic()
+        for call in (
+            lambda: patient.images.generate(prompt="a cat", model=MODEL),
+            lambda: patient.audio.transcriptions.create(file=("a.wav", bytes(50_000)), model=MODEL),
+            lambda: patient.audio.speech.create(input="hello", model=MODEL, voice="alloy"),
+            lambda: patient.fine_tuning.jobs.list(),
+            lambda: patient.vector_stores.list(),
+        ):
+            error = _raises(openai.InternalServerError, call)
+            assert (error.status_code, error.code) == (501, "not_implemented")
+        assert time.monotonic() - began < 3, "none is asked again"
 
 
 def check_cancel_midway():

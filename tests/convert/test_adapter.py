@@ -15,6 +15,7 @@ from freehold.core.manifest import Lineage
 from freehold.core.name import Name
 from freehold.formats import modelfile
 from freehold.formats.gguf import read_header
+from freehold.serving import ready
 from freehold.store import Store, creating
 from freehold.store.check import fsck
 from freehold.store.importing import import_folder, import_gguf
@@ -192,3 +193,17 @@ def test_a_modelfile_takes_the_folder_that_peft_wrote(base: str, tmp_path: Path)
         assert fsck(store, deep=True) == []
     # The adapter is F16, and where the base was a folder, so is the base.
     assert np.abs(found - expected).max() <= (0.02 if base == "converted" else 0.05)
+
+
+def test_a_request_names_the_folder_that_peft_wrote_beside_its_base(tmp_path: Path) -> None:
+    write_model(tmp_path / "base", "Llama")
+    expected = write_adapter(tmp_path / "base", tmp_path / "adapter")
+    with Store.open(tmp_path / "store") as store:
+        import_folder(store, tmp_path / "base", Name.parse("base"))
+        import_folder(store, tmp_path / "adapter", Name.parse("tuned"))
+        source = ready.source(store, "base+tuned")
+        converted = source.adapter_file()
+        with AdaptedLlama(source.file().path, converted) as model:
+            assert np.abs(model.logits(TOKENS) - expected).max() <= 0.05
+        assert ready.source(store, "base+tuned").adapter_file() == converted, "it is converted once"
+        assert fsck(store, deep=True) == []

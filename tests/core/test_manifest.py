@@ -71,15 +71,24 @@ def test_size_and_part() -> None:
         b'{"parts":[{"role":"engine","digest":{"text":"sha256:0"},"size":1,"filename":"x"}]}',
         b'{"parts":7}',
         b"\xff\xfe",
+        b'{"parts":[],"licence":"\xff"}',
+        b'{"parts":[],"x":' + b"[" * 100_000,
     ],
 )
 def test_nonsense_is_damage(data: bytes) -> None:
     with pytest.raises(Damaged) as caught:
         Manifest.decode(data)
     assert caught.value.remedy
+    assert "\n" not in caught.value.message
 
 
 def test_every_role_can_be_stored() -> None:
     roles = typing.get_args(Role)
     manifest = Manifest(parts=tuple(Part(role, A, 1, role) for role in roles))
     assert Manifest.decode(manifest.encode()).parts == manifest.parts
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"x":' * 5000, b'{"parts": [{"role": "gguf\xff"}]}', b"\xff"])
+def test_bytes_that_are_no_manifest_are_damage(data: bytes) -> None:
+    with pytest.raises(Damaged, match="unreadable manifest"):
+        Manifest.decode(data)

@@ -67,6 +67,8 @@ def test_every_field_can_be_set_in_the_environment(folder: Path) -> None:
         "REQUIRE_SIGNATURE": "1",
         "SIGNING_KEY": "me",
         "QUOTA": "4096",
+        "FILES_QUOTA": "8192",
+        "KEPT_ANSWERS": "8192",
         "SCRUB_RATE": "0",
     }
     fields = {field.name.upper() for field in msgspec.structs.fields(Settings)} - {"HOME"}
@@ -89,6 +91,8 @@ def test_every_field_can_be_set_in_the_environment(folder: Path) -> None:
         require_signature=True,
         signing_key="me",
         quota=4096,
+        files_quota=8192,
+        kept_answers=8192,
         scrub_rate=0,
     )
 

@@ -210,3 +210,29 @@ async def test_bad_bodies(app):
         assert (answer.status_code, answer.json()["error"]["type"]) == (404, "not_found_error")
         answer = await one.post("/v1/messages", content=b"x", headers={"content-type": "text/plain"})
         assert answer.status_code == 415
+
+
+@pytest.mark.parametrize(
+    "limit", ["0", "1001", "-1", "1.0", "", "x", "\u0661x", "0000000011", "1" * 5000, "000000001" + "9" * 5000]
+)
+@in_loop
+async def test_a_page_is_of_a_size_within_bounds(app, limit: str):
+    async with client(app) as one:
+        answer = await one.get("/v1/models", params={"limit": limit})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+        assert len(answer.text) < 300
+        for known in ("1", "001", "1000"):
+            assert (await one.get("/v1/models", params={"limit": known})).status_code == 200
+
+
+@in_loop
+async def test_files_are_refused_to_their_clients_and_there_for_others(app):
+    async with client(app) as theirs:
+        for method, path in (("POST", "/files"), ("GET", "/files"), ("GET", "/files/x"), ("DELETE", "/files/x"),
+                             ("GET", "/files/x/content")):  # fmt: skip
+            for mount in MOUNTS:
+                refused = await theirs.request(method, mount + path)
+                assert (refused.status_code, refused.json()["type"]) == (501, "error")
+                assert refused.headers["x-should-retry"] == "false"
+    async with client(app, **{"user-agent": "curl"}) as other:
+        assert (await other.get("/v1/files")).json()["data"] == []

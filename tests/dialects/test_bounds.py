@@ -20,11 +20,17 @@ NEEDED = {
 
 
 def kinds() -> Iterator[type[msgspec.Struct]]:
-    for package in pkgutil.iter_modules(dialects.__path__):
-        module = importlib.import_module(f"freehold.dialects.{package.name}.schema")
-        for name, kind in vars(module).items():
-            if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and not name.startswith("_"):
-                yield kind
+    for found in pkgutil.walk_packages(dialects.__path__, "freehold.dialects."):
+        if found.name.endswith("schema"):
+            module = importlib.import_module(found.name)
+            for name, kind in vars(module).items():
+                if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and not name.startswith("_"):
+                    yield kind
+
+
+def test_every_dialect_has_a_schema():
+    found = {kind.__module__.split(".")[2] for kind in kinds()}
+    assert found == {package.name for package in pkgutil.iter_modules(dialects.__path__)}
 
 
 def bounded(form: Any) -> bool:

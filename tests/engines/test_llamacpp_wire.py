@@ -55,6 +55,12 @@ def test_conversations_with_tools():
     assert "tools" not in wire.chat_body(_request(tools=(Tool("f"),), tool_choice="none"), ONE)
 
 
+def test_what_was_thought_goes_to_the_template():
+    body = wire.message_body(Message("assistant", "42", reasoning="six times seven"))
+    assert body == {"role": "assistant", "content": "42", "reasoning_content": "six times seven"}
+    assert "reasoning_content" not in wire.message_body(Message("assistant", "42"))
+
+
 def test_templates_are_told_whether_to_think():
     assert "chat_template_kwargs" not in wire.conversation_body(_request())
     body = wire.conversation_body(_request(think=False, effort="low"))

@@ -17,7 +17,8 @@ from tests.serving.support import FakeEngine, add_model, live, wait_for
 
 CHAT = {"model": "helpdesk", "messages": [{"role": "user", "content": "hi"}]}
 ROUTES = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/openai/v1/chat/completions",
-          "/freehold/v1/workers/stop"]  # fmt: skip
+          "/v1/responses", "/v1/responses/input_tokens", "/freehold/v1/workers/stop", "/v1/batches", "/v1/moderations",
+          "/v1/messages/batches"]  # fmt: skip
 DEEP = b'{"model":"helpdesk","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 BODIES = {
     "empty": b"",

@@ -1,6 +1,7 @@
 """Workers that die, hang, or lose their parent; a real llama.cpp each time."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -57,8 +58,8 @@ async def _desk(path: Path, settings: Settings):
 
 
 async def _slots_in_use(worker) -> int:
-    answer = await worker._http.get("/slots")
-    return sum(slot["is_processing"] for slot in answer.json())
+    answer = await worker._channel.ask("GET", "/slots")
+    return sum(slot["is_processing"] for slot in json.loads(answer.content))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM])

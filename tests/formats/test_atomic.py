@@ -70,3 +70,37 @@ def test_other_disk_errors(tmp_path):
 )
 def test_sizes_for_people(count, text):
     assert size_text(count) == text
+
+
+@pytest.mark.parametrize("number", [errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP])
+def test_places_where_nothing_can_be_written(tmp_path, number):
+    with pytest.raises(BadInput, match=rf"cannot write .*: {os.strerror(number)}") as caught:
+        with disk_errors(tmp_path):
+            raise OSError(number, os.strerror(number))
+    assert caught.value.remedy == "Choose another place"
+
+
+def test_a_file_where_a_folder_is_or_under_a_file(tmp_path):
+    (tmp_path / "folder" / "inside").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    for place in ("folder", "file/out"):
+        with pytest.raises(BadInput, match="cannot write"):
+            with replacing(tmp_path / place) as temporary:
+                temporary.write_text("new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "é" * 127, "模" * 85, "a" + "😀" * 63, "\udcff" * 255])
+def test_a_name_as_long_as_the_file_system_takes(tmp_path, name):
+    """File systems count bytes, and a temporary name must not be longer than the name itself."""
+    with replacing(tmp_path / name) as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / name).read_text() == "new"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_name_that_is_too_long(tmp_path):
+    with pytest.raises(BadInput, match="too long"):
+        with replacing(tmp_path / ("é" * 128)) as temporary:
+            temporary.write_text("new")
+    assert list(tmp_path.iterdir()) == []

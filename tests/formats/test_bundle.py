@@ -428,3 +428,22 @@ def test_a_file_that_shrinks_is_noticed(sample: Sample, tmp_path: Path) -> None:
             file.truncate(3000)
         with pytest.raises(BadModelFile):
             bundle.verify()
+
+
+@pytest.mark.parametrize("odd", ["x.fhb.000", "x.fhb.5", "x.fhb.00001", "x.fhb.٠٠١", "x.fhb.001.bak", "y.fhb.002"])
+def test_files_that_only_look_like_parts_do_no_harm(split: list[Path], tmp_path: Path, odd: str) -> None:
+    (tmp_path / odd).write_bytes(b"something else")
+    check(tmp_path / "x.fhb")
+
+
+def test_folders_beside_the_parts_do_no_harm_and_links_that_lead_nowhere_are_named(
+    split: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "x.fhb.009").mkdir()
+    check(tmp_path / "x.fhb")
+    split[1].rename(tmp_path / "elsewhere")
+    split[1].symlink_to(tmp_path / "elsewhere")
+    check(tmp_path / "x.fhb")
+    (tmp_path / "elsewhere").unlink()
+    with pytest.raises(NotFound, match=r"x\.fhb\.002"):
+        check(tmp_path / "x.fhb")

@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from freehold.core.errors import BadInput, BadModelFile, FreeholdError
 from freehold.formats import chat_template
@@ -201,3 +203,107 @@ def test_one_bad_conversation_refuses_them_all_and_the_limit_is_for_all_together
         )
     with pytest.raises(BadModelFile, match="more than 9 characters"):
         chat_template.render_many("{{ 'x' * 5 }}", wanted, characters=9)
+
+
+LOOPS = 30
+PIECES = [
+    "{%",
+    "{{",
+    "%}",
+    "}}",
+    "for",
+    "in",
+    "if",
+    "end",
+    "endfor",
+    "set",
+    "messages",
+    "[0]",
+    ".x",
+    "|",
+    "'",
+    "\n",
+    "1",
+    "(",
+]
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{% for x in [1] %}" * LOOPS + "{% endfor %}" * LOOPS, "too many statically nested blocks"),
+        ("{% if 1 %}" * 150 + "{% endif %}" * 150, "too many levels of indentation"),
+        ("{% macro m(a, a) %}{% endmacro %}", "duplicate argument"),
+        ("{{ dict(a=1, a=2) }}", "keyword argument repeated"),
+        ("{% break %}", "outside loop"),
+        ("{% continue %}", "not properly in loop"),
+    ],
+)
+def test_what_jinja_takes_and_python_does_not(template, reason, capfd):
+    """Jinja makes Python of a template, which has limits and rules of its own."""
+    pid = _worker_pid()
+    with pytest.raises(BadModelFile, match=reason):
+        text(template)
+    assert _worker_pid() == pid, "the process lives on"
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{% generation %}x", "endgeneration"),
+        ("{% block a %}{% endblock %}{% block a %}{% endblock %}", "twice"),
+        ("{% extends messages %}", "loader"),
+        ("{{ [1, 'a'] | sort }}", "not supported between"),
+        ("{{ [1] | map('nothing') | list }}", "No filter"),
+        ("{{ nothing | tojson }}", "not JSON serializable"),
+        ("{{ 'a' | wordwrap(0) }}", "width"),
+        ("{{ [1] | slice(0) | list }}", "zero"),
+        ("{{ {'a b': 1} | xmlattr }}", "Invalid character"),
+        ("{{ '%d' | format('a') }}", "format"),
+        ("{{ 'a' | center(10 ** 12) }}", "memory"),
+        ("{% set x.y = 1 %}", "undefined|namespace"),
+    ],
+)
+def test_filters_and_tags_that_are_used_wrongly(template, reason):
+    pid = _worker_pid()
+    with pytest.raises(BadModelFile, match=reason) as caught:
+        text(template)
+    assert caught.value.message.isprintable()
+    assert _worker_pid() == pid
+
+
+@pytest.mark.parametrize(
+    "inside",
+    ["lipsum.__globals__", "''['__class__']", "'{0.__class__}'.format(1)", "''|attr('__class__')", "cycler.__init__"],
+)
+def test_the_insides_of_python_are_not_there(inside):
+    assert text("{{ " + inside + " }}") == ""
+
+
+def test_what_is_nested_without_end_is_no_message():
+    nested = []
+    for _ in range(5000):
+        nested = [nested]
+    with pytest.raises(BadInput, match="cannot be rendered"):
+        text(CHATML, tools=nested)
+    with pytest.raises(BadInput, match="cannot be rendered"):
+        text(CHATML, messages=[{"role": "user", "content": nested}])
+    assert text("{{ 'still' }}") == "still"
+
+
+def test_the_last_character_that_is_allowed():
+    assert text("{{ 'x' * 9 }}", characters=9) == "x" * 9
+    with pytest.raises(BadModelFile, match="more than 8 characters"):
+        text("{{ 'x' * 9 }}", characters=8)
+
+
+@settings(max_examples=150)
+@given(st.lists(st.sampled_from(PIECES), max_size=12))
+def test_any_text_is_a_template_or_a_bad_one(pieces):
+    try:
+        found = text(" ".join(pieces))
+    except BadModelFile as error:
+        assert "ended its process" not in error.message  # noqa: PT017
+    else:
+        assert isinstance(found, str)

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from freehold.core.errors import BadInput, TooLarge
 from freehold.core.request import Constraint, Message, Request, Tool
@@ -18,6 +20,9 @@ GOOD = [
     {"$ref": "#/$defs/a", "$defs": {"a": {"type": "integer", "minimum": 0}}},
     _nested(60),
     {"type": "array", "items": {}, "maxItems": limits.MAX_REPEAT},
+    {"properties": {f"p{i}": {} for i in range(1500)}, "required": [f"p{i}" for i in range(1400)]},
+    {"properties": [1], "required": "x", "patternProperties": None},
+    {"patternProperties": {f"^{i}": {} for i in range(50)}},
 ]
 BAD = [
     ({"$ref": "https://example.com/schema.json"}, "refers to"),
@@ -30,7 +35,31 @@ BAD = [
     ({"type": "string", "pattern": "a{0,999999999999}"}, "repeats"),
     ({"type": "string", "pattern": "(" * 100 + ")" * 100}, "groups"),
     ({"anyOf": [{"properties": {"x": {"pattern": "b{3000}"}}}]}, "repeats"),
+    ({"pattern": "^((a{100}){100}){100}$"}, "repetitions"),
+    ({"patternProperties": {"^([ab]{500}c){100}$": {}}}, "repetitions"),
+    ({"patternProperties": {"b{3000}": {}}}, "repeats"),
+    ({"patternProperties": {f"^{i}": {} for i in range(51)}}, "patternProperties"),
+    ({"items": {"properties": {f"p{i}": {} for i in range(300)}, "required": ["p1"]}}, "optional"),
+    ({"anyOf": [{"properties": {f"p{i}": {} for i in range(100)}} for _ in range(5)]}, "optional"),
+    ({"anyOf": [{"pattern": "^[ab]{1500}$"} for _ in range(20)]}, "repetitions"),
 ]
+UNROLLED = {
+    "abc": 3,
+    "a{100}": 100,
+    "a{2,}": 2,
+    "a{,7}": 7,
+    "a{0}": 1,
+    "(a{100}){100}": 10_000,
+    "[ab]{20}": 20,
+    r"[\]{9}]{2}": 2,
+    r"\p{L}{5}": 5,
+    r"\(a{3}\)": 5,
+    "(ab){3,9}c": 19,
+    ")){5}": 6,
+    "{5}": 0,
+    "(((": 0,
+    "(a(b){3}": 4,
+}
 LARGE = [{"enum": ["x" * 70_000]}, {"pattern": "a" * 3000}, {"properties": {str(i): {} for i in range(20_000)}}]
 
 
@@ -44,6 +73,17 @@ def test_harmful_schemas_are_refused_by_name(schema: dict, said: str):
     with pytest.raises(BadInput, match=said) as caught:
         limits.check_schema(schema, "response_format")
     assert caught.value.param == "response_format"
+
+
+@pytest.mark.parametrize("pattern", UNROLLED)
+def test_repetitions_are_counted_where_they_are_nested(pattern: str):
+    assert limits._unrolled(pattern) == UNROLLED[pattern]
+
+
+@given(st.text("a(){}[]\\\\,0159|*p", max_size=60))
+def test_any_text_can_be_counted(pattern: str):
+    once = limits._unrolled(pattern)
+    assert 0 <= once <= limits._unrolled(f"{pattern}a")
 
 
 @pytest.mark.parametrize("schema", LARGE)
@@ -80,3 +120,11 @@ def test_tools_and_constraints_of_a_request_are_checked():
     ):
         with pytest.raises(BadInput):
             limits.check(request)
+
+
+def test_what_many_tools_cost_is_counted_together():
+    few = tuple(Tool(f"t{i}", parameters={"properties": {f"p{j}": {} for j in range(15)}}) for i in range(128))
+    many = tuple(Tool(f"t{i}", parameters={"properties": {f"p{j}": {} for j in range(40)}}) for i in range(128))
+    limits.check(Request(model="m", messages=(Message("user", "x"),), tools=few))
+    with pytest.raises(BadInput, match="optional"):
+        limits.check(Request(model="m", messages=(Message("user", "x"),), tools=many))

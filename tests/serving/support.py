@@ -109,7 +109,7 @@ class FakeWorker:
     async def detokenize(self, tokens: Sequence[int]) -> str:
         return "".join("x" * token + " " for token in tokens)
 
-    async def score(self, tokens: Sequence[int], top: int = 0) -> tuple[TokenLogprob, ...]:
+    async def score(self, tokens: Sequence[int], top: int = 0, *, adapter: str = "") -> tuple[TokenLogprob, ...]:
         """Each token is as likely as any other; in its place there could have been shorter ones."""
         told = [TokenLogprob("x" * token, -1.0 * bool(place)) for place, token in enumerate(tokens)]
         others = tuple(TokenLogprob("x" * other, -1.0 - other) for other in range(top))

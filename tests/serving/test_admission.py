@@ -1,4 +1,5 @@
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -6,7 +7,7 @@ from freehold.core.digest import Digest
 from freehold.core.errors import Busy
 from freehold.core.request import EmbedRequest, Message, Request
 from freehold.core.settings import Settings
-from freehold.serving.admission import Admission, cost, embedding_cost
+from freehold.serving.admission import Admission, Preempted, cost, embedding_cost
 from freehold.serving.pool import Key
 from tests.serving.support import in_loop, soon
 
@@ -103,3 +104,73 @@ async def test_who_leaves_the_queue_leaves_no_trace(settings: Settings):
     await asyncio.gather(*tasks, return_exceptions=True)
     async with admission.slot(A, 1), admission.slot(A, 1):
         pass
+
+
+async def _behind(admission: Admission, key: Key, release: asyncio.Event, seen: list[str], name: str = "row") -> None:
+    async with admission.background(), admission.slot(key, 10):
+        seen.append(f"{name} begins")
+        await release.wait()
+        seen.append(f"{name} ends")
+
+
+@in_loop
+async def test_the_background_waits_until_nobody_asks(settings: Settings):
+    admission, release, seen = Admission(settings), asyncio.Event(), []
+    asking = asyncio.create_task(_occupy(admission, A, release))
+    await asyncio.sleep(0)
+    row = asyncio.create_task(_behind(admission, B, release, seen))
+    await asyncio.sleep(0.02)
+    assert seen == []
+    release.set()
+    await asyncio.gather(asking, row)
+    assert seen == ["row begins", "row ends"]
+
+
+@in_loop
+async def test_the_youngest_row_steps_aside_for_who_would_wait(settings: Settings):
+    admission, release, seen = Admission(settings), asyncio.Event(), []
+    rows = []
+    for name in ("old", "young"):
+        rows.append(asyncio.create_task(_behind(admission, A, release, seen, name)))
+        await soon(lambda name=name: f"{name} begins" in seen)
+    async with admission.slot(B, 10):
+        await asyncio.sleep(0.01)
+        assert not any(row.done() for row in rows), "it has a place of its own"
+    async with admission.slot(A, 10):
+        await soon(lambda: rows[1].done())
+        assert isinstance(rows[1].exception(), Preempted)
+        assert not rows[0].done()
+    release.set()
+    await rows[0]
+    assert admission.waiting == 0
+
+
+@in_loop
+async def test_all_of_the_background_makes_way_and_it_does_not_for_itself(settings: Settings):
+    admission, release, seen = Admission(settings), asyncio.Event(), []
+    assert await admission.make_way() is False
+    rows = [asyncio.create_task(_behind(admission, A, release, seen)) for _ in range(2)]
+    await soon(lambda: len(seen) == 2)
+    assert await admission.make_way() is True
+    assert [type(row.exception()) for row in rows] == [Preempted, Preempted]
+
+    async def itself() -> bool:
+        async with admission.background():
+            return await admission.make_way()
+
+    assert await asyncio.create_task(itself()) is False
+
+
+@in_loop
+async def test_a_row_that_is_cancelled_by_another_is_cancelled(settings: Settings):
+    admission, seen = Admission(settings), []
+    row = asyncio.create_task(_behind(admission, A, asyncio.Event(), seen))
+    await soon(lambda: seen)
+    row.cancel()
+    await asyncio.wait({row})
+    assert row.cancelled()
+
+
+def test_whoever_comes_finds_a_place():
+    assert Admission(Settings(home=Path("/x"), parallel=4)).spare == 3
+    assert Admission(Settings(home=Path("/x"), parallel=1)).spare == 1

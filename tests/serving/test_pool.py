@@ -131,6 +131,31 @@ async def test_a_worker_in_use_is_not_ended_for_another(settings: Settings, tmp_
 
 
 @in_loop
+async def test_who_can_wait_makes_way_before_anybody_is_refused(settings: Settings, tmp_path):
+    engine, asked, left = FakeEngine(), [], asyncio.Event()
+    engine.memory_bytes = 15
+
+    async def make_way() -> bool:
+        asked.append(True)
+        left.set()
+        await holding
+        return len(asked) == 1
+
+    pool = Pool(engine, settings, make_way)
+
+    async def hold() -> None:
+        async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()):
+            await left.wait()
+
+    holding = asyncio.create_task(hold())
+    await soon(lambda: pool.workers)
+    async with pool.worker(_key("b"), _model(tmp_path, "b"), Leases()) as worker:
+        assert worker.alive
+    assert asked == [True]
+    await pool.close()
+
+
+@in_loop
 async def test_a_model_that_never_fits_is_refused_with_numbers(settings: Settings, tmp_path):
     engine = FakeEngine()
     engine.memory_bytes, engine.model_bytes = 100 << 20, 300 << 20
@@ -181,6 +206,19 @@ async def test_a_model_whose_workers_keep_dying_rests(settings: Settings, tmp_pa
     assert len(engine.workers) == 3
     async with pool.worker(_key("b"), _model(tmp_path, "b"), Leases()):
         pass
+    await pool.close()
+
+
+@in_loop
+async def test_a_worker_that_answered_before_it_died_is_replaced_however_often(settings: Settings, tmp_path):
+    engine = FakeEngine()
+    pool = Pool(engine, settings)
+    for number in range(20):
+        async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()):
+            pass
+        async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()):
+            engine.workers[-1].alive = False
+        assert len(engine.workers) == number + 1
     await pool.close()
 
 

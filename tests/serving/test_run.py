@@ -141,7 +141,10 @@ def test_a_second_server_of_the_same_home_is_refused(tmp_path, store: Store):
         serve(Settings(home=tmp_path, port=0), store)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"nonsense", b'{"pid":1,"start":"0","host":"x","port":1}'])
+DEEP, NO_TEXT = b'{"x":' * 5000, b'{"pid":1,"start":"\xff"}'
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"no", b'{"pid":1,"start":"0","host":"x","port":1}', DEEP, NO_TEXT])
 def test_a_stale_or_broken_record_counts_for_nothing(tmp_path, content: bytes):
     (tmp_path / "server.json").write_bytes(content)
     assert running(Settings(home=tmp_path)) is None

@@ -3,8 +3,9 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
-from freehold.core.manifest import Manifest
+from freehold.core.manifest import Manifest, Part
 from freehold.core.name import Name
 from freehold.store import Store
 from freehold.store.check import fsck
@@ -76,6 +77,12 @@ def adapter(path: Path) -> Path:
 def bytes_of(store: Store, manifest: Manifest) -> dict[str, bytes]:
     """The content of every part, by file name."""
     return {part.filename: store.path(part.digest).read_bytes() for part in manifest.parts}
+
+
+def kept(store: Store, pieces: list[bytes], **more: Any) -> Manifest:
+    """A manifest of parts with these contents, which the store has now."""
+    parts = tuple(Part("other", store.add_bytes(data), len(data), f"part{i}") for i, data in enumerate(pieces))
+    return Manifest(parts=parts, **more)
 
 
 def assert_whole(store: Store) -> None:

@@ -65,6 +65,10 @@ class RegistryState:
         """A token that may be refreshed instead."""
         self.realm = ""
         self.location = ""
+        self.token: bytes | None = None
+        """What `/token` answers, whoever asks."""
+        self.refusal = b""
+        """The body of an answer that refuses."""
         self.seen_passwords: list[str] = []
 
 
@@ -81,7 +85,13 @@ class RegistryPlace(Place):
             form = parse_qs(body.decode())
             right = given == "Basic " + base64.b64encode(state.login.encode()).decode()
             right |= bool(state.refresh) and form.get("refresh_token") == [state.refresh]
-            return self.json({"token": "good" if right else "bad"})
+            return (
+                self.json({"token": "good" if right else "bad"})
+                if state.token is None
+                else self.answer(200, state.token)
+            )
+        if state.refusal:
+            return self.answer(400, state.refusal)
         if state.fail:
             return self.json({"errors": [{"message": "not now"}]}, state.fail.pop(0))
         if state.login and self.headers.get("Authorization") != "Bearer good":
@@ -94,11 +104,14 @@ class RegistryPlace(Place):
         state = self.state
         if path == "/v2/":
             return self.json({})
-        _, kind, last = re.fullmatch(r"/v2/(.+?)/(blobs|manifests)/(.*)", path).groups()  # type: ignore[union-attr]
+        match = re.fullmatch(r"/v2/(.+?)/(blobs|manifests)/(.*)", path)
+        if match is None:
+            return self.answer(404)
+        _, kind, last = match.groups()
         if kind == "blobs" and self.command == "POST":
             return self.answer(202, Location=state.location or path + "1?state=x")
         if kind == "blobs" and self.command == "PUT":
-            digest = query["digest"][0]
+            digest = query.get("digest", [""])[0]
             if "sha256:" + hashlib.sha256(body).hexdigest() != digest:
                 return self.json({"errors": [{"message": "digest invalid"}]}, 400)
             state.blobs[digest] = body

@@ -26,6 +26,7 @@ class Site:
         self.redirects: dict[str, str] = {}
         self.faults: list[Callable[[Handler], bool]] = []
         self.sent: Counter[str] = Counter()
+        self.counting = threading.Lock()
         self.asked: list[tuple[str, str, dict[str, str]]] = []
         self.repos: dict[str, Repo] = {}
         self.ranges = True
@@ -137,8 +138,9 @@ class Handler(BaseHTTPRequestHandler):
         for at in range(begin, end if self.command != "HEAD" else begin, CHUNK):
             self.site.pause()
             chunk = data[at : min(end, at + CHUNK)]
+            with self.site.counting:  # before it can arrive, so that whoever has it finds it counted
+                self.site.sent[path] += len(chunk)
             self.wfile.write(chunk)
-            self.site.sent[path] += len(chunk)
 
     def hub(self, path: str) -> None:
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/(.+))?", path):

@@ -8,9 +8,11 @@ import pytest
 from freehold.core.digest import Digest
 from freehold.core.errors import BadInput, BadModelFile, Damaged, UnknownModel
 from freehold.core.manifest import Lineage, Manifest, Part
-from freehold.formats.bundle.index import Item, Model
+from freehold.formats.bundle import index as indexes
+from freehold.formats.bundle.index import Item, Model, blob_item
 from freehold.formats.bundle.layout import PIECE
 from freehold.formats.bundle.reading import Bundle
+from freehold.formats.bundle.writing import write
 from freehold.store import Store, bundles, signatures
 from freehold.store.importing import import_folder, import_gguf
 from tests.store.models import adapter, assert_whole, blob_count, bytes_of, folder, gguf, leftovers, name
@@ -173,3 +175,13 @@ def test_signatures_are_kept_once(store: Store) -> None:
     signatures.add(store.folder, model, [b"one"])
     assert sorted(signatures.read(store.folder, model)) == [b"one", b"two"]
     assert signatures.read(store.folder, Digest.of_bytes(b"")) == []
+
+
+@pytest.mark.parametrize("data", [b'{"parts":[],"licence":"\xff"}', b'{"parts":[],"x":' + b"[" * 100_000, b"", b"[]"])
+def test_a_bundle_with_a_manifest_that_is_none_is_refused(store: Store, tmp_path: Path, data: bytes) -> None:
+    digest = Digest.of_bytes(data)
+    index = indexes.make([Model("a", digest.text)], [blob_item(digest, len(data))])
+    write(index, lambda item: iter((data,)), tmp_path / "bad.fhb")
+    with Bundle.open(tmp_path / "bad.fhb") as bundle, pytest.raises(BadModelFile, match=r"bad\.fhb: a: unreadable"):
+        bundles.bring(store, bundle)
+    assert (blob_count(store), leftovers(store)) == (0, [])

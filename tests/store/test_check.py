@@ -252,3 +252,80 @@ def test_processes_are_told_apart():
 def test_fsck_of_a_store_that_another_object_uses(store, model):
     with Store.open(store.folder) as other:
         assert fsck(other, deep=True) == []
+
+
+def put_in_place(kind, path):
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to({"lost link": "nowhere", "link to a device": "/dev/full"}[kind])
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "lost link", "link to a device"])
+@pytest.mark.parametrize("which", ["part", "evidence", "manifest", "step"])
+def test_what_is_no_file_in_a_blobs_place_is_damage(store, model, which, kind, deep):
+    """It is there, so it is not missing; and nobody waits for a pipe or reads a device to its end."""
+    output = store.add_bytes(b"output")
+    store.runs.remember_step("key", b"1", [output])
+    digests = {"part": model.parts[0].digest, "evidence": model.evidence[0], "manifest": model.digest, "step": output}
+    put_in_place(kind, store.blobs.path(digests[which]))
+    found = fsck(store, deep=deep)
+    assert {finding.kind for finding in found} == {"damaged"}
+    assert all("not a regular file" in finding.detail for finding in found)
+    named = {finding.subject for finding in found}
+    assert named & {str(digests[which]), "step key" if which == "step" else "model"}
+    assert kind == "folder" or str(digests[which]) in named
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "lost link", "link to a device"])
+def test_nothing_is_pruned_when_something_else_has_a_manifests_name(store, model, kind):
+    with store.lease():
+        store.add_bytes(b"garbage")
+    path = store.blobs.path(model.digest)
+    data = path.read_bytes()
+    put_in_place(kind, path)
+    with pytest.raises(Damaged, match=r"nothing was pruned: .* is not a regular file"):
+        prune(store)
+    path.rmdir() if kind == "folder" else path.unlink()
+    path.write_bytes(data)
+    assert prune(store).blobs == (Digest.of_bytes(b"garbage"),)
+    assert_whole(store)
+
+
+def test_a_chain_of_bases_is_kept_as_documents_and_a_circle_ends(store):
+    """Of a model's ancestors the manifests stay; one that is named as its own ancestor is looked at once."""
+    base = None
+    for number in range(4):
+        base = Manifest(parts=(part(store, b"%d" % number),), lineage=Lineage(base=base))
+        store.put(name(f"m{number}"), base)
+        base = base.digest
+    for number in range(3):
+        store.remove(name(f"m{number}"))
+    assert {store.blobs.path(digest).name for digest in prune(store).blobs} == {
+        Digest.of_bytes(b"%d" % number).hex for number in range(3)
+    }
+    found = store.get(name("m3"))
+    for _ in range(3):
+        found = store.manifest(found.lineage.base)
+    assert found.lineage.base is None
+    assert prune(store).blobs == ()
+
+
+def test_a_base_that_is_lost_or_spoilt_keeps_nothing_else_from_being_pruned(store):
+    base = Manifest(parts=(part(store, b"base"),))
+    store.put(name("base"), base)
+    store.put(name("made"), Manifest(parts=(part(store, b"made"),), lineage=Lineage(base=base.digest)))
+    store.remove(name("base"))
+    store.blobs.path(base.digest).unlink()
+    assert prune(store).blobs == (base.parts[0].digest,)
+    assert fsck(store) == []
+
+
+def test_a_catalog_that_is_gone_while_the_store_is_open(store, model):
+    store.catalog.path.write_bytes(b"not a database at all" * 300)
+    (found,) = fsck(store)
+    assert (found.kind, found.subject) == ("catalog", str(store.catalog.path))

@@ -143,3 +143,31 @@ def test_a_second_name(filled: Store, tmp_path: Path) -> None:
 def test_a_folder_keeps_its_own_template(store: Store, tmp_path: Path) -> None:
     import_folder(store, folder(tmp_path / "m"), name("m"))
     assert creating.modelfile_of(store, name("m")).text() == "FROM ./\n"
+
+
+ODD_PATHS = ["./" + "a" * 300, "./file/m.gguf", "./none.gguf", "/" + "a/" * 3000]
+
+
+@pytest.mark.parametrize("path", ODD_PATHS)
+def test_a_base_that_cannot_be_there(filled: Store, tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match=r"line 2: FROM names .* which is not there"):
+        make(filled, "x", f"# odd\nFROM {path}", tmp_path)
+    assert [str(entry.name) for entry in filled.list()] == ["base"]
+
+
+@pytest.mark.parametrize("path", [path.removeprefix("./") for path in ODD_PATHS])
+def test_an_adapter_that_cannot_be_there(filled: Store, tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").touch()
+    before = blob_count(filled)
+    with pytest.raises(BadInput, match=r"ADAPTER .* is not there"):
+        make(filled, "x", f"FROM base\nADAPTER {path}", tmp_path)
+    assert ([str(entry.name) for entry in filled.list()], blob_count(filled)) == (["base"], before)
+
+
+def test_a_folder_that_is_no_adapter(filled: Store, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match=r"folder without adapter_config\.json"):
+        make(filled, "x", "FROM base\nADAPTER ./empty", tmp_path)
+    with pytest.raises(BadModelFile, match="not an adapter"):
+        make(filled, "x", "FROM base\nADAPTER ./base.gguf", tmp_path)

@@ -11,9 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from freehold.core.digest import Digest
-from freehold.core.errors import Conflict, Forbidden, FreeholdError, NotFound, RateLimited, SourceFailed, Timeout
+from freehold.core.errors import (
+    Conflict,
+    Forbidden,
+    FreeholdError,
+    NoRoom,
+    NotFound,
+    RateLimited,
+    SourceFailed,
+    Timeout,
+)
 from freehold.core.settings import Settings
 from freehold.store import Store
 from freehold.store.check import prune
@@ -264,18 +275,28 @@ def test_a_file_that_changes_meanwhile(store: Store, outbound: Outbound, site: S
     assert "changed" in refused(store, outbound, SourceFailed, file).message
 
 
-def test_what_came_is_kept_for_the_next_time(store: Store, outbound: Outbound, site: Site):
+def wanted_bytes(site: Site) -> int:
+    """Bytes that were asked for, whether or not they came."""
+    ranges = [headers["range"].removeprefix("bytes=").split("-") for _, _, headers in site.asked]
+    return sum(int(last) + 1 - int(first) for first, last in ranges)
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+def test_what_came_is_kept_for_the_next_time(store: Store, outbound: Outbound, site: Site, connections: int):
+    """With one connection all that was sent; of others, what was on its way when they were stopped is lost."""
     file = remote(site)
-    site.fault("x.gguf", lambda handler: handler.answer(404) if site.total > 2 * PIECE else handler.file(
+    site.fault("x.gguf", lambda handler: handler.answer(404) if len(site.asked) > 4 else handler.file(
         "/x.gguf", DATA, {}))  # fmt: skip
-    refused(store, outbound, NotFound, file)
-    before = site.total
+    with pytest.raises(NotFound):
+        got(store, outbound, file, connections=connections)
+    assert blob_count(store) == 0
     assert len(partials(store)) == 2
     assert prune(store).temporary == 0, "a pull can go on with it"
     site.faults.clear()
-    assert got(store, outbound, file) == [DATA]
-    assert site.total == len(DATA)
-    assert before > 2 * PIECE
+    site.asked.clear()
+    assert got(store, outbound, file, connections=connections) == [DATA]
+    assert wanted_bytes(site) <= len(DATA) - PIECE, "a fifth piece is asked for when one has come"
+    assert connections > 1 or wanted_bytes(site) == len(DATA) - 4 * PIECE
 
 
 def test_prune_removes_what_no_pull_can_go_on_with(store: Store, outbound: Outbound, site: Site):
@@ -385,3 +406,33 @@ def test_memory_stays_small(store: Store, outbound: Outbound, site: Site):
     with store.lease():
         fetch(store, outbound, files)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30 << 10
+
+
+def test_more_than_the_quota_allows_is_not_even_asked_for(tmp_path: Path, outbound: Outbound, site: Site):
+    files = [remote(site), remote(site, b"z" * 9, "/z")]
+    with Store.open(tmp_path / "small", quota=len(DATA)) as small:
+        with pytest.raises(NoRoom, match=r"327\.8 kB would be added"):
+            got(small, outbound, *files)
+        assert (site.asked, partials(small), blob_count(small)) == ([], [], 0)
+        assert got(small, outbound, files[0]) == [DATA]
+        assert got(small, outbound, files[0]) == [DATA], "what is there takes no more room"
+
+
+NEVER = ["²", "٣", "-5", "1.5", "Mon, 32 Foo 9999 99:99:99 GMT", "Wed, 99 Oct 2015 07:28:00 GMT", "\0", "1 2 3", "()"]
+NEVER += ["Wed, 21 Oct 99999999 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 +99999999"]
+
+
+@pytest.mark.parametrize("text", NEVER)
+def test_a_wait_that_no_clock_knows_is_none(text: str):
+    assert retry_after(text) in (0.0, 3.0)
+
+
+@given(st.text(max_size=40) | st.from_regex(r"\A\w{3}, \d{1,3} (Jan|Feb|Dec) \d{1,6} \d+:\d+:\d+ ([+-]\d+|GMT)\Z"))
+def test_whatever_a_server_says_is_a_wait(text: str):
+    assert retry_after(text) >= 0
+
+
+@pytest.mark.parametrize("text", ["²", "32 Foo"])
+def test_a_wait_that_cannot_be_read_is_the_usual_one(store: Store, outbound: Outbound, site: Site, text: str):
+    site.fault("x.gguf", lambda handler: handler.answer(503, Retry_After=text), times=2)
+    assert got(store, outbound, remote(site)) == [DATA]

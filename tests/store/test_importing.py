@@ -9,6 +9,8 @@ from freehold.core.errors import BadInput, BadModelFile, FreeholdError, NotFound
 from freehold.core.manifest import Details, Lineage, Manifest, Part
 from freehold.store.check import prune
 from freehold.store.importing import import_folder, import_gguf, materialise
+from tests.adapters import write_adapter
+from tests.formats.ggufs import Raw
 from tests.store import models
 from tests.store.models import assert_whole, blob_count, bytes_of, leftovers, name
 
@@ -61,7 +63,6 @@ def test_an_odd_file_name_is_replaced(store, tmp_path):
     ("keys", "error"),
     [
         ({"split__count": 3}, "parts of a split"),
-        ({"general__type": "adapter"}, "type 'adapter'"),
         ({"general__type": "mmproj"}, "type 'mmproj'"),
     ],
 )
@@ -317,3 +318,29 @@ def test_a_part_of_another_size_than_said(store, tmp_path):
     with pytest.raises(FreeholdError, match="size"):
         materialise(store, manifest, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_materialised_model_is_the_model(store, tmp_path):
+    """Twice into the same folder is the same bytes, and what somebody edits there stays out of the store."""
+    manifest = models.kept(store, [b"one", b"2" * (1 << 20)])
+    for _ in range(2):
+        materialise(store, manifest, tmp_path / "out")
+        assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == bytes_of(store, manifest)
+    (tmp_path / "out" / "part0").write_bytes(b"edited")
+    materialise(store, manifest, tmp_path / "out")
+    assert (tmp_path / "out" / "part0").read_bytes() == b"one"
+    assert store.path(manifest.parts[0].digest).read_bytes() == b"one"
+
+
+def test_a_file_that_is_no_model_by_itself(store, tmp_path):
+    """A later part of a model in several files need not say its architecture; alone it is no model."""
+    raw = Raw().start(1, 1).number_key("split.no", 1, 2, "H").tensor("x", (32, 2), 8, 0)
+    with pytest.raises(BadModelFile, match="architecture is missing"):
+        import_gguf(store, raw.write(tmp_path / "part.gguf", 68), name("part"))
+    untouched(store)
+
+
+def test_an_adapter_is_kept_as_one(store, tmp_path):
+    manifest = import_gguf(store, write_adapter(tmp_path / "a.gguf"), name("tuned"))
+    assert [(part.role, part.filename) for part in manifest.parts] == [("adapter", "a.gguf")]
+    assert_whole(store)

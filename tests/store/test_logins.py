@@ -96,3 +96,33 @@ def test_a_helper_that_says_something_else(keep, helper, line: str):
     helper(line)
     with pytest.raises(Forbidden, match="gives no login"):
         login("h")
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize("text", ['{"x":' + DEEP, '{"auths":{"h":{"x":' + DEEP, '{"auths":' + '{"h":' * 50_000])
+def test_a_file_without_end_to_its_brackets(keep, text: str):
+    keep(text)
+    with pytest.raises(Forbidden, match="cannot read the credentials"):
+        login("h")
+
+
+def test_a_helper_that_answers_brackets_without_end(keep, helper, tmp_path: Path):
+    keep({"credsStore": "test"})
+    (tmp_path / "answer").write_text('{"x":' + DEEP)
+    helper(f"cat {tmp_path}/answer")
+    with pytest.raises(Forbidden, match="gives no login"):
+        login("h")
+
+
+def test_a_folder_in_the_place_of_the_file(keep, tmp_path: Path):
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(Forbidden, match="cannot read the credentials"):
+        login("h")
+
+
+def test_an_answer_without_a_secret_is_nobody(keep, helper):
+    keep({"credsStore": "test", "auths": {"h": {"auth": BASIC}}})
+    helper("""echo '{"Username": "me"}'""")
+    assert login("h") == Login(), "a helper goes before the file"

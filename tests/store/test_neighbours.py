@@ -14,6 +14,7 @@ from freehold.core.errors import FreeholdError, UnknownModel, Unsupported
 from freehold.core.name import SEPARATOR, Name
 from freehold.store import neighbours
 from freehold.store.neighbours import everything, inspect, lookup
+from freehold.store.neighbours.base import quantization_of
 from tests.store import models
 from tests.store import neighbour_folders as make
 
@@ -331,3 +332,87 @@ def test_whatever_a_small_file_holds_is_a_model_or_a_problem(tmp_path_factory, c
     places[name].write_bytes(data)
     for found in everything({"HOME": str(root)}):
         assert found.problem or (found.path is not None and found.path.is_relative_to(root))
+
+
+@pytest.mark.parametrize("variable", ["HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME"])
+@pytest.mark.parametrize("folder", ["~nobody-has-this-name/x", "none", "file", "nul\0", "loop"])
+def test_variables_that_name_no_folder(user, gguf, tmp_path, monkeypatch, variable, folder):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    make.lmstudio(user / ".lmstudio", gguf)
+    found = everything({"HOME": str(user), variable: folder})
+    assert [each.tool for each in found if not each.problem] == ["lmstudio"]
+
+
+def test_a_users_folder_is_meant_by_a_tilde(user, gguf):
+    make.huggingface(user / "elsewhere" / "hub", "acme/one", {"a.gguf": gguf.read_bytes()})
+    for environ in ({"HF_HOME": "~/elsewhere"}, {"HF_HUB_CACHE": "~/elsewhere/hub"}):
+        assert [each.label for each in everything({"HOME": str(user), **environ})] == ["hf::acme/one/a.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "tool"), [("OLLAMA_MODELS", "ollama"), ("LLAMA_CACHE", "llamacpp"), ("HF_HUB_CACHE", "hf")]
+)
+def test_a_folder_that_cannot_be_looked_into_is_a_problem(user, gguf, variable, tool):
+    make.lmstudio(user / ".lmstudio", gguf)
+    found = {each.tool: each for each in everything({"HOME": str(user), variable: "/" + "a" * 300})}
+    assert found.keys() == {"lmstudio", tool}
+    assert "File name too long" in found[tool].problem
+    with pytest.raises(Unsupported):
+        inspect(found[tool])
+
+
+@pytest.mark.parametrize("name", ["manifest", "config", "settings", "flat", "ref"])
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"x":' * 50_000, b"\xff\xfe", b"", b"\0" * 100, b'"\\ud800"'])
+def test_small_files_of_no_sense_end_nothing(tmp_path, gguf, name, content):
+    manifest = make.ollama(tmp_path / ".ollama" / "models", gguf.read_bytes())
+    config = json.loads(manifest.read_text())["config"]["digest"].replace(":", "-")
+    hub = tmp_path / ".cache" / "huggingface" / "hub"
+    snapshot = make.huggingface(hub, "acme/one", {"a.gguf": gguf.read_bytes()})
+    places = {
+        "manifest": manifest,
+        "config": tmp_path / ".ollama/models/blobs" / config,
+        "settings": tmp_path / ".lmstudio" / "settings.json",
+        "flat": tmp_path / ".cache" / "llama.cpp" / "manifest=a=b=c.json",
+        "ref": snapshot.parent.parent / "refs" / "main",
+    }
+    places[name].parent.mkdir(parents=True, exist_ok=True)
+    places[name].write_bytes(content)
+    found = {each.tool: each for each in everything({"HOME": str(tmp_path)})}
+    assert found.keys() == {"ollama", "hf"}
+    assert bool(found["ollama"].problem) == (name in ("manifest", "config"))
+    assert found["ollama"].problem.isprintable()
+    assert found["hf"].problem == ""
+
+
+@pytest.mark.parametrize("size", [4 << 20, (4 << 20) + 1])
+def test_a_manifest_is_read_up_to_a_size(user, gguf, size):
+    manifest = make.ollama(user / ".ollama" / "models", gguf.read_bytes())
+    manifest.write_bytes(manifest.read_bytes().ljust(size))
+    assert ("more than such a file can" in problem("ollama::tiny:1b")) == (size > 4 << 20)
+
+
+@pytest.mark.parametrize(
+    ("stem", "quant"),
+    [("m-Q4_K_M", "Q4_K_M"), ("m.q8_0", "Q8_0"), ("m_UD-IQ2_XXS", "UD-IQ2_XXS"), ("m-bf16", "BF16"),
+     ("m-TQ1_0", "TQ1_0"),
+     ("m-MXFP4_MOE", "MXFP4_MOE"), ("Q4_0", ""), ("m-Q4_0-x", ""), ("m-7B", ""), ("", "")],
+)  # fmt: skip
+def test_the_type_that_a_file_name_ends_in(stem, quant):
+    assert quantization_of(stem) == quant
+
+
+def test_links_in_a_cache_that_go_round_in_circles(user, gguf):
+    hub = user / ".cache" / "huggingface" / "hub"
+    snapshot = make.huggingface(hub, "acme/one", {"a.gguf": gguf.read_bytes()})
+    (snapshot / "again").symlink_to(".")
+    (snapshot / "loop.gguf").symlink_to("loop.gguf")
+    (snapshot / "pipe.gguf").symlink_to("../../pipe")
+    os.mkfifo(snapshot.parent.parent / "pipe")
+    found = {each.id: each.problem for each in everything()}
+    assert found.pop("acme/one/a.gguf") == ""
+    assert "no regular file" in found.pop("acme/one/pipe.gguf")
+    assert "missing" in found.pop("acme/one/loop.gguf")
+    assert all(label.startswith("acme/one/again/") for label in found)
+    assert max(label.count("again") for label in found) == 3, "folders are looked into to a depth"

@@ -2,14 +2,17 @@
 
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from freehold.core.errors import BadInput, SourceFailed
+from freehold.core.errors import BadInput, Forbidden, FreeholdError, NotFound, RateLimited, SourceFailed
 from freehold.core.settings import Settings
-from freehold.store.outbound import Outbound, Passing, certificates, host
+from freehold.store.outbound import Outbound, Passing, Throttle, certificates, host
 from tests.store.servers import Site, serving
 
 VARIABLES = ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]
@@ -126,3 +129,87 @@ def test_a_library_gets_a_client_with_the_same_manners(tmp_path: Path):
         site.add("/endless", bytes(33 << 20))
         with pytest.raises(SourceFailed, match="of listing"):
             client.get(site.url + "/endless")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [("https://example.com/x", "example.com"), ("https://u:p@example.com:8/x", "example.com:8"),
+     ("http://[::1]:9/x", "[::1]:9"), ("http://[::1/x", "an address that is none"),
+     ("http://[x]/", "an address that is none"), ("//[", "an address that is none"), ("", "an address that is none"),
+     ("x?key=secret", "an address that is none"),
+     ("https://me:secret@/", "an address that is none"),
+     ("http://a\x1b2J/x", "a\\x1b2J")],
+)  # fmt: skip
+def test_who_a_message_is_about(url: str, said: str):
+    assert host(url) == said
+
+
+@given(st.text(max_size=80))
+def test_any_text_may_be_where_an_address_was(text: str):
+    for url in (text, f"http://{text}", f"https://me:secret@{text}/"):
+        assert host(url).isprintable()
+    assert "secret" not in host(f"https://me:secret@{text.replace('/', '')}/")
+
+
+@pytest.mark.parametrize("url", ["http://[::1/x", "http://[x]/", "http://", "nothing", "ftp://h/x", "http://h:99999/x"])
+@pytest.mark.parametrize("offline", [False, True])
+def test_an_address_that_is_none_is_refused(tmp_path: Path, url: str, offline: bool):
+    with Outbound(Settings(home=tmp_path, offline=offline), patience=0.001) as outbound:
+        with pytest.raises(Forbidden if offline else SourceFailed) as caught:
+            outbound.document(url)
+    assert caught.value.line().isprintable()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(200, None), (206, None), (301, SourceFailed), (400, SourceFailed), (401, Forbidden), (403, Forbidden),
+     (404, NotFound), (410, NotFound), (418, SourceFailed), (429, RateLimited),
+     (500, SourceFailed), (599, SourceFailed)],
+)  # fmt: skip
+def test_what_each_status_means(tmp_path: Path, status: int, kind: type[FreeholdError] | None):
+    with serving() as site, Outbound(Settings(home=tmp_path), patience=0.001) as outbound:
+        site.fault("/x", lambda handler: handler.answer(status, b"body"))
+        if kind is None:
+            assert outbound.document(site.url + "/x") == b"body"
+            return
+        with pytest.raises(FreeholdError) as caught:
+            outbound.document(site.url + "/x?key=secret")
+    assert type(caught.value) is kind
+    assert "secret" not in caught.value.line()
+
+
+@pytest.mark.parametrize("location", ["", "http://[::1/x", "http://h:99999/", "\x1b[2J", "http://", "%", "?" * 9000])
+def test_a_server_that_leads_nowhere(tmp_path: Path, location: str):
+    with serving() as site:
+        site.fault("/x", lambda handler: handler.answer(302, location=location))
+        with pytest.raises(FreeholdError) as caught:
+            fetched(tmp_path, site.url + "/x")
+    assert caught.value.line().isprintable()
+
+
+def test_the_largest_document_that_is_taken(tmp_path: Path):
+    with serving() as site, Outbound(Settings(home=tmp_path)) as outbound:
+        site.add("/x", b"x" * 1000)
+        assert len(outbound.document(site.url + "/x", limit=1000)) == 1000
+        with pytest.raises(SourceFailed, match="more than 999 bytes where a listing belongs"):
+            outbound.document(site.url + "/x", limit=999)
+
+
+def test_pauses_grow_and_are_as_long_as_the_server_asks(tmp_path: Path):
+    waits: list[float] = []
+    with Outbound(Settings(home=tmp_path), patience=1.0) as outbound:
+        for number in range(5):
+            outbound.pause(number, Passing("busy", "wait"), waits.append)
+        outbound.pause(0, Passing("busy", "wait", wait=50.0), waits.append)
+        with pytest.raises(RateLimited, match="busy"):
+            outbound.pause(0, Passing("busy", "wait", wait=121.0, lasting=RateLimited), waits.append)
+        with pytest.raises(SourceFailed):
+            outbound.pause(5, Passing("busy", "wait"), waits.append)
+    assert all(0.25 * 2**number <= wait <= 0.5 * 2**number for number, wait in enumerate(waits[:5]))
+    assert waits[5:] == [50.0]
+
+
+def test_a_rate_of_nothing_is_no_limit():
+    before = time.monotonic()
+    Throttle(0).take(1 << 40)
+    assert time.monotonic() - before < 1

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from freehold import convert
 from freehold.core.digest import Digest
-from freehold.core.errors import BadName, Damaged, Forbidden, NotFound, Unsupported, WorkerFailed
+from freehold.core.errors import BadName, Damaged, Forbidden, FreeholdError, NotFound, Unsupported, WorkerFailed
 from freehold.core.settings import Settings
 from freehold.formats import modelfile as modelfiles
 from freehold.proofs import card
@@ -265,3 +267,150 @@ def test_a_damaged_model_is_not_pushed(filled: Store, settings: Settings, regist
     blob.write_bytes(b"x" * blob.stat().st_size)
     with pytest.raises(Damaged):
         oci.push(filled, name("desk"), oci.Target.parse(f"oci://{registry}/desk"), settings)
+
+
+def sent(host: str, settings: Settings, data: bytes = b"x") -> bool:
+    with Registry(host, "m", Outbound(settings), patience=0) as place:
+        return place.send(Digest.of_bytes(data), len(data), data)
+
+
+@pytest.mark.parametrize(
+    ("location", "error", "said"),
+    [
+        ("http://[::1", WorkerFailed, "names a place that is none"),
+        ("//[x]/", WorkerFailed, "names a place that is none"),
+        ("http://upload.example/", Forbidden, "without encryption"),
+        ("//upload.example/x", Forbidden, "without encryption"),
+        ("http://127.0.0.1.example/x", Forbidden, "without encryption"),
+        ("http://localhost@upload.example/x", Forbidden, "without encryption"),
+        ("ftp://127.0.0.1/x", WorkerFailed, "cannot be reached"),
+        ("file:///etc/passwd", WorkerFailed, "cannot be reached"),
+        ("http://127.0.0.1:1/x", WorkerFailed, "cannot be reached"),
+        ("/nowhere", WorkerFailed, "answered 404"),
+        ("?x", WorkerFailed, "answered 404"),
+        ("/v2/m/blobs/uploads/1?digest=sha256:0", WorkerFailed, "digest invalid"),
+        ("\x1b[2J", WorkerFailed, "answered 404|cannot be reached"),
+    ],
+)
+def test_places_for_a_blob_that_are_none(
+    registry: str, state: RegistryState, settings: Settings, location: str, error: type[FreeholdError], said: str
+) -> None:
+    state.location = location
+    with pytest.raises(error, match=said) as caught:
+        sent(registry, settings)
+    assert caught.value.line().isprintable()
+    assert caught.value.remedy
+    assert state.blobs == {}
+
+
+@pytest.mark.parametrize("location", ["/v2/m/blobs/uploads/1", "http://{}/v2/m/blobs/uploads/1?a=b", "blobs/uploads/1"])
+def test_places_for_a_blob_may_be_relative(
+    registry: str, state: RegistryState, settings: Settings, location: str
+) -> None:
+    state.location = location.format(registry)
+    assert sent(registry, settings)
+    assert list(state.blobs.values()) == [b"x"]
+
+
+@pytest.mark.parametrize(
+    "realm", ["x", "http://[::1", "HTTPS://[::1", "http://[x]/", "http://registry.example/t", "ftp://h/", "//h/t"]
+)
+def test_a_login_of_a_kind_that_is_not_known(
+    registry: str, state: RegistryState, settings: Settings, realm: str
+) -> None:
+    state.login, state.realm = "me:secret", realm
+    with pytest.raises(Forbidden, match="a kind that is not known"):
+        sent(registry, settings)
+
+
+@pytest.mark.parametrize(
+    ("token", "error"),
+    [
+        (b"", WorkerFailed),
+        (b"[]", WorkerFailed),
+        (b'{"token":"\xff"}', WorkerFailed),
+        (b'{"token":5}', WorkerFailed),
+        (b'{"token":null}', WorkerFailed),
+        (b"[" * 100_000, WorkerFailed),
+        (b'{"token":' + b"[" * 100_000, WorkerFailed),
+        (b"{}", Forbidden),
+        (b'{"token":""}', Forbidden),
+        (b'{"token":"a b"}', Forbidden),
+        (b'{"token":"a\\r\\nX-Evil: 1"}', Forbidden),
+        (b'{"token":"\xc3\xa9"}', Forbidden),
+        (b'{"token":"' + b"x" * 65_537 + b'"}', Forbidden),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_token_that_is_none(
+    registry: str, state: RegistryState, settings: Settings, token: bytes, error: type[FreeholdError]
+) -> None:
+    state.login, state.token = "me:secret", token
+    with pytest.raises(error, match="gives no token") as caught:
+        sent(registry, settings)
+    assert caught.value.line().isprintable()
+    assert state.blobs == {}
+
+
+@pytest.mark.parametrize("token", [b'{"token":"good"}', b'{"access_token":"good"}', b'{"token":"good","more":[1,{}]}'])
+def test_a_token_under_either_name(registry: str, state: RegistryState, settings: Settings, token: bytes) -> None:
+    state.login, state.token = "me:secret", token
+    assert sent(registry, settings)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [
+        (b'{"errors":[{"message":"too large"}]}', ": too large"),
+        (b'{"errors":[{"message":"' + b"x" * 5000 + b'"}]}', "xxx…"),
+        (b'{"errors":[{"message":"\\u001b[2J\\n"}]}', r": \x1b[2J\n"),
+        (b'{"errors":[]}', "HEAD|POST"),
+        (b'{"errors":{}}', ""),
+        (b'{"errors":[[]]}', ""),
+        (b"[]", ""),
+        (b"5", ""),
+        (b"\xff", ""),
+        (b'{"errors":' + b"[" * 60_000, ""),
+        (b"<html>", ""),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_a_registry_says_of_a_failure(
+    registry: str, state: RegistryState, settings: Settings, refusal: bytes, said: str
+) -> None:
+    """Its own words where they can be read, on one short line."""
+    state.refusal = refusal
+    with Registry(registry, "m", Outbound(settings), patience=0) as place:
+        with pytest.raises(WorkerFailed, match="answered 400 to PUT") as caught:
+            place.tag("v", b"{}", oci.MANIFEST)
+    assert caught.value.message.isprintable()
+    assert len(caught.value.message) < 300
+    assert any(each in caught.value.message for each in said.split("|")) or not said.startswith((":", "x"))
+
+
+@pytest.mark.parametrize(
+    ("place", "here"),
+    [("localhost", True), ("localhost:5000", True), ("127.0.0.1", True), ("127.9.9.9:1", True), ("[::1]", True),
+     ("LOCALHOST:1", True), ("", False), ("0.0.0.0", False), ("10.0.0.1", False), ("localhost.example", False),
+     ("127.0.0.1.example", False), ("[::2]", False), ("[::1", False), ("[x]", False), ("a@127.0.0.1", True),
+     ("127.0.0.1@evil.example", False), ("2130706433", False), ("0x7f.1", False)],
+)  # fmt: skip
+def test_which_hosts_are_this_machine(place: str, here: bool) -> None:
+    assert is_loopback(place) is here
+
+
+@pytest.mark.parametrize("text", ["oci://h:123456/a", "oci://[::1/a", "oci://[::1]/A", "oci://h/" + "a" * 256, "h/a"])
+def test_what_else_is_no_target(text: str) -> None:
+    with pytest.raises(BadName, match="not a place in a registry"):
+        oci.Target.parse(text)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_target_or_refused_on_one_line(text: str) -> None:
+    for given_text in (text, f"oci://{text}", f"oci://h/{text}"):
+        try:
+            found = oci.Target.parse(given_text)
+        except BadName as error:
+            assert error.line().isprintable()  # noqa: PT017
+        else:
+            assert found == oci.Target.parse(f"oci://{found.host}/{found.repo}:{found.tag}")

@@ -24,7 +24,7 @@ from freehold.core.parameters import Parameters
 from freehold.core.reference import parse
 from freehold.core.settings import Settings
 from freehold.serving import ready
-from freehold.store import Store, pulling, splits
+from freehold.store import Store, bundles, importing, pulling, splits
 from freehold.store.check import prune
 from freehold.store.outbound import Outbound
 from freehold.store.sources import Offer, choosing
@@ -409,3 +409,114 @@ def test_an_offer_knows_its_size(site: Site, outbound: Outbound, tmp_path: Path)
     assert isinstance(offer, Offer)
     assert offer.size == 15
     assert json.dumps([file.filename for file in offer.files]) == '["x.gguf", "ollama.system"]'
+
+
+def test_layers_of_a_registry_have_names_of_their_own(site: Site, store: Store, pull, tmp_path: Path):
+    """Whatever comes twice is numbered: two files of one name would make a model that nobody can write out again."""
+    layers = {"model": gguf(tmp_path), **{f"{kind}#{n}": b"%s %d" % (kind.encode(), n) for n in (1, 2, 3)
+              for kind in ("license", "system", "projector", "messages")}}  # fmt: skip
+    registry(site, "library/tiny", "1b", layers)
+    manifest = pull(ollama(site, "library/tiny:1b"), "tiny")
+    names = [part.filename for part in manifest.parts]
+    assert len(set(names)) == len(names)
+    assert {"LICENSE", "LICENSE.2", "LICENSE.3", "ollama.system.2", "mmproj.gguf.3"} <= set(names)
+    importing.materialise(store, manifest, tmp_path / "out")
+    assert (tmp_path / "out" / "LICENSE.2").read_bytes() == b"license 2"
+
+
+@pytest.mark.parametrize("model", ["ollama.system", "license", "mmproj"])
+def test_a_model_called_as_a_text_is(site: Site, store: Store, pull, tmp_path: Path, model: str):
+    registry(site, f"library/{model}", "1b", {"model": gguf(tmp_path), "license": b"MIT", "projector": b"p"})
+    names = [part.filename for part in pull(ollama(site, f"library/{model}:1b"), "m").parts]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"layers":' + b"[" * 100_000, b'{"x":' + b"[" * 100_000, b'{"layers":[{"x":' * 9000]
+)
+def test_a_registry_whose_brackets_do_not_end(site: Site, store: Store, pull, body: bytes):
+    site.add("/v2/library/x/manifests/latest", body)
+    with pytest.raises(SourceFailed, match="no manifest of a model"):
+        pull(ollama(site, "library/x"))
+    assert blob_count(store) == 0
+
+
+def test_a_registry_that_sends_another_manifest_than_the_one_pinned(site: Site, pull, tmp_path: Path):
+    registry(site, "library/x", "1b", {"model": gguf(tmp_path)})
+    pinned = "sha256:" + "1" * 64
+    site.add(f"/v2/library/x/manifests/{pinned}", site.files["/v2/library/x/manifests/1b"])
+    with pytest.raises(SourceFailed, match="another manifest"):
+        pull(ollama(site, f"library/x:1b@{pinned}"))
+
+
+def test_a_model_of_which_a_part_is_missing_does_not_hide_the_others(site: Site, store: Store, pull, tmp_path: Path):
+    parts = split_model(tmp_path / "parts")
+    files = {part.name: part.read_bytes() for part in parts[:2]}
+    site.repos["org/m"] = Repo({**files, "m-Q4_0.gguf": gguf(tmp_path)})
+    assert [part.filename for part in pull("org/m").parts] == ["m-Q4_0.gguf"]
+    for source in ("org/m:Q8_0", f"hf://org/m//{parts[0].name}"):
+        with pytest.raises(NotFound, match="lacks big-Q8_0-00003-of-00003"):
+            pull(source)
+
+
+@pytest.mark.parametrize(
+    "length", ["²", "-1", "*", "1e3", " 5x", "9" * 5000, "1125899906842624", "0x10", ""], ids=lambda text: text[:20]
+)
+def test_a_web_server_that_says_a_length_that_is_none(site: Site, store: Store, pull, length: str):
+    def answer(handler) -> None:
+        handler.send_response(206)
+        handler.send_header("Content-Range", f"bytes 0-0/{length}")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(b"1\r\nx\r\n0\r\n\r\n")
+
+    site.fault(r"x\.gguf", answer)
+    with pytest.raises(SourceFailed, match="does not say how long"):
+        pull(site.url + "/x.gguf")
+    assert blob_count(store) == 0
+
+
+def test_parts_in_capitals_are_fetched_as_they_are_called(site: Site, store: Store, pull, tmp_path: Path):
+    parts = [part.rename(part.with_suffix(".GGUF")) for part in split_model(tmp_path / "parts")]
+    for part in parts:
+        site.add(f"/{part.name}", part.read_bytes())
+    for source in (f"{site.url}/{parts[1].name}", str(parts[2])):
+        assert [part.filename for part in pull(source, "m").parts] == [part.name for part in parts]
+    site.repos["org/big"] = Repo({part.name: part.read_bytes() for part in parts})
+    assert len(pull("org/big:Q8_0").parts) == 3
+    assert_whole(store)
+
+
+@pytest.mark.parametrize("path", ["./" + "a" * 300, "./file/m.gguf", "./none", "./loop", "/" + "a/" * 1000])
+def test_paths_where_nothing_can_be(store: Store, pull, tmp_path: Path, monkeypatch, path: str):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(NotFound, match="no file or folder"):
+        pull(path)
+
+
+def test_a_bundle_is_pulled_by_any_of_its_names(store: Store, pull, tmp_path: Path):
+    with Store.open(tmp_path / "other") as other:
+        other.put(name("org/m:v1"), models.kept(other, [bytes(3 << 20)]))
+        other.put(name("b"), models.kept(other, [b"b"]))
+        bundles.export(other, bundles.pack(other, [name("org/m:v1")]), tmp_path / "x.fhb", split=1 << 20)
+        bundles.export(other, bundles.pack(other, [name("b"), name("org/m:v1")]), tmp_path / "two.fhb")
+        wanted = other.get(name("org/m:v1"))
+    for path in ("x.fhb", "x.fhb.001", "x.fhb.003"):
+        assert pull(str(tmp_path / path)) == wanted
+    assert pull(str(tmp_path / "x.fhb"), "mine") == wanted
+    assert [str(entry.name) for entry in store.list()] == ["mine", "org/m:v1"]
+    with pytest.raises(BadInput, match="holds 2 models") as caught:
+        pull(str(tmp_path / "two.fhb"))
+    assert "freehold bundle import" in caught.value.remedy
+    with pytest.raises(NotFound, match="no such file"):
+        pull(str(tmp_path / "none.fhb"))
+
+
+def test_a_source_without_a_usable_name_asks_for_one(site: Site, store: Store, pull, tmp_path: Path):
+    path = models.gguf(tmp_path / "-.gguf")
+    with pytest.raises(BadName, match="gives no name") as caught:
+        pull(str(path))
+    assert "--as NAME" in caught.value.remedy
+    assert pull(str(path), "mine").parts

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from freehold.cli._output import write
-from freehold.cli._server import error_of, named, running, unreachable
+from freehold.cli._server import error_of, named, nonsense, running, unreachable
 from freehold.core.errors import WorkerFailed
-from freehold.core.event import Event, Failed, Finished, Text, Usage
+from freehold.core.event import Event, Failed, Finished, FinishReason, Text, Usage
+from freehold.core.frames import Frames
 from freehold.core.request import Request
 from freehold.core.settings import Settings
 
@@ -95,6 +96,8 @@ class Remote:
                         yield event
         except httpx.HTTPError as error:
             raise unreachable(self._state, error) from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise nonsense(self._state, error) from error
 
 
 def _body(request: Request) -> dict[str, Any]:
@@ -110,20 +113,51 @@ def _body(request: Request) -> dict[str, Any]:
     return {key: value for key, value in body.items() if value is not None}
 
 
+class _Delta(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta = msgspec.field(default_factory=_Delta)
+    finish_reason: FinishReason | None = None
+
+
+class _Counted(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class _Error(msgspec.Struct):
+    message: str
+    code: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    """A piece of the server's answer."""
+
+    choices: list[_Choice] = []
+    usage: _Counted | None = None
+    error: _Error | None = None
+
+
+async def _chunks(answer: "httpx.Response") -> AsyncIterator[_Chunk]:
+    frames = Frames()
+    async for piece in answer.aiter_bytes():
+        for data in frames.feed(piece):
+            yield msgspec.json.decode(data, type=_Chunk)
+
+
 async def _events(answer: "httpx.Response") -> AsyncIterator[Event]:
     reason, usage = None, Usage()
-    async for line in answer.aiter_lines():
-        if not line.startswith("data: ") or line == "data: [DONE]":
-            continue
-        chunk = msgspec.json.decode(line.removeprefix("data: "))
-        if "error" in chunk:
-            yield Failed(named(chunk["error"].get("code"), str(chunk["error"].get("message"))))
+    async for chunk in _chunks(answer):
+        if chunk.error is not None:
+            yield Failed(named(chunk.error.code, chunk.error.message))
             return
-        if counted := chunk.get("usage"):
-            usage = Usage(counted["prompt_tokens"], counted["completion_tokens"])
-        for choice in chunk.get("choices", ()):
-            reason = choice.get("finish_reason") or reason
-            if text := choice.get("delta", {}).get("content"):
-                yield Text(text)
+        if chunk.usage is not None:
+            usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+        for choice in chunk.choices:
+            reason = choice.finish_reason or reason
+            if choice.delta.content:
+                yield Text(choice.delta.content)
     if reason is not None:
         yield Finished(reason, usage)

@@ -8,7 +8,7 @@ class Client(NamedTuple):
 
     name: str
     title: str
-    form: Literal["shell", "python", "javascript", "yaml"]
+    form: Literal["shell", "python", "javascript", "yaml", "toml"]
     text: str
 
 
@@ -78,6 +78,14 @@ CLIENTS = (
         "Claude Code",
         "shell",
         "ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=none claude --model {model}",
+    ),
+    Client(
+        "codex",
+        "Codex CLI, in ~/.codex/config.toml",
+        "toml",
+        "# Its first request has 43 kB: serve with FREEHOLD_CONTEXT_LENGTH=32768 or more.\n"
+        'model = "{model}"\nmodel_provider = "freehold"\nweb_search = "disabled"\n\n'
+        '[model_providers.freehold]\nname = "Freehold"\nbase_url = "{url}/v1"\nwire_api = "responses"',
     ),
     Client("aider", "aider", "shell", "OPENAI_API_BASE={url}/v1 OPENAI_API_KEY=none aider --model openai/{model}"),
     Client("open-webui", "Open WebUI", "shell", "OLLAMA_BASE_URL={url} ENABLE_OPENAI_API=False open-webui serve"),

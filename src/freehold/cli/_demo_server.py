@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+from msgspec import Meta
 
 from freehold.cli._server import call, running
 from freehold.core.errors import WorkerFailed
@@ -59,13 +60,24 @@ def served(settings: Settings, *, keep: bool) -> "Iterator[ServerState]":
             _end(child)
 
 
+class _Message(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+
+
+class _Chat(msgspec.Struct):
+    choices: Annotated[list[_Choice], Meta(min_length=1)]
+
+
 def ask(state: "ServerState", model: str, question: str) -> Answer:
     """One question over the OpenAI-compatible API. Raises the error that the server answers with."""
     begin = time.monotonic()
     body = {"model": model, "messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 128}
-    answer = call(state, "POST", "/v1/chat/completions", body)
-    text = str(answer["choices"][0]["message"]["content"]).strip()
-    return Answer(question, text, time.monotonic() - begin)
+    choice, *_ = call(state, "POST", "/v1/chat/completions", _Chat, body).choices
+    return Answer(question, (choice.message.content or "").strip(), time.monotonic() - begin)
 
 
 def _ready(settings: Settings, child: "subprocess.Popen[bytes]", log: Path) -> "ServerState":

@@ -1,6 +1,8 @@
 """The running server, as other verbs reach it."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from freehold.core import errors
 from freehold.core.errors import FreeholdError, WorkerFailed
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
 
     from freehold.serving.state import ServerState
 
+T = TypeVar("T")
+
 
 def running(settings: Settings) -> "ServerState | None":
     """The server of this home, if one runs."""
@@ -19,8 +23,8 @@ def running(settings: Settings) -> "ServerState | None":
     return running(settings)
 
 
-def call(state: "ServerState", method: str, path: str, body: Any = None) -> Any:
-    """The server's JSON answer. Raises the error it answers with, and WorkerFailed when it does not answer."""
+def call(state: "ServerState", method: str, path: str, kind: type[T], body: Any = None) -> T:
+    """The server's answer. Raises the error it answers with, and WorkerFailed when it answers nonsense or nothing."""
     import httpx
 
     try:
@@ -29,13 +33,23 @@ def call(state: "ServerState", method: str, path: str, body: Any = None) -> Any:
         raise unreachable(state, error) from error
     if answer.is_error:
         raise error_of(answer)
-    return answer.json()
+    try:
+        return msgspec.json.decode(answer.content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise nonsense(state, error) from error
 
 
 def unreachable(state: "ServerState", error: Exception) -> FreeholdError:
     """The error for a server that does not answer."""
     return WorkerFailed(
         f"the server at {state.url} does not answer ({type(error).__name__})", "Stop it and start again"
+    )
+
+
+def nonsense(state: "ServerState", error: Exception) -> FreeholdError:
+    """The error for a server that answers something else than what was asked."""
+    return WorkerFailed(
+        f"the server at {state.url} answers nonsense ({type(error).__name__})", "Stop it and start again"
     )
 
 

@@ -14,6 +14,7 @@ from freehold.core.digest import Digest
 from freehold.core.errors import BadInput, NotFound
 from freehold.core.manifest import Lineage
 from freehold.core.name import Name
+from freehold.core.paths import expanded
 from freehold.core.settings import load
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _folder(store: "Store", source: str, room: Path) -> Iterator[tuple[Path, Dig
     """The folder that `source` names, and its digest where it is a model of the store."""
     from freehold.store import importing
 
-    path = Path(source).expanduser()
+    path = expanded(source)
     if not source or path.is_dir():
         yield path, None
         return

@@ -1,6 +1,5 @@
 """Give a model a second name, or write its files to a folder."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +8,7 @@ from freehold.cli._options import DryRun, Home, Json, Model, opened
 from freehold.cli._output import emit, line
 from freehold.core.errors import Conflict
 from freehold.core.name import Name
+from freehold.core.paths import expanded
 
 
 def command(
@@ -23,7 +23,7 @@ def command(
         source = Name.parse(old)
         manifest = store.get(source)
         if new.startswith((".", "/", "~")):
-            target = Path(new).expanduser()
+            target = expanded(new)
             if target.exists() and (not target.is_dir() or any(target.iterdir())):
                 raise Conflict(f"{target} exists", "Choose a folder that is empty or new")
             if not dry_run:

@@ -1,7 +1,6 @@
 """Bring a model into the store from the Hub, Ollama's registry, the web, a file or a folder."""
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +11,7 @@ from freehold.cli._outlook import described, print_outlook
 from freehold.cli._output import emit, line, note, pairs, size
 from freehold.core.errors import BadInput
 from freehold.core.name import Name
+from freehold.core.paths import expanded, there
 from freehold.core.reference import Reference, parse
 from freehold.core.settings import load
 
@@ -51,7 +51,7 @@ def command(
     A name that exists points to the new model afterwards. A pull that was stopped goes on when it is repeated;
     --dry-run says what SOURCE is taken for and what would be fetched.
     """
-    reference = parse(source, lambda path: Path(path).expanduser().exists())
+    reference = parse(source, lambda path: there(expanded(path)))
     reference = reference.at(revision) if revision else reference
     rate = _rate(limit_rate)
     settings = load({"home": home})

@@ -11,7 +11,7 @@ from freehold.cli._options import Home, Json, Model, Quiet, opened
 from freehold.cli._output import emit, line, note
 from freehold.cli._stdin import piped
 from freehold.core.errors import BadInput
-from freehold.core.name import SEPARATOR, Name
+from freehold.core.name import PLUS, SEPARATOR, Name
 from freehold.core.request import Message, Request, Sampling
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def command(
 
 
 def _checked(name: str) -> str:
-    return name if SEPARATOR in name else str(Name.parse(name))
+    """The name as it is written in full; BASE+ADAPTER is two."""
+    return name if SEPARATOR in name else PLUS.join(str(Name.parse(each)) for each in name.split(PLUS, 1))
 
 
 def _question(prompt: str | None) -> str | None:

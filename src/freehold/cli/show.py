@@ -95,7 +95,7 @@ def _facts(store: "Store", digest: Digest) -> list[dict[str, Any]]:
     """The facts of one piece of evidence; none when it is in a form that this version does not read."""
     try:
         proof = msgspec.json.decode(store.path(digest).read_bytes())
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
     facts = proof.get("facts", []) if isinstance(proof, dict) else []
     return [fact for fact in facts if isinstance(fact, dict) and {"subject", "name", "value", "grade"} <= set(fact)]

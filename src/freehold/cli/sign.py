@@ -9,6 +9,7 @@ from freehold.cli._options import DryRun, Home, Json, opened
 from freehold.cli._output import emit, line
 from freehold.cli._signing import is_path, private_key
 from freehold.core.name import Name
+from freehold.core.paths import expanded
 
 
 def command(
@@ -26,7 +27,7 @@ def command(
     signer = private_key(key)
     where: Path | None
     if is_path(what):
-        path = Path(what).expanduser()
+        path = expanded(what)
         where = out or models.signature_path(path)
         if dry_run:
             models.files_at(path, where)

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,7 @@ from freehold.cli._output import line, note
 from freehold.cli._server import call, running
 from freehold.core.errors import BadInput, NotFound, Timeout
 from freehold.core.settings import Settings, load
-
-if TYPE_CHECKING:
-    from freehold.serving.state import ServerState
+from freehold.serving.state import ServerState, Stopped
 
 _PATIENCE = 20.0
 """Seconds; the server lets running answers go on for ten."""
@@ -41,14 +39,14 @@ def command(
         line("stopped the server")
         return
     order = {"all": True} if everything else {"model": name}
-    stopped = call(state, "POST", "/freehold/v1/workers/stop", order)["stopped"]
+    stopped = call(state, "POST", "/freehold/v1/workers/stop", Stopped, order).stopped
     if stopped:
         line(f"unloaded {name or f'{stopped} models'}")
     else:
         note(f"{name or 'nothing'} was not loaded" if name else "nothing was loaded", quiet=quiet)
 
 
-def _stop_server(settings: Settings, state: "ServerState") -> None:
+def _stop_server(settings: Settings, state: ServerState) -> None:
     os.kill(state.pid, signal.SIGTERM)
     end = time.monotonic() + _PATIENCE
     while running(settings) == state:

@@ -9,6 +9,7 @@ from freehold.cli._options import Home, Json, opened
 from freehold.cli._output import emit, line
 from freehold.cli._signing import is_path, public_keys
 from freehold.core.name import Name
+from freehold.core.paths import expanded
 from freehold.core.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def _path(what: str, files: list[Path], signature: Path | None, home: Path | Non
     from freehold.proofs.sign import models
 
     keys = public_keys(files) if files else _all(load({"home": home}))
-    return models.verify_path(Path(what).expanduser(), keys, signature)
+    return models.verify_path(expanded(what), keys, signature)
 
 
 def _all(settings: Settings) -> "list[PublicKey]":

@@ -20,7 +20,7 @@ def read_json(path: Path, limit: int) -> dict[str, Any]:
         data = file.readall()
     try:
         value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad_file(path, f"not JSON: {error}") from error
     if not isinstance(value, dict):
         raise bad_file(path, "not a JSON object")

@@ -8,6 +8,7 @@ FreeholdError                     exit  status  code
 │   ├── BadModelFile              2     400     invalid_model_file
 │   ├── ContextOverflow           2     400     context_length_exceeded
 │   ├── TooLarge                  2     413     request_too_large
+│   ├── UnknownConversation       2     400     previous_response_not_found
 │   ├── UnsupportedMedia          2     415     unsupported_media_type
 │   ├── WrongMethod               2     405     method_not_allowed
 │   └── Unsupported               2     400     unsupported
@@ -20,6 +21,7 @@ FreeholdError                     exit  status  code
 │   ├── DiskFull                  2     507     disk_full
 │   └── NotEnoughMemory           2     503     insufficient_memory
 ├── MissingExtra                  2     501     missing_extra
+├── NotOffered                    2     501     not_implemented
 ├── Busy                          2     503     server_busy
 │   └── RateLimited               2     429     rate_limit_exceeded
 ├── SourceFailed                  2     502     source_failed
@@ -146,6 +148,12 @@ class UnknownModel(NotFound):
     code = "model_not_found"
 
 
+class UnknownConversation(BadInput):
+    """What a request goes on from is not kept any more, or never was: to OpenAI's clients a wrong field."""
+
+    code = "previous_response_not_found"
+
+
 class Conflict(FreeholdError):
     """Somebody else holds it: a running recipe, a taken port, an existing name."""
 
@@ -174,6 +182,12 @@ class MissingExtra(FreeholdError):
     """An optional dependency is not installed; the remedy is the command that installs it."""
 
     exit_code, status, code = 2, 501, "missing_extra"
+
+
+class NotOffered(FreeholdError):
+    """A part of a vendor's API that is not here."""
+
+    exit_code, status, code = 2, 501, "not_implemented"
 
 
 class Busy(FreeholdError):

@@ -85,7 +85,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         """The manifest that `data` holds. Raises Damaged."""
         try:
             return msgspec.json.decode(data, type=cls)
-        except (msgspec.MsgspecError, BadName) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, BadName) as error:
             raise Damaged(f"unreadable manifest: {error}", "Run 'freehold fsck'") from error
 
     @property

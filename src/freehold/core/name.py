@@ -12,6 +12,8 @@ _REMEDY = "A name is letters, digits, '.', '_' and '-', as in 'helpdesk', 'org/m
 
 SEPARATOR = "::"
 """Between a tool and its own name of a model, as in `ollama::llama3:8b`. No name of the catalog holds it."""
+PLUS = "+"
+"""Between a model and an adapter for it, as in `llama3:8b+support`. No name of the catalog holds it."""
 
 
 class Name(msgspec.Struct, frozen=True, order=True):

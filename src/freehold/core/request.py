@@ -39,7 +39,7 @@ class Message(msgspec.Struct, frozen=True):
 class Tool(msgspec.Struct, frozen=True):
     """A function that the model may call; `parameters` is a JSON schema."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9_.-]+$")]
+    name: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+\Z")]
     description: Text = ""
     parameters: dict[str, Any] = {}
 
@@ -158,6 +158,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Whether they tell how far the prompt is read."""
     effort: Label = ""
     """How long it thinks, in its template's words: low, medium, high."""
+    adapter: Label = ""
+    """The digest of an adapter to be applied for this request alone."""
     context_length: Annotated[int, Meta(ge=16, le=1 << 24)] | None = None
     """Tokens of context that the worker has at least, or as many as the model was trained with."""
     truncate: bool = False

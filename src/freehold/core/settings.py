@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from freehold.core.errors import BadInput
+from freehold.core.paths import expanded
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
@@ -48,6 +49,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of a request body."""
     quota: Annotated[int, Meta(ge=0, le=1 << 60)] = 0
     """Bytes that the store may hold; 0 sets no limit."""
+    files_quota: Annotated[int, Meta(ge=0, le=1 << 60)] = 16 << 30
+    """Bytes that uploaded files and batches may take; 0 sets no limit."""
+    kept_answers: Annotated[int, Meta(ge=0, le=1 << 40)] = 256 << 20
+    """Bytes of conversations that a server keeps for requests that go on from them; the oldest go first."""
     scrub_rate: Annotated[int, Meta(ge=0, le=1 << 40)] = 16 << 20
     """Bytes per second at which a server reads its models again to find damage; 0 turns that off."""
 
@@ -62,6 +67,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.home / "runs"
 
     @property
+    def files(self) -> Path:
+        """The folder of files that clients sent, and of what batches answered."""
+        return self.home / "files"
+
+    @property
+    def batches(self) -> Path:
+        """The folder in which batches are worked on."""
+        return self.home / "batches"
+
+    @property
+    def answers(self) -> Path:
+        """The folder of the conversations that a server keeps, open to its owner alone."""
+        return self.home / "answers"
+
+    @property
     def sockets(self) -> Path:
         """The folder of the workers' sockets, open to its owner alone."""
         return self.home / "run"
@@ -70,7 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings in force. Flags that are None count as not given. Raises BadInput naming a wrong value."""
     given = {key: value for key, value in (flags or {}).items() if value is not None}
-    home = Path(given.get("home") or environ.get("FREEHOLD_HOME") or Path.home() / ".freehold").expanduser().absolute()
+    home = expanded(given.get("home") or environ.get("FREEHOLD_HOME") or Path("~/.freehold")).absolute()
     merged: dict[str, Any] = {**_from_file(home / "config.toml"), **_from_environment(environ), **given, "home": home}
     try:
         return msgspec.convert(merged, Settings, strict=False)

@@ -35,6 +35,8 @@ class ModelFile(msgspec.Struct, frozen=True):
     """In Jinja, in place of the file's own."""
     adapters: tuple[Path, ...] = ()
     """GGUF adapters that are applied to it."""
+    choices: Mapping[str, Path] = {}
+    """GGUF adapters that are applied where a request names them, by what its `adapter` calls them."""
     context_length: int = 0
     """Tokens of context per slot, in place of the setting's."""
     ranking: bool = False
@@ -101,8 +103,11 @@ class Worker(Protocol):
         """The text of tokens, special ones as they are written."""
         ...
 
-    async def score(self, tokens: Sequence[int], top: int = 0) -> tuple[TokenLogprob, ...]:
-        """Each token, its natural-log probability given those before it (the first has 0), and the `top` likeliest."""
+    async def score(self, tokens: Sequence[int], top: int = 0, *, adapter: str = "") -> tuple[TokenLogprob, ...]:
+        """Each token, its natural-log probability given those before it (the first has 0), and the `top` likeliest.
+
+        With one of the file's `choices` applied, if `adapter` names one.
+        """
         ...
 
     async def rerank(self, request: RerankRequest) -> Ranking:

@@ -12,6 +12,7 @@ from freehold.formats.reading import shown
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_ODD = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def size_text(count: int) -> str:
@@ -35,6 +36,8 @@ def disk_errors(path: Path, needed: int = 0) -> Iterator[None]:
         if error.errno in _REFUSED:
             reason = f"cannot write {shown(path, 400)}: {error.strerror}"
             raise BadInput(reason, "Check the permissions and the health of the disk") from error
+        if error.errno in _ODD:
+            raise BadInput(f"cannot write {shown(path, 400)}: {error.strerror}", "Choose another place") from error
         raise
 
 
@@ -76,7 +79,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     After an error nothing is left behind and `path` is as it was. Raises DiskFull and BadInput.
     """
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+    begins = os.fsdecode(os.fsencode(path.name)[:100])  # file systems count bytes, not characters
+    temporary = path.with_name(f".{begins}.{secrets.token_hex(8)}.tmp")
     with disk_errors(path):
         try:
             yield temporary

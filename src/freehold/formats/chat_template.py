@@ -81,7 +81,7 @@ def render_many(
     }
     try:
         encoded = msgspec.json.encode(request)
-    except (TypeError, UnicodeEncodeError) as error:
+    except (TypeError, UnicodeEncodeError, RecursionError) as error:
         raise BadInput(f"these messages cannot be rendered: {shown(error)}", "Give messages of plain text") from error
     answer = _process.ask(encoded, seconds)
     if answer.refused:

@@ -28,6 +28,7 @@ _RAISED = (
     AttributeError,
     LookupError,
     RecursionError,
+    SyntaxError,
     TypeError,
     ValueError,
     NotImplementedError,

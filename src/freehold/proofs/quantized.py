@@ -10,6 +10,7 @@ from freehold.core.digest import Digest
 from freehold.core.errors import BadData, BadInput, Damaged, NotFound, Unsupported
 from freehold.core.manifest import Lineage, Manifest
 from freehold.core.name import Name
+from freehold.core.paths import expanded
 from freehold.formats.gguf import read_header
 from freehold.formats.reading import shown
 from freehold.proofs import texts
@@ -57,7 +58,7 @@ def source(store: Store, text: str, folder: Path) -> Source:
     Weights in safetensors are converted into `folder` first. Raises UnknownModel, NotFound, BadModelFile, Unsupported.
     """
     if is_file(text):
-        path = Path(text).expanduser()
+        path = expanded(text)
         return _checked(store, Source(path, path.name))
     name = Name.parse(text)
     manifest = store.get(name)

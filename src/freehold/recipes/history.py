@@ -33,7 +33,7 @@ def read_history(file: RecipeFile, settings: Settings) -> "dict[str, Ingredients
 
     try:
         return msgspec.json.decode((folder_of(file, settings) / _HISTORY).read_bytes(), type=dict[str, Ingredients])
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
 
 

@@ -13,6 +13,7 @@ from msgspec import Meta
 from freehold.core.digest import Digest
 from freehold.core.errors import BadName, BadRecipe
 from freehold.core.name import Name
+from freehold.core.paths import expanded
 from freehold.tuning.job import Architecture, Dtype, Method, TrainJob
 
 MAX_SIZE = 1 << 20
@@ -156,7 +157,7 @@ class RecipeFile(msgspec.Struct, frozen=True):
 
     def resolve(self, path: str) -> Path:
         """A path that the recipe names, made absolute."""
-        return (self.path.parent / Path(path).expanduser()).absolute()
+        return (self.path.parent / expanded(path)).absolute()
 
 
 SECTIONS: dict[str, type[Section]] = {

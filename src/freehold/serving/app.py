@@ -68,19 +68,20 @@ def create_app(
     With a `sole` model it is all that is served, by `dialects` alone. `pages` says which pages may call, by origin.
     """
     desk = Desk(settings, store, engine or _default_engine(), sole)
-    spoken = dialects or installed_dialects()
-    mounts = [Mount(prefix, each) for each in (spoken if sole else (OWN, *spoken)) for prefix in each.mounts]
+    known = dialects or installed_dialects()
+    spoken = known if sole else (OWN, *known)
+    mounts = [Mount(prefix, dialect) for dialect in spoken for prefix in dialect.mounts]
+    desk.batches.kinds = {kind.name: kind for dialect in spoken for kind in dialect.batches}
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         desk.scrub.start()
+        desk.batches.start()
         loading = asyncio.create_task(_load(desk, sole)) if sole else None
         yield
         if loading is not None:
             loading.cancel()
-        await asyncio.to_thread(desk.scrub.stop)
-        desk.long_work.shutdown(wait=False, cancel_futures=True)
-        await desk.pool.close()
+        await desk.close()
 
     async def failed(request: Request, error: Exception) -> Response:
         return _dialect_of(request.scope, request.headers, mounts).error(_as_ours(error))
@@ -158,6 +159,7 @@ def _declared(path: str, found: Sequence[tuple[Dialect, Route]], desk: Desk) -> 
             await _body(request, route, desk.settings.max_body),
             departure(request.receive),
             partial(read_chunks, request),
+            str(request.url.replace(query=None)),
         )
         return await route.handler(incoming, desk)
 

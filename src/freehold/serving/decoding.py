@@ -1,7 +1,7 @@
 """Bodies as the types of a dialect's wire, and what is wrong with one in words that name the field."""
 
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -10,13 +10,20 @@ from freehold.guard import strict_json
 
 _PLACE = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"field `(?P<name>[^`]*)`")
+_LONGEST = 300
+"""Characters that an answer repeats of a body's own names and values."""
 T = TypeVar("T")
 
 
 def decode(body: bytes, kind: type[T]) -> T:
     """The request in a body. Raises BadInput naming the wrong field."""
+    return converted(strict_json.parse(body), kind)
+
+
+def converted(value: Any, kind: type[T]) -> T:
+    """The same of JSON that was read already."""
     try:
-        return msgspec.convert(strict_json.parse(body), kind)
+        return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise _wrong_field(str(error)) from error
 
@@ -26,5 +33,6 @@ def _wrong_field(text: str) -> BadInput:
     path = place["path"] if place else ""
     if field:
         path = f"{path}.{field['name']}" if path else field["name"]
-    what = _PLACE.sub("", text).replace("Object contains unknown field", "unrecognised field")
+    path = path[:_LONGEST]
+    what = _PLACE.sub("", text).replace("Object contains unknown field", "unrecognised field")[:_LONGEST]
     return BadInput(f"{path}: {what}" if path else what, "See the API reference", param=path or None)

@@ -8,19 +8,22 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from freehold.core.errors import BadName, FreeholdError, Timeout, UnknownModel
+from freehold.core.errors import FreeholdError, Timeout, Unsupported
 from freehold.core.event import Embeddings, Event, Failed, Ranking, TokenLogprob
-from freehold.core.name import Name
 from freehold.core.request import EmbedRequest, Request, RerankRequest
 from freehold.core.settings import Settings
 from freehold.engines.base import Engine, ModelFile, Question, Worker
 from freehold.guard import limits
 from freehold.serving import fitting, ready
 from freehold.serving.admission import Admission, cost, embedding_cost, ranking_cost
+from freehold.serving.batches import Batches
+from freehold.serving.files import Files
+from freehold.serving.models import Models
 from freehold.serving.pool import Held, Key, Pool
 from freehold.serving.scrub import Scrub
 from freehold.serving.sole import Sole
 from freehold.store import Entry, Store
+from freehold.store.kept import Kept
 
 _ASKING = 8
 """Questions at the same time; they do not wait for those who generate."""
@@ -46,10 +49,16 @@ class Desk:
         self.sole = sole
         """The one model that is served, whatever a request calls it; None where each is found by its name."""
         self._engine = engine
-        self.pool = Pool(engine, settings, self._before_sleep if sole is not None and sole.metrics else None)
         self.admission = Admission(settings)
+        last = self._before_sleep if sole is not None and sole.metrics else None
+        self.pool = Pool(engine, settings, self.admission.make_way, last)
+        self.files = Files(settings)
+        self.batches = Batches(self, settings)
+        self._models = Models(store)
         self.scrub = Scrub(store, settings.scrub_rate)
         self._asking = asyncio.Semaphore(_ASKING)
+        self.kept = Kept(settings.answers, settings.kept_answers)
+        """Conversations that a later request may go on from."""
         self.long_work = ThreadPoolExecutor(_LONG_WORK, "long-work")
         """For what blocks longer than a request should: downloads, conversions."""
 
@@ -130,8 +139,8 @@ class Desk:
 
     async def score(self, request: Request, tokens: Sequence[int], top: int) -> tuple[TokenLogprob, ...]:
         """What the request's model thinks of these tokens, as `engines.base.Worker.score` tells it."""
-        async with self._asked(request) as (worker, _):
-            return await worker.score(tokens, top)
+        async with self._asked(request) as (worker, source):
+            return await worker.score(tokens, top, adapter=source.adapter)
 
     async def load(self, request: Request) -> None:
         """Have the request's model loaded, for as long as the request says."""
@@ -145,13 +154,19 @@ class Desk:
 
     async def models(self) -> list[Entry]:
         """The catalog."""
-        return await asyncio.to_thread(self.store.list)
+        return await self._models.all()
 
     async def model(self, text: str) -> Entry:
         """One model of the catalog. Raises UnknownModel."""
-        name = _parsed(text)
-        await asyncio.to_thread(self.store.resolve, name)
-        return next(entry for entry in await self.models() if entry.name == name)
+        return await self._models.one(text)
+
+    async def close(self) -> None:
+        """End what runs beside requests, and the workers."""
+        await self.batches.stop()
+        await asyncio.to_thread(self.scrub.stop)
+        self.long_work.shutdown(wait=False, cancel_futures=True)
+        await self.pool.close()
+        self._models.close()
 
     async def _events(self, request: Request) -> AsyncGenerator[Event, None]:
         tokens = cost(request, self.settings.context_length)
@@ -183,9 +198,13 @@ class Desk:
         key = Key(source.digest, ranking or isinstance(request, EmbedRequest), ranking=ranking)
         if self.sole is not None and self.sole.embedding:
             key = Key(source.digest, True, ranking=self.sole.ranking)
+        if key.embedding and source.adapter:
+            raise Unsupported("adapters are applied where text is generated only", "Name the base alone", param="model")
         async with self.admission.slot(key, tokens) if queued else nullcontext():
             file = await asyncio.to_thread(source.file)
             file = msgspec.structs.replace(file, embedding=key.embedding, ranking=key.ranking)
+            if source.adapter:
+                key, file = await asyncio.to_thread(self._choosing, key, file, source)
             if isinstance(request, Request) and request.context_length is not None:
                 key, file = await asyncio.to_thread(self._widened, key, file, request.context_length)
             async with self.pool.worker(key, file, source.lease, request.keep_alive) as worker:
@@ -201,18 +220,16 @@ class Desk:
     def _source(self, text: str) -> ready.Source:
         return self.sole or ready.source(self.store, text)
 
+    def _choosing(self, key: Key, file: ModelFile, source: ready.Source) -> tuple[Key, ModelFile]:
+        """The same with the source's adapter to choose, beside those that the model's workers have."""
+        choices = self.pool.choices(key) | {source.adapter: source.adapter_file()}
+        return key._replace(adapters=frozenset(choices)), msgspec.structs.replace(file, choices=choices)
+
     def _widened(self, key: Key, file: ModelFile, wanted: int) -> tuple[Key, ModelFile]:
         """The same with more context, where the model can have it and would not have as much."""
         wide = msgspec.structs.replace(file, context_length=wanted)
         usual, possible = (self._engine.fits(each, self.settings).context_length for each in (file, wide))
         return (key._replace(context=possible), wide) if possible > usual else (key, file)
-
-
-def _parsed(text: str) -> Name:
-    try:
-        return Name.parse(text)
-    except BadName as error:
-        raise UnknownModel(f"no model named {text[:120]!r}", error.remedy, param="model") from error
 
 
 def _late(seconds: float) -> Timeout:

@@ -3,19 +3,22 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from freehold.core.errors import BadInput, Interrupted, Timeout, TooLarge, UnsupportedMedia
+from freehold.core.errors import BadInput, Interrupted, NotFound, Timeout, TooLarge, UnsupportedMedia
 
 BODY_SECONDS = 60.0
 """In which a request's body must be here."""
 STALL_SECONDS = 30.0
 """For which a client may read nothing of what it is sent."""
+_PIECE = 256 << 10
 T = TypeVar("T")
 
 
@@ -56,6 +59,16 @@ async def read_chunks(request: Request, seconds: float = BODY_SECONDS) -> AsyncG
         except ClientDisconnect as error:
             raise BadInput("the client left before its body was here") from error
         yield piece
+
+
+async def drained(chunks: AsyncGenerator[bytes, None], limit: int) -> None:
+    """Read a body that nobody wants: many clients see no answer before they have sent all of it. Raises TooLarge."""
+    size = 0
+    async with aclosing(chunks) as pieces:
+        async for piece in pieces:
+            size += len(piece)
+            if size > limit:
+                raise _too_large(limit)
 
 
 def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -118,33 +131,65 @@ class EventStream(Response):
         self._source = source
         self._origin = origin
         self._stall = stall
+        self._sending = False
+        self._sent = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
         pumping = asyncio.ensure_future(self._pump(send))
-        leaving = asyncio.ensure_future(departure(receive)())
+        leaving = [asyncio.ensure_future(departure(receive)()), asyncio.ensure_future(self._stalled())]
         try:
-            await asyncio.wait({pumping, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({pumping, *leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (pumping, leaving):
+            for task in (pumping, *leaving):
                 task.cancel()
-            results = await asyncio.gather(pumping, leaving, return_exceptions=True)
+            results = await asyncio.gather(pumping, *leaving, return_exceptions=True)
             if self._origin is not None:
                 await self._origin.aclose()  # the source does not do it if it was never begun
         failure = results[0]
-        if isinstance(failure, BaseException) and not isinstance(failure, asyncio.CancelledError | TimeoutError):
+        if isinstance(failure, BaseException) and not isinstance(failure, asyncio.CancelledError):
             raise failure
 
     async def _pump(self, send: Send) -> None:
         async with aclosing(self._source) as source:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             async for data in source:
-                async with asyncio.timeout(self._stall):
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
+                self._sending = True
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+                self._sending = False
+                self._sent += 1
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _stalled(self) -> None:
+        """Return when a client has read nothing for too long. A timeout around each piece would cost more than that."""
+        looks, seen, unmoved = 8, -1, 0
+        while unmoved < looks:
+            await asyncio.sleep(self._stall / looks)
+            unmoved = unmoved + 1 if self._sending and self._sent == seen else 0
+            seen = self._sent
 
 
 class LineStream(EventStream):
     """The same of JSON values, one a line."""
 
     media_type = "application/x-ndjson"
+
+
+class FileStream(EventStream):
+    """A file of the disk; with a filename, as something to save. Raises NotFound."""
+
+    def __init__(self, path: Path, media_type: str, filename: str = "") -> None:
+        self.media_type = media_type
+        super().__init__(_pieces(path))
+        try:
+            self.headers["content-length"] = str(path.stat().st_size)
+        except FileNotFoundError as error:
+            raise NotFound("the file is not on the disk any more", "Make it again") from error
+        if filename:
+            self.headers["content-disposition"] = f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
+
+
+async def _pieces(path: Path) -> AsyncGenerator[bytes, None]:
+    with await asyncio.to_thread(path.open, "rb") as file:
+        while piece := await asyncio.to_thread(file.read, _PIECE):
+            yield piece

@@ -7,26 +7,12 @@ from starlette.responses import Response
 
 from freehold.core.errors import BadInput, FreeholdError
 from freehold.guard import strict_json
-from freehold.serving import ready
+from freehold.serving import docs, ready
 from freehold.serving.desk import Desk
 from freehold.serving.http import json_response
 from freehold.serving.pool import Held
 from freehold.serving.routes import Dialect, Incoming, Route
-
-
-class WorkerInfo(msgspec.Struct):
-    """One running worker, as `freehold ps` shows it."""
-
-    model: str
-    digest: str
-    pid: int
-    task: str
-    memory: int
-    """Resident bytes."""
-    context_length: int
-    busy: int
-    """Requests in it now."""
-    served: int
+from freehold.serving.state import Stopped, WorkerInfo, Workers
 
 
 class StopOrder(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,11 +28,13 @@ def _error(error: FreeholdError) -> Response:
 
 
 async def _health(incoming: Incoming, desk: Desk) -> Response:
+    """GET /health: whether the server runs."""
     return json_response({"status": "ok", "pid": os.getpid()})
 
 
 async def _workers(incoming: Incoming, desk: Desk) -> Response:
-    return json_response({"workers": [_info(held) for held in desk.pool.workers]})
+    """GET /freehold/v1/workers: what is loaded."""
+    return json_response(Workers([_info(held) for held in desk.pool.workers]))
 
 
 def _info(held: Held) -> WorkerInfo:
@@ -63,10 +51,12 @@ def _info(held: Held) -> WorkerInfo:
 
 
 async def _store(incoming: Incoming, desk: Desk) -> Response:
+    """GET /freehold/v1/store: what the background check of the store found."""
     return json_response({"checked": desk.scrub.checked, "damage": desk.scrub.damage})
 
 
 async def _stop(incoming: Incoming, desk: Desk) -> Response:
+    """POST /freehold/v1/workers/stop: unload one model, or all."""
     try:
         order = msgspec.convert(strict_json.parse(incoming.body), StopOrder)
     except msgspec.ValidationError as error:
@@ -74,7 +64,7 @@ async def _stop(incoming: Incoming, desk: Desk) -> Response:
     if order.model is None and not order.all:
         raise BadInput("the order names no model", 'Send {"model": "name"} or {"all": true}')
     digest = None if order.model is None else ready.source(desk.store, order.model).digest
-    return json_response({"stopped": await desk.pool.stop(digest)})
+    return json_response(Stopped(await desk.pool.stop(digest)))
 
 
 OWN = Dialect(
@@ -84,7 +74,8 @@ OWN = Dialect(
         Route("GET", "/health", "public", _health),
         Route("GET", "/freehold/v1/workers", "read", _workers),
         Route("GET", "/freehold/v1/store", "read", _store),
-        Route("POST", "/freehold/v1/workers/stop", "manage", _stop),
+        Route("POST", "/freehold/v1/workers/stop", "manage", _stop, body=StopOrder),
+        *docs.ROUTES,
     ),
     error=_error,
 )

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from freehold.core.digest import Digest
@@ -16,6 +17,7 @@ from freehold.engines.base import Engine, ModelFile, Worker
 _SWEEP = 5.0
 """Seconds between looks for idle workers."""
 _MAX_DEATHS = 3
+"""Deaths in a row, of workers that answered nothing, after which no other is started for a while."""
 _DEATH_WINDOW = 60.0
 
 
@@ -26,13 +28,15 @@ class Key(NamedTuple):
     embedding: bool
     context: int = 0
     """Tokens of context that it has at least; 0 for as many as the settings or the model say."""
+    adapters: frozenset[str] = frozenset()
+    """Those that a request may name."""
     ranking: bool = False
     """Whether it scores documents for a query."""
 
     def serves(self, other: "Key") -> bool:
         """Whether a worker for this can do what is wanted of one for `other`."""
         same = self[:2] == other[:2] and self.ranking == other.ranking
-        return same and self.context >= other.context
+        return same and self.context >= other.context and self.adapters >= other.adapters
 
 
 class Lease:
@@ -58,6 +62,8 @@ class Held:
         self.lease = lease
         self.users = 0
         self.served = 0
+        self.answered = False
+        """Whether a request ended and it lived."""
         self.last_used = time.monotonic()
         self.keep_alive = keep_alive
 
@@ -67,6 +73,10 @@ class Held:
         return self.keep_alive if self.users else self.keep_alive - (time.monotonic() - self.last_used)
 
 
+async def _nobody() -> bool:
+    return False
+
+
 BeforeEnd = Callable[[Held], Awaitable[None]]
 """Called before an idle worker is ended."""
 
@@ -74,7 +84,15 @@ BeforeEnd = Callable[[Held], Awaitable[None]]
 class Pool:
     """Workers by model. One start at a time, since each start decides on the memory that the next will find."""
 
-    def __init__(self, engine: Engine, settings: Settings, before_end: BeforeEnd | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        make_way: Callable[[], Awaitable[bool]] = _nobody,
+        before_end: BeforeEnd | None = None,
+    ) -> None:
+        """`make_way` ends what can wait and uses workers meanwhile, and tells whether there was anything."""
+        self._make_way = make_way
         self._engine = engine
         self._before_end = before_end
         self._settings = settings
@@ -110,8 +128,14 @@ class Pool:
         finally:
             held.users -= 1
             held.served += 1
+            held.answered |= held.worker.alive
             held.last_used = time.monotonic()
             self._look.set()
+
+    def choices(self, key: Key) -> dict[str, Path]:
+        """The adapters that the workers of a model hold now, so that another one can hold them too."""
+        held = (each.model.choices for each in self.workers if each.key[:2] == key[:2])
+        return {name: path for choices in held for name, path in choices.items()}
 
     def release(self, digest: Digest) -> int:
         """End the workers of one model as soon as nobody uses them. Returns how many there are."""
@@ -143,7 +167,7 @@ class Pool:
         if held is not None and held.worker.alive:
             return held
         if held is not None:
-            self._count_death(held.key)
+            self._count_death(held)
             await self._end(held)
         task = next((task for started, task in self._starts.items() if started.serves(key)), None)
         if task is None:
@@ -184,6 +208,8 @@ class Pool:
             idle = [held for held in self._held.values() if not held.users]
             if idle:
                 await self._end(min(idle, key=lambda held: held.last_used))
+            elif self._held and await self._make_way():
+                continue
             elif self._held:
                 raise Busy(
                     f"{fit.shortage(model.label)} and all loaded models are in use", "Try again later", retry_after=5
@@ -214,8 +240,10 @@ class Pool:
                     if not held.users:
                         await self._end(held)
 
-    def _count_death(self, key: Key) -> None:
-        deaths = self._deaths.setdefault(key, deque(maxlen=_MAX_DEATHS))
+    def _count_death(self, held: Held) -> None:
+        deaths = self._deaths.setdefault(held.key, deque(maxlen=_MAX_DEATHS))
+        if held.answered:  # whatever ended it, it is not the model
+            deaths.clear()
         deaths.append(time.monotonic())
 
     def _check_deaths(self, key: Key, model: ModelFile) -> None:

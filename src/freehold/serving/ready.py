@@ -8,11 +8,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from freehold import __version__
 from freehold.core.digest import Digest
 from freehold.core.errors import BadName, Forbidden, NotFound, UnknownModel, Unsupported
 from freehold.core.manifest import Manifest, Role
-from freehold.core.name import Name
+from freehold.core.name import PLUS, Name
 from freehold.core.request import Request
 from freehold.core.settings import Settings
 from freehold.engines.base import ModelFile
@@ -30,9 +32,15 @@ class Source(Protocol):
 
     label: str
     digest: Digest
+    adapter: str
+    """What its requests call the adapter that is applied to it; empty for none."""
 
     def file(self) -> ModelFile:
         """What llama.cpp loads. Blocks for as long as a conversion takes the first time."""
+        ...
+
+    def adapter_file(self) -> Path:
+        """The GGUF file of its adapter. Blocks likewise."""
         ...
 
     def lease(self) -> AbstractContextManager[object]:
@@ -49,14 +57,16 @@ class Source(Protocol):
 
 
 def source(store: Store, text: str) -> Source:
-    """The model that `text` names: one of the catalog, or TOOL::ID in another tool's store.
+    """The model that `text` names: one of the catalog, BASE+ADAPTER of two, or TOOL::ID in another tool's store.
 
     Raises UnknownModel, and Unsupported for a model of another tool that cannot be used.
     """
     if neighbours.is_foreign(text):
         return Foreign(store, neighbours.lookup(text))
     try:
-        return Own(store, Name.parse(text))
+        base, plus, adapter = text.partition(PLUS)
+        own = Own(store, Name.parse(base))
+        return Adapted(store, own, Name.parse(adapter)) if plus else own
     except BadName as error:
         raise UnknownModel(f"no model named {text[:120]!r}", error.remedy, param="model") from error
 
@@ -64,17 +74,23 @@ def source(store: Store, text: str) -> Source:
 class Own:
     """A model of the catalog."""
 
+    adapter = ""
+
     def __init__(self, store: Store, name: Name) -> None:
         self.label = str(name)
         self._store = store
         self._name = name
-        self._manifest = store.get(name)
-        self.digest = self._manifest.digest
+        self.manifest = store.get(name)
+        self.digest = self.manifest.digest
 
     def file(self) -> ModelFile:
         """Its GGUF file, with the template and adapters beside it. Raises Unsupported and Damaged."""
-        file = gguf_for(self._store, self._manifest, label=self.label)
-        return defaults.dressed(self._store, self._manifest, file)
+        file = gguf_for(self._store, self.manifest, label=self.label)
+        return defaults.dressed(self._store, self.manifest, file)
+
+    def adapter_file(self) -> Path:
+        """None."""
+        raise NotFound(f"{self.label} has no adapter")
 
     def lease(self) -> AbstractContextManager[object]:
         """Keeps its blobs from prune."""
@@ -86,11 +102,55 @@ class Own:
 
     def applied(self, request: Request) -> Request:
         """The request with its system message, parameters and messages."""
-        return defaults.applied(self._store, self._manifest, request)
+        return defaults.applied(self._store, self.manifest, request)
+
+
+class Adapted:
+    """A model of the catalog with an adapter of it, applied for each request: both share the model's worker."""
+
+    def __init__(self, store: Store, base: Own, name: Name) -> None:
+        self.label = f"{base.label}{PLUS}{name}"
+        self.digest = base.digest
+        self._store = store
+        self._base = base
+        self._name = name
+        self._manifest = store.get(name)
+        self.adapter = str(self._manifest.digest)
+
+    def file(self) -> ModelFile:
+        """The base's file."""
+        return self._base.file()
+
+    def adapter_file(self) -> Path:
+        """The adapter's own file, or what a PEFT folder converts to for this base. Raises Unsupported, BadModelFile."""
+        part = self._manifest.part("adapter")
+        if part is None or self._manifest.part("gguf") is not None:
+            raise Unsupported(f"{self._name} is no adapter", "Name an adapter behind the '+'", param="model")
+        if part.filename.endswith(".gguf"):
+            return self._store.path(part.digest)
+        with _converting:
+            return self._store.path(_converted_adapter(self._store, self._manifest, self._base.manifest))
+
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[None]:
+        """Keeps the blobs of both."""
+        with self._base.lease(), self._store.lease(self._manifest.digest):
+            yield
+
+    def require(self, settings: Settings) -> None:
+        """Looks for signatures of both."""
+        self._base.require(settings)
+        require(settings, self._store, self._name)
+
+    def applied(self, request: Request) -> Request:
+        """The request with what the base brings along, and the adapter."""
+        return msgspec.structs.replace(self._base.applied(request), adapter=self.adapter)
 
 
 class Foreign:
     """A model of another tool, used where it lies. When its file changes it is another model."""
+
+    adapter = ""
 
     def __init__(self, store: Store, found: neighbours.Found) -> None:
         self.label = found.label
@@ -113,6 +173,10 @@ class Foreign:
         with _converting:
             converted = _converted(self._store, self.digest, contextlib.nullcontext(self._path))
         return ModelFile(self._store.path(converted), self.label)
+
+    def adapter_file(self) -> Path:
+        """None."""
+        raise NotFound(f"{self.label} has no adapter")
 
     def lease(self) -> AbstractContextManager[object]:
         """Nothing: the file is the other tool's, and a file that is open outlives its name."""
@@ -176,6 +240,21 @@ def _materialised(store: Store, manifest: Manifest) -> Iterator[Path]:
     with store.lease(manifest.digest), store.room() as folder:
         importing.materialise(store, manifest, folder)
         yield folder
+
+
+def _converted_adapter(store: Store, adapter: Manifest, base: Manifest) -> Digest:
+    from freehold import convert
+    from freehold.store import adapting, importing
+
+    key = f"adapter-for:{__version__}:{base.digest}:{adapter.digest}"
+    known = store.runs.recall_step(key)
+    if known is not None:
+        return Digest.parse(known.decode("ascii"))
+    with store.lease(adapter.digest, base.digest), store.room() as room:
+        importing.materialise(store, adapter, room / "adapter")
+        part = adapting.add(store, room / "adapter", base, 0, convert)
+        store.runs.remember_step(key, part.digest.text.encode("ascii"), [part.digest])
+    return part.digest
 
 
 def _converted(store: Store, identity: Digest, folder: AbstractContextManager[Path]) -> Digest:

@@ -3,13 +3,14 @@
 import importlib
 import pkgutil
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from starlette.responses import Response
 
 from freehold.core.errors import FreeholdError
 
 if TYPE_CHECKING:
+    from freehold.serving.batches import Kind
     from freehold.serving.desk import Desk
 
 Role = Literal["public", "read", "infer", "manage", "admin"]
@@ -27,6 +28,8 @@ class Incoming(NamedTuple):
     """Returns when the client has left."""
     chunks: Callable[[], AsyncGenerator[bytes, None]]
     """The body in pieces, for a route that takes it as it comes; of no size that was checked."""
+    url: str
+    """Its address as the client wrote it, without a query."""
 
 
 Handler = Callable[[Incoming, "Desk"], Awaitable[Response]]
@@ -48,6 +51,8 @@ class Route(NamedTuple):
     role: Role
     handler: Handler
     form: Form | None = None
+    body: Any = None
+    """The type of the JSON that it takes, for its documentation; a union where several are taken."""
 
     @property
     def takes(self) -> Form:
@@ -65,6 +70,8 @@ class Dialect(NamedTuple):
     error: Callable[[FreeholdError], Response]
     claims: Callable[[Mapping[str, str]], bool] | None = None
     """Whether a request for a path that others have too is for this dialect, by its headers; None: if for no other."""
+    batches: tuple["Kind", ...] = ()
+    """Batches of requests, as this vendor writes them."""
 
 
 def installed_dialects() -> list[Dialect]:

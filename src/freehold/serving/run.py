@@ -74,7 +74,7 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 date_header=True,
-                timeout_keep_alive=30,
+                timeout_keep_alive=20,
                 timeout_graceful_shutdown=DRAIN_SECONDS,
                 h11_max_incomplete_event_size=32 << 10,
                 proxy_headers=False,

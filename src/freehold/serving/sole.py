@@ -20,6 +20,8 @@ from freehold.store import splits
 class Sole:
     """A model with the way its worker is started; a `ready.Source`."""
 
+    adapter = ""
+
     def __init__(
         self,
         path: Path | None = None,
@@ -74,6 +76,10 @@ class Sole:
             adapters=self._adapters or found.adapters,
             launch=self.launch,
         )
+
+    def adapter_file(self) -> Path:
+        """None: its adapters are told of at its start."""
+        raise NotFound(f"{self.label} has no adapter to choose")
 
     def has_slot(self, name: str) -> bool:
         """Whether a slot was saved under a name."""

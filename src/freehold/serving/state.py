@@ -1,4 +1,4 @@
-"""Where the server of a home listens, for those who look for it: a file, without any of the server's own imports."""
+"""Where the server of a home listens, for those who look for it, and what it tells them: without its own imports."""
 
 import os
 from pathlib import Path
@@ -37,11 +37,38 @@ class ServerState(msgspec.Struct, frozen=True):
             temporary.write_bytes(msgspec.json.encode(self))
 
 
+class WorkerInfo(msgspec.Struct):
+    """One running worker, as `freehold ps` shows it."""
+
+    model: str
+    digest: str
+    pid: int
+    task: str
+    memory: int
+    """Resident bytes."""
+    context_length: int
+    busy: int
+    """Requests in it now."""
+    served: int
+
+
+class Workers(msgspec.Struct):
+    """Those that run now."""
+
+    workers: list[WorkerInfo]
+
+
+class Stopped(msgspec.Struct):
+    """How many workers an order stopped."""
+
+    stopped: int
+
+
 def running(settings: Settings) -> ServerState | None:
     """The server that serves this home now."""
     try:
         state = msgspec.json.decode(_file(settings).read_bytes(), type=ServerState)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return state if processes.alive(state.pid, state.start) else None
 

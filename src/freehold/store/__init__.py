@@ -15,6 +15,7 @@ creating.create(store, name, modelfile, folder, convert), modelfile_of(store, na
 neighbours: models in other tools' stores     adopting.adopt(store, found, name)     linking.link(store, name, tool)
 check.fsck(store, deep=False) -> [Finding]     check.prune(store, dry_run=False, unfinished=False)
 repair.repair(store, healers) -> [Repaired], healers     usage.usage(store) -> Usage
+kept.Kept(folder, most_bytes): texts that a server remembers, beside the store: put, get, remove
 migrations.STEPS: how catalogs of earlier versions become one of this
 
 Written in this order: temporary file, hash, fsync, lease, rename, fsync of the folder, catalog, answer. So a kill

@@ -7,6 +7,7 @@ import msgspec
 
 from freehold.core.errors import BadInput, FreeholdError, Unsupported
 from freehold.core.manifest import Manifest, Part
+from freehold.core.paths import there
 from freehold.formats import gguf
 from freehold.formats.reading import bad_file, shown
 from freehold.store.folders import ADAPTER_CONFIG, plain_name
@@ -39,11 +40,11 @@ class Converter(Protocol):
 
 def check(path: Path) -> None:
     """Raises BadInput and BadModelFile for what is no adapter."""
-    if path.is_dir():
+    if there(path) and path.is_dir():
         if not (path / ADAPTER_CONFIG).exists():
             raise BadInput(f"ADAPTER {shown(path, 400)} is a folder without {ADAPTER_CONFIG}", "Name a PEFT adapter")
         return
-    if not path.is_file():
+    if not there(path) or not path.is_file():
         raise BadInput(f"ADAPTER {shown(path, 400)} is not there", "Give a GGUF file, or a folder that PEFT wrote")
     if gguf.read_header(path).metadata.get("general.type") != "adapter":
         raise bad_file(path, "not an adapter", "Give a GGUF file of type adapter")

@@ -78,16 +78,20 @@ class Blobs:
 
     def admit(self, size: int) -> None:
         """Find out that there is no room before anything is written. Raises NoRoom, and DiskFull."""
+        self.afford(size)
+        if shutil.disk_usage(self.root).free < size + _MARGIN:
+            raise disk_full(self.root, size)
+
+    def afford(self, size: int) -> None:
+        """Find out whether the quota allows so much more. Raises NoRoom."""
         if self.quota:
-            held = self.held() + sum(path.lstat().st_size for path in self.incoming.iterdir())
+            held = self.held() + sum(_size(path) for path in self.incoming.iterdir())
             if held + size > self.quota:
                 raise NoRoom(
                     f"the store holds {size_text(held)} of its quota of {size_text(self.quota)}, and "
                     f"{size_text(size)} would be added",
                     "Remove models ('freehold du' shows what each takes) and prune, or raise FREEHOLD_QUOTA",
                 )
-        if shutil.disk_usage(self.root).free < size + _MARGIN:
-            raise disk_full(self.root, size)
 
     @contextmanager
     def receive_file(
@@ -99,17 +103,19 @@ class Blobs:
         write is taken from it. Raises NotFound, BadInput and DiskFull, and Damaged when the content is not `expected`.
         """
         with self._temporary() as temporary:
-            if self.quota and (link or share):
+            linking = (link or share) and source.exists()
+            if self.quota and linking:
                 self.admit(source.stat().st_size)
-            linked = (link or (share and shareable(source.lstat()))) and _linked(source, temporary)
+            linked = linking and (link or shareable(source.lstat())) and _linked(source, temporary)
             received = self._seal(temporary, expected, keep=share) if linked else self._copy(source, temporary)
             _check(source, received.digest, expected)
             yield received
 
     @contextmanager
     def receive_stream(self, chunks: Iterable[bytes], size: int) -> Iterator[Received]:
-        """`size` bytes that come in pieces. Raises BadInput when there are more or fewer, and DiskFull."""
+        """`size` bytes that come in pieces. Raises BadInput when there are more or fewer, NoRoom and DiskFull."""
         with self._temporary() as temporary:
+            self.afford(size)
             state, copied = sha256(), 0
             with disk_errors(self.root, size), temporary.open("xb", buffering=0) as out:
                 self.reserve(out.fileno(), size)
@@ -153,7 +159,7 @@ class Blobs:
             state, copied = sha256(), 0
             with disk_errors(self.root, size), temporary.open("xb", buffering=0) as out:
                 self.reserve(out.fileno(), size)
-                while chunk := file.read(_CHUNK):
+                while copied <= size and (chunk := file.read(_CHUNK)):  # one that somebody appends to has no end
                     state.update(chunk)
                     _write_all(out.fileno(), chunk)
                     copied += len(chunk)
@@ -218,6 +224,13 @@ def shareable(status: os.stat_result) -> bool:
     mine = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
     odd = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX | stat.S_IWGRP | stat.S_IWOTH
     return mine and stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and not status.st_mode & odd
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:  # its process finished meanwhile
+        return 0
 
 
 def _check(source: Path, found: Digest, expected: Digest | None) -> None:

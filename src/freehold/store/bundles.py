@@ -147,6 +147,7 @@ def bring(
     report = Imported(names, _moved(store, names), size, tuple(bundle.index.wheels))
     if dry_run:
         return report
+    store.blobs.afford(size)
     if shutil.disk_usage(store.folder).free < size:
         raise disk_full(store.folder, size)
     try:

@@ -1,5 +1,6 @@
 """fsck: is everything that a model needs there and right? prune: remove what nothing needs."""
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -68,7 +69,7 @@ def _check_files(store: Store, deep: bool) -> Iterator[Finding]:
         except NotFound:
             continue  # pruned since it was listed
         except Damaged as error:
-            if path.exists():
+            if os.path.lexists(path):
                 yield Finding("damaged", str(digest), error.message)
 
 
@@ -92,20 +93,30 @@ def _check_model(
         yield "missing", f"its manifest {digest.short} is not in the store"
         return
     except Damaged as error:
-        yield ("damaged" if store.blobs.stamp(digest) else "missing"), error.message
+        yield ("damaged" if os.path.lexists(store.blobs.path(digest)) else "missing"), error.message
         return
     labels = {part.digest: part.filename for part in manifest.parts} | dict.fromkeys(manifest.evidence, "evidence")
     for needed, label in labels.items():
         if str(needed) in bad:
             yield "damaged", f"{label}: {bad[str(needed)].detail}"
-        elif store.blobs.stamp(needed) is None:
-            yield "missing", f"{label}: blob {needed.short} is not in the store"
+        elif (problem := _problem(store, needed)) is not None:
+            yield problem[0], f"{label}: {problem[1]}"
+
+
+def _problem(store: Store, digest: Digest) -> tuple[Literal["missing", "damaged"], str] | None:
+    """What is wrong with a blob at first sight."""
+    try:
+        found = store.blobs.stamp(digest)
+    except Damaged as error:  # a folder has its name, which is not listed among the files
+        return "damaged", error.message
+    return None if found else ("missing", f"blob {digest.short} is not in the store")
 
 
 def _check_steps(store: Store, bad: dict[str, Finding]) -> Iterator[Finding]:
     for key, digest in store.catalog.step_references():
-        if str(digest) not in bad and store.blobs.stamp(digest) is None and store.catalog.recall(key):
-            yield Finding("missing", f"step {key}", f"blob {digest.short} is not in the store")
+        problem = None if str(digest) in bad else _problem(store, digest)
+        if problem and store.catalog.recall(key):
+            yield Finding(problem[0], f"step {key}", problem[1])
 
 
 def prune(store: Store, dry_run: bool = False, unfinished: bool = False) -> PruneReport:
@@ -166,9 +177,12 @@ def _used(store: Store, connection: "Connection") -> set[Digest]:
 
 def _manifest(store: Store, digest: Digest) -> Manifest:
     try:
-        data = store.blobs.path(digest).read_bytes()
-    except FileNotFoundError as error:
-        raise _unknown(digest, "is missing") from error
+        present = store.blobs.stamp(digest)
+    except Damaged as error:
+        raise _unknown(digest, "is not a regular file") from error
+    if present is None:
+        raise _unknown(digest, "is missing")
+    data = store.blobs.path(digest).read_bytes()
     if Digest.of_bytes(data) != digest:
         raise _unknown(digest, "has changed")
     return Manifest.decode(data)

@@ -12,6 +12,7 @@ from freehold.core.errors import BadInput, FreeholdError
 from freehold.core.manifest import FILENAMES, Lineage, Manifest, Part, Role
 from freehold.core.name import Name
 from freehold.core.parameters import Parameters, decode_messages, decode_parameters
+from freehold.core.paths import expanded, there
 from freehold.formats import chat_template
 from freehold.formats.go_template import is_go, to_jinja
 from freehold.formats.modelfile import Modelfile
@@ -39,9 +40,9 @@ class Base(NamedTuple):
 def base_of(modelfile: Modelfile, folder: Path) -> Base:
     """What FROM means; relative paths are relative to the Modelfile's `folder`. Raises BadName, BadInput."""
     text = modelfile.base
-    path = folder / Path(text).expanduser()
+    path = folder / expanded(text)
     if text.startswith(_PATHS) or text.endswith(".gguf"):
-        if not path.exists():
+        if not there(path):
             raise BadInput(
                 f"line {modelfile.base_line}: FROM names {shown(text)}, which is not there", "Check the path"
             )
@@ -86,7 +87,7 @@ def check(modelfile: Modelfile, folder: Path) -> None:
     base_of(modelfile, folder)
     template_of(modelfile)
     for adapter in modelfile.adapters:
-        adapting.check(folder / Path(adapter).expanduser())
+        adapting.check(folder / expanded(adapter))
 
 
 def _base(store: Store, name: Name, base: Base) -> Manifest:
@@ -123,7 +124,7 @@ def _new_parts(
         if data is not None:
             yield Part(role, store.add_bytes(data), len(data), FILENAMES[role])
     for number, adapter in enumerate(modelfile.adapters):
-        yield adapting.add(store, folder / Path(adapter).expanduser(), base, number, converter)
+        yield adapting.add(store, folder / expanded(adapter), base, number, converter)
 
 
 def _parameters(store: Store, modelfile: Modelfile, base: Manifest) -> bytes | None:

@@ -70,10 +70,11 @@ def fetch(
     """The digests of these files, now in the store; call it in a lease. What is there already is not fetched.
 
     A failure of the network keeps what came for the next time; wrong content and a full disk leave nothing. Raises
-    Conflict, DiskFull, Forbidden, NotFound, RateLimited, Timeout, SourceFailed.
+    Conflict, NoRoom, DiskFull, Forbidden, NotFound, RateLimited, Timeout, SourceFailed.
     """
     found = {file.key: file.digest for file in files if file.digest and _whole(store, file.digest)}
     absent = list({file.key: file for file in files if file.key not in found}.values())
+    store.blobs.afford(sum(file.size for file in absent))
     with ExitStack() as stack:
         parts: dict[Digest, Partial] = {}
         try:

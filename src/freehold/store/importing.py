@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from freehold.core.digest import Digest
 from freehold.core.errors import BadModelFile, Damaged, FreeholdError
-from freehold.core.manifest import Lineage, Manifest, Part
+from freehold.core.manifest import Lineage, Manifest, Part, Role
 from freehold.core.name import Name
 from freehold.formats import gguf
 from freehold.formats.atomic import disk_errors, sync_file
@@ -25,6 +25,7 @@ from freehold.store.store import Store
 _LINK_FROM = 1 << 20
 """Bytes from which a part is linked out of the store; smaller ones are copied, since people edit them."""
 _NO_LINEAGE = Lineage()
+_KINDS = ("model", "adapter")
 _LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,99}")
 
 
@@ -41,14 +42,14 @@ def import_gguf(
     expected: Mapping[str, Digest] = MappingProxyType({}),
     filename: str = "",
 ) -> Manifest:
-    """Keep a GGUF file, and the other parts of a split one, and let `name` point to it.
+    """Keep a GGUF file, a model or an adapter, and the other parts of a split one, and let `name` point to it.
 
     The file is copied; with `move` it is gone afterwards, with `share` it becomes a hard link if it can. `expected` are
     digests that files must have, by file name; `filename` is what to export a single one as. Raises NotFound,
     BadModelFile, Unsupported, Damaged and DiskFull, and then leaves nothing behind.
     """
     paths = splits.files(path)
-    splits.check(paths, paths)
+    splits.header(paths, paths, kinds=_KINDS)
     with all_or_nothing(store), store.lease():
         stored = [
             store.add_file(part.resolve() if share else part, move=move, share=share, expected=expected.get(part.name))
@@ -56,11 +57,12 @@ def import_gguf(
         ]
         # What counts is what was stored: a file may have changed since the first look, which only saves the copying.
         blobs = [store.path(digest) for digest, _ in stored]
-        details = splits.check(blobs, paths)
+        header = splits.header(blobs, paths, kinds=_KINDS)
+        role: Role = "adapter" if header.metadata.get("general.type") == "adapter" else "gguf"
         names = gguf_names([filename] if filename else [part.name for part in paths], name)
         manifest = Manifest(
-            parts=tuple(Part("gguf", *kept, label) for kept, label in zip(stored, names, strict=True)),
-            details=details,
+            parts=tuple(Part(role, *kept, label) for kept, label in zip(stored, names, strict=True)),
+            details=header.details(),
             lineage=lineage,
             evidence=tuple(evidence),
             licence=licence or gguf_licence(blobs[0]),

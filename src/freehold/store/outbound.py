@@ -127,7 +127,7 @@ class Outbound:
     @contextmanager
     def open(self, url: str, headers: Mapping[str, str] | None = None) -> "Iterator[Response]":
         """The answer to a GET, its body not yet read. Raises Passing for what is worth another try."""
-        self.refuse_offline(urlsplit(url).hostname or url)
+        self.refuse_offline(host(url))
         with translated(url):
             request = self.client.build_request("GET", url, headers=dict(headers or {}))
             request.extensions[_FILE] = True
@@ -176,7 +176,11 @@ class Outbound:
 
 def host(url: str) -> str:
     """Who a message is about; never the whole address, since that can hold a key."""
-    return shown(urlsplit(url).netloc.rpartition("@")[2] or url)
+    try:
+        name = urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        name = ""
+    return shown(name) or "an address that is none"
 
 
 def certificates() -> "ssl.SSLContext":
@@ -287,10 +291,13 @@ def _answer(response: "Response") -> str:
 
 def retry_after(text: str) -> float:
     """Seconds that a server asks to wait, given as a number or a date; 0 when it does not say."""
-    if text.strip().isdigit():
+    if text.strip().isdecimal():
         return float(text)
-    date = email.utils.parsedate_tz(text)
-    return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else 0.0
+    try:
+        date = email.utils.parsedate_tz(text)
+        return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else 0.0
+    except (ValueError, OverflowError, IndexError):  # a day that no calendar has
+        return 0.0
 
 
 def _later(wait: float) -> str:

@@ -16,7 +16,7 @@ from freehold.formats.reading import bad_file, shown
 MAX_PARTS = 512
 SPLIT = "split"
 """The folder in the store's in which parts lie side by side."""
-_SPLIT = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE | re.DOTALL)
+_SPLIT = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE | re.DOTALL | re.ASCII)
 
 
 def place(filename: str) -> tuple[int, int]:
@@ -38,7 +38,8 @@ def siblings(filename: str) -> list[str]:
         return [filename]
     if int(match[3]) > MAX_PARTS:
         raise Unsupported(f"{shown(filename)}: more than {MAX_PARTS} parts", "Join them with llama-gguf-split --merge")
-    return [f"{match[1]}-{number:05d}-of-{match[3]}.gguf" for number in range(1, int(match[3]) + 1)]
+    ending = filename[match.end(2) :]  # in the case that it is written in
+    return [f"{match[1]}-{number:05d}{ending}" for number in range(1, int(match[3]) + 1)]
 
 
 def files(path: Path) -> list[Path]:
@@ -55,10 +56,13 @@ def check(paths: Sequence[Path], labels: Sequence[Path]) -> Details:
     return header(paths, labels).details()
 
 
-def header(paths: Sequence[Path], labels: Sequence[Path], sizes: Sequence[int] = ()) -> gguf.GgufHeader:
+def header(
+    paths: Sequence[Path], labels: Sequence[Path], sizes: Sequence[int] = (), *, kinds: Sequence[str] = ("model",)
+) -> gguf.GgufHeader:
     """The header of the first file, with the tensors and the size of all. Raises BadModelFile, Unsupported.
 
-    `sizes` in bytes are those of whole files of which `paths` have only the beginnings.
+    `sizes` in bytes are those of whole files of which `paths` have only the beginnings; `kinds` are what is taken:
+    model, adapter.
     """
     whole = sizes or [0] * len(paths)
     headers = [_read(path, label, size) for path, label, size in zip(paths, labels, whole, strict=True)]
@@ -77,7 +81,7 @@ def header(paths: Sequence[Path], labels: Sequence[Path], sizes: Sequence[int] =
         raise bad_file(labels[0], "holds no weights")
     if len(headers) > 1 and first.number("split.tensors.count", tensors) != tensors:
         raise bad_file(labels[0], f"the parts hold {tensors} tensors, not as many as they should", "Fetch them again")
-    _check_kind(first, labels[0])
+    _check_kind(first, labels[0], kinds)
     return msgspec.structs.replace(
         first,
         tensors=[tensor for part in headers for tensor in part.tensors],
@@ -93,9 +97,11 @@ def _read(path: Path, label: Path, whole: int) -> gguf.GgufHeader:
         raise BadModelFile(text, error.remedy) from error
 
 
-def _check_kind(header: gguf.GgufHeader, label: Path) -> None:
+def _check_kind(header: gguf.GgufHeader, label: Path, kinds: Sequence[str]) -> None:
     kind = header.metadata.get("general.type", "model")
-    if kind != "model" or header.architecture == "clip":
+    if not header.architecture:  # only later parts of a model in several files may leave it out
+        raise bad_file(label, "general.architecture is missing: a part of a model, or none")
+    if kind not in kinds or header.architecture == "clip":
         raise Unsupported(f"{shown(label, 400)}: a GGUF of type {shown(kind)!r}, not a model", "Pull a model's file")
 
 

@@ -129,7 +129,7 @@ class Store:
         Raises NotFound, BadInput and DiskFull, and Damaged if the content is not `expected`; the store is then as it
         was.
         """
-        held = self._kept(path) if share else None
+        held = self._kept(path) if share and path.exists() else None
         if held is not None and expected in (None, held):
             return held, path.stat().st_size
         with self.blobs.receive_file(path, link=move, share=share, expected=expected) as received:
@@ -195,7 +195,7 @@ class Store:
         """
         path = self.blobs.path(digest)
         try:
-            before = Stamp.of(path.lstat())
+            before = self.blobs.stamp(digest)  # nobody reads a pipe or a device to its end
             found = Digest.of_chunks(read(path)) if read else Digest.of_file(path)
             after = Stamp.of(path.lstat())
         except FileNotFoundError as error:

@@ -31,13 +31,18 @@ def error_body(error: FreeholdError) -> dict[str, Any]:
     return {"type": "error", "error": {"type": kind, "message": error.line()}, "request_id": None}
 
 
+def moment(seconds: float) -> str:
+    """Seconds since 1970 as a date and time."""
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
+
+
 def model_body(entry: Entry) -> dict[str, Any]:
     """A model of the catalog."""
     return {
         "type": "model",
         "id": str(entry.name),
         "display_name": str(entry.name),
-        "created_at": datetime.fromtimestamp(int(entry.modified), UTC).isoformat().replace("+00:00", "Z"),
+        "created_at": moment(entry.modified),
         "lifecycle": "active",
         "max_input_tokens": entry.manifest.details.context_length or None,
     }
@@ -156,9 +161,9 @@ class Answer:
 
 
 def _decoded(arguments: str) -> dict[str, Any]:
-    """The arguments of a call; one that ended early is told as text, not lost."""
+    """The arguments of a call; one that ended early, or is too deep, is told as text, not lost."""
     try:
         found = msgspec.json.decode(arguments or "{}")
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return {"_raw": arguments}
     return found if isinstance(found, dict) else {"_raw": arguments}

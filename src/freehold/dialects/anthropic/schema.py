@@ -44,7 +44,7 @@ class Message(msgspec.Struct):
 class Tool(msgspec.Struct):
     """A function that may be called."""
 
-    name: Annotated[str, Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
     input_schema: dict[str, Any] | None = None
     description: Text | None = None
     type: Label | None = None
@@ -114,3 +114,16 @@ class MessagesRequest(Prompt, kw_only=True, forbid_unknown_fields=True):
     service_tier: Label | None = None
     inference_geo: Label | None = None
     speed: Label | None = None
+
+
+class BatchRow(msgspec.Struct, forbid_unknown_fields=True):
+    """One request of a batch; its `params` are read when it is its turn."""
+
+    custom_id: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+    params: dict[str, Any]
+
+
+class BatchRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /v1/messages/batches."""
+
+    requests: Annotated[list[BatchRow], Meta(min_length=1, max_length=100_000)]

@@ -27,12 +27,12 @@ class _Chunks(Protocol):
 
 
 async def completion(incoming: Incoming, desk: Desk) -> Response:
-    """POST /completion and /completions."""
+    """POST /completion: what follows a prompt."""
     return await _native(incoming, desk, decode(incoming.body, wire.CompletionRequest))
 
 
 async def infill(incoming: Incoming, desk: Desk) -> Response:
-    """POST /infill."""
+    """POST /infill: what stands between two pieces of code."""
     return await _native(incoming, desk, decode(incoming.body, wire.InfillRequest))
 
 
@@ -52,7 +52,7 @@ async def _native(incoming: Incoming, desk: Desk, body: wire.CompletionRequest) 
 
 
 async def completions(incoming: Incoming, desk: Desk) -> Response:
-    """POST /v1/completions, as OpenAI words it."""
+    """POST /v1/completions: the same as OpenAI words it."""
     body = decode(incoming.body, wire.CompletionRequest)
     requests = await while_connected(incoming.gone, _requests(incoming, desk, body))
     told = _at_once(desk, requests)
@@ -66,7 +66,7 @@ async def completions(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def chat(incoming: Incoming, desk: Desk) -> Response:
-    """POST /v1/chat/completions."""
+    """POST /v1/chat/completions: the next message of a conversation."""
     body = decode(incoming.body, wire.ChatRequest)
     request = translate.chat_request(body, await mapping.model_of(incoming, desk, body.model))
     if not body.stream:
@@ -189,11 +189,13 @@ def _frame(chunk: dict[str, Any]) -> bytes:
     return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
 
 
-NATIVE = tuple(Route("POST", path, "infer", completion, "any") for path in ("/completion", "/completions"))
+NATIVE = tuple(
+    Route("POST", path, "infer", completion, "any", wire.CompletionRequest) for path in ("/completion", "/completions")
+)
 ROUTES = (
     *NATIVE,
-    Route("POST", "/infill", "infer", infill, "any"),
-    Route("POST", "/v1/completions", "infer", completions),
-    Route("POST", "/chat/completions", "infer", chat, "any"),
-    Route("POST", "/v1/chat/completions", "infer", chat),
+    Route("POST", "/infill", "infer", infill, "any", wire.InfillRequest),
+    Route("POST", "/v1/completions", "infer", completions, body=wire.CompletionRequest),
+    Route("POST", "/chat/completions", "infer", chat, "any", wire.ChatRequest),
+    Route("POST", "/v1/chat/completions", "infer", chat, body=wire.ChatRequest),
 )

@@ -20,7 +20,7 @@ _VOCABULARIES = {"none": 0, "llama": 1, "gpt2": 2, "bert": 3, "t5": 4, "rwkv": 5
 
 
 async def list_models(incoming: Incoming, desk: Desk) -> Response:
-    """GET /models and /v1/models."""
+    """GET /models: the models."""
     if desk.sole is not None:
         sole = desk.sole
         meta = await asyncio.to_thread(_meta, sole.path)

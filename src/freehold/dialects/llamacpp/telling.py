@@ -25,7 +25,7 @@ async def health(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def tokenize(incoming: Incoming, desk: Desk) -> Response:
-    """POST /tokenize."""
+    """POST /tokenize: the tokens of a text."""
     body = decode(incoming.body, wire.TokenizeRequest)
     model = await mapping.model_of(incoming, desk, body.model)
     return json_response({"tokens": await while_connected(incoming.gone, _tokens(desk, model, body))})
@@ -43,21 +43,21 @@ async def _tokens(desk: Desk, model: str, body: wire.TokenizeRequest) -> list[An
 
 
 async def detokenize(incoming: Incoming, desk: Desk) -> Response:
-    """POST /detokenize."""
+    """POST /detokenize: the text of tokens."""
     body = decode(incoming.body, wire.DetokenizeRequest)
     request = Request(model=await mapping.model_of(incoming, desk, body.model))
     return json_response({"content": await while_connected(incoming.gone, desk.detokenize(request, body.tokens))})
 
 
 async def apply_template(incoming: Incoming, desk: Desk) -> Response:
-    """POST /apply-template."""
+    """POST /apply-template: the prompt of a conversation."""
     body = decode(incoming.body, wire.TemplateRequest)
     request = translate.template_request(body, await mapping.model_of(incoming, desk, body.model))
     return json_response({"prompt": await while_connected(incoming.gone, desk.prompt(request))})
 
 
 async def input_tokens(incoming: Incoming, desk: Desk) -> Response:
-    """POST /chat/completions/input_tokens."""
+    """POST /chat/completions/input_tokens: how many tokens a prompt has."""
     body = decode(incoming.body, wire.TemplateRequest)
     request = translate.template_request(body, await mapping.model_of(incoming, desk, body.model))
     count = await while_connected(incoming.gone, desk.count(request))
@@ -65,7 +65,7 @@ async def input_tokens(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def embeddings(incoming: Incoming, desk: Desk) -> Response:
-    """POST /v1/embeddings."""
+    """POST /v1/embeddings: a vector for each text."""
     body = decode(incoming.body, wire.EmbeddingRequest)
     request = await _embedding(incoming, desk, body.model, body.input)
     found = await while_connected(incoming.gone, desk.embed(request))
@@ -73,7 +73,7 @@ async def embeddings(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def embedding(incoming: Incoming, desk: Desk) -> Response:
-    """POST /embedding and /embeddings: a row for each input, or for each of its tokens."""
+    """POST /embedding: a row for each input, or for each of its tokens."""
     body = decode(incoming.body, wire.NativeEmbeddingRequest)
     given = body.input if body.content is None else body.content
     if given is None:
@@ -89,7 +89,7 @@ async def _embedding(incoming: Incoming, desk: Desk, named: str, given: Any, **m
 
 
 async def rerank(incoming: Incoming, desk: Desk) -> Response:
-    """POST /rerank and its other names."""
+    """POST /rerank: how well documents answer a query."""
     body = decode(incoming.body, wire.RerankRequest)
     texts = body.documents or body.texts
     if texts is None:
@@ -103,7 +103,7 @@ async def rerank(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def properties(incoming: Incoming, desk: Desk) -> Response:
-    """GET /props. What the one model said at its start: whoever looks whether it sleeps must not keep it awake."""
+    """GET /props: what the one model said at its start: whoever looks whether it sleeps must not keep it awake."""
     model = await mapping.model_of(incoming, desk)
     sole = desk.sole
     told = sole.properties if sole is not None else None
@@ -118,12 +118,12 @@ async def properties(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def set_properties(incoming: Incoming, desk: Desk) -> Response:
-    """POST /props, which llama-server allows with --props alone."""
+    """POST /props: refused, which llama-server allows with --props alone."""
     raise Unsupported("properties are not changed while the server runs", "Start it with other arguments")
 
 
 async def slots(incoming: Incoming, desk: Desk) -> Response:
-    """GET /slots."""
+    """GET /slots: what each is doing."""
     if desk.sole is not None and not desk.sole.slots:
         raise Unsupported("this server does not tell of its slots", "Start it with --slots")
     told = await desk.ask(Request(model=await mapping.model_of(incoming, desk)), "slots")
@@ -133,7 +133,7 @@ async def slots(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def act_on_slot(incoming: Incoming, desk: Desk) -> Response:
-    """POST /slots/{id}?action=save, restore or erase."""
+    """POST /slots/{id}?action=save: keep, restore or erase what a slot has read."""
     number, action = incoming.path["slot"], incoming.query.get("action", "")
     if action not in ("save", "restore", "erase"):
         raise BadInput(f"no action is called {action[:40]!r}", "Known: save, restore, erase", param="action")
@@ -150,7 +150,7 @@ async def act_on_slot(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def adapters(incoming: Incoming, desk: Desk) -> Response:
-    """GET /lora-adapters."""
+    """GET /lora-adapters: the adapters and their scales."""
     request = Request(model=await mapping.model_of(incoming, desk))
     return json_response(await desk.ask(request, "adapters"))
 
@@ -164,7 +164,7 @@ async def set_adapters(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def metrics(incoming: Incoming, desk: Desk) -> Response:
-    """GET /metrics, for Prometheus."""
+    """GET /metrics: numbers for Prometheus."""
     if desk.sole is not None and not desk.sole.metrics:
         raise Unsupported("this server tells no metrics", "Start it with --metrics")
     if desk.sole is None and not desk.pool.workers:
@@ -190,24 +190,24 @@ ROUTES = (
     Route("GET", "/v1/health", "public", health),
     Route("GET", "/models", "read", list_models),
     Route("GET", "/v1/models", "read", list_models),
-    Route("POST", "/tokenize", "infer", tokenize, "any"),
-    Route("POST", "/detokenize", "infer", detokenize, "any"),
-    Route("POST", "/apply-template", "infer", apply_template, "any"),
-    Route("POST", "/chat/completions/input_tokens", "infer", input_tokens, "any"),
-    Route("POST", "/v1/chat/completions/input_tokens", "infer", input_tokens, "any"),
-    Route("POST", "/embedding", "infer", embedding, "any"),
-    Route("POST", "/embeddings", "infer", embedding, "any"),
-    Route("POST", "/v1/embeddings", "infer", embeddings),
+    Route("POST", "/tokenize", "infer", tokenize, "any", wire.TokenizeRequest),
+    Route("POST", "/detokenize", "infer", detokenize, "any", wire.DetokenizeRequest),
+    Route("POST", "/apply-template", "infer", apply_template, "any", wire.TemplateRequest),
+    Route("POST", "/chat/completions/input_tokens", "infer", input_tokens, "any", wire.ChatRequest),
+    Route("POST", "/v1/chat/completions/input_tokens", "infer", input_tokens, "any", wire.ChatRequest),
+    Route("POST", "/embedding", "infer", embedding, "any", wire.NativeEmbeddingRequest),
+    Route("POST", "/embeddings", "infer", embedding, "any", wire.NativeEmbeddingRequest),
+    Route("POST", "/v1/embeddings", "infer", embeddings, body=wire.EmbeddingRequest),
     *(
-        Route("POST", f"{prefix}/{path}", "infer", rerank, "any")
+        Route("POST", f"{prefix}/{path}", "infer", rerank, "any", wire.RerankRequest)
         for prefix in ("", "/v1")
         for path in ("rerank", "reranking")
     ),
     Route("GET", "/props", "read", properties),
     Route("POST", "/props", "manage", set_properties, "any"),
     Route("GET", "/slots", "read", slots),
-    Route("POST", "/slots/{slot}", "manage", act_on_slot, "any"),
+    Route("POST", "/slots/{slot}", "manage", act_on_slot, "any", wire.SlotFile),
     Route("GET", "/lora-adapters", "read", adapters),
-    Route("POST", "/lora-adapters", "manage", set_adapters, "any"),
+    Route("POST", "/lora-adapters", "manage", set_adapters, "any", wire.AdapterScales),
     Route("GET", "/metrics", "read", metrics),
 )

@@ -131,10 +131,10 @@ def _logprob(token: TokenLogprob) -> dict[str, Any]:
 
 
 def _decoded(arguments: str) -> dict[str, Any]:
-    """The arguments of a call; one that ended early is told as text, not lost."""
+    """The arguments of a call; one that ended early, or is too deep, is told as text, not lost."""
     try:
         found = msgspec.json.decode(arguments or "{}")
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return {"_raw": arguments}
     return found if isinstance(found, dict) else {"_raw": arguments}
 

@@ -25,13 +25,13 @@ from freehold.store.check import prune
 
 
 async def tags(incoming: Incoming, desk: Desk) -> Response:
-    """GET /api/tags."""
+    """GET /api/tags: the models."""
     found = await asyncio.to_thread(desk.store.listing)
     return json_response({"models": [models.tagged(each) for each in found]})
 
 
 async def show(incoming: Incoming, desk: Desk) -> Response:
-    """POST /api/show."""
+    """POST /api/show: what a model is."""
     body = decode(incoming.body, schema.Named)
     return json_response(await asyncio.to_thread(_shown, desk.store, names.asked(body), verbose=bool(body.verbose)))
 
@@ -64,7 +64,7 @@ def _written(made: Modelfile) -> str:
 
 
 async def running(incoming: Incoming, desk: Desk) -> Response:
-    """GET /api/ps."""
+    """GET /api/ps: what is loaded."""
     return json_response(
         {"models": [await asyncio.to_thread(_running, desk.store, held) for held in desk.pool.workers]}
     )
@@ -86,7 +86,7 @@ def _running(store: Store, held: Held) -> dict[str, Any]:
 
 
 async def copy(incoming: Incoming, desk: Desk) -> Response:
-    """POST /api/copy."""
+    """POST /api/copy: a second name."""
     body = decode(incoming.body, schema.CopyRequest)
 
     def work() -> None:
@@ -97,7 +97,7 @@ async def copy(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def delete(incoming: Incoming, desk: Desk) -> Response:
-    """DELETE /api/delete."""
+    """DELETE /api/delete: forget a name."""
     text = names.asked(decode(incoming.body, schema.Named))
 
     def work() -> Digest | None:
@@ -115,8 +115,8 @@ async def delete(incoming: Incoming, desk: Desk) -> Response:
 
 ROUTES = (
     Route("GET", "/api/tags", "read", tags),
-    Route("POST", "/api/show", "read", show, "any"),
+    Route("POST", "/api/show", "read", show, "any", schema.Named),
     Route("GET", "/api/ps", "read", running),
-    Route("POST", "/api/copy", "manage", copy, "any"),
-    Route("DELETE", "/api/delete", "manage", delete, "any"),
+    Route("POST", "/api/copy", "manage", copy, "any", schema.CopyRequest),
+    Route("DELETE", "/api/delete", "manage", delete, "any", schema.Named),
 )

@@ -26,7 +26,7 @@ from freehold.store.importing import link_or_copy
 
 
 async def has_blob(incoming: Incoming, desk: Desk) -> Response:
-    """HEAD /api/blobs/{digest}."""
+    """HEAD /api/blobs/{digest}: whether it is here."""
     await asyncio.to_thread(desk.store.path, _digest(incoming.path["digest"]))
     return Response()
 
@@ -52,7 +52,7 @@ async def add_blob(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def create(incoming: Incoming, desk: Desk) -> Response:
-    """POST /api/create."""
+    """POST /api/create: a model of another, or of files."""
     body = decode(incoming.body, schema.CreateRequest)
     name = names.new(names.asked(body))
     if not body.base and not body.files:
@@ -176,5 +176,5 @@ def _digest(text: str) -> Digest:
 ROUTES = (
     Route("HEAD", "/api/blobs/{digest}", "manage", has_blob),
     Route("POST", "/api/blobs/{digest}", "manage", add_blob, "chunks"),
-    Route("POST", "/api/create", "manage", create, "any"),
+    Route("POST", "/api/create", "manage", create, "any", schema.CreateRequest),
 )

@@ -22,7 +22,7 @@ _PACE = 0.1
 
 
 async def pull(incoming: Incoming, desk: Desk) -> Response:
-    """POST /api/pull."""
+    """POST /api/pull: fetch a model."""
     body = decode(incoming.body, schema.Named)
     text = names.asked(body)
     reference, name = names.remote(text), names.new(text)
@@ -61,7 +61,7 @@ def _paced(tell: Tell, digests: Mapping[str, Digest | None]) -> Callable[[str, i
 
 
 async def push(incoming: Incoming, desk: Desk) -> Response:
-    """POST /api/push."""
+    """POST /api/push: send a model to a registry."""
     body = decode(incoming.body, schema.Named)
     text = names.asked(body)
     name, target = await asyncio.to_thread(names.own, desk.store, text), names.target(text)
@@ -84,6 +84,6 @@ async def push(incoming: Incoming, desk: Desk) -> Response:
 
 
 ROUTES = (
-    Route("POST", "/api/pull", "manage", pull, "any"),
-    Route("POST", "/api/push", "manage", push, "any"),
+    Route("POST", "/api/pull", "manage", pull, "any", schema.Named),
+    Route("POST", "/api/push", "manage", push, "any", schema.Named),
 )

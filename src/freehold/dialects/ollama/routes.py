@@ -30,7 +30,7 @@ def error_response(error: FreeholdError) -> Response:
 
 
 async def chat(incoming: Incoming, desk: Desk) -> Response:
-    """POST /api/chat."""
+    """POST /api/chat: the next message of a conversation."""
     body = decode(incoming.body, schema.ChatRequest)
     model = await _found(desk, body)
     request = translate.chat_request(body, model)
@@ -41,7 +41,7 @@ async def chat(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def generate(incoming: Incoming, desk: Desk) -> Response:
-    """POST /api/generate."""
+    """POST /api/generate: what follows a prompt."""
     body = decode(incoming.body, schema.GenerateRequest)
     model = await _found(desk, body)
     request = translate.generate_request(body, model)
@@ -56,7 +56,7 @@ async def generate(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def embed(incoming: Incoming, desk: Desk) -> Response:
-    """POST /api/embed."""
+    """POST /api/embed: a vector for each text."""
     body = decode(incoming.body, schema.EmbedRequest)
     request = translate.embed_request(body, await asyncio.to_thread(names.found, desk.store, body.model))
     told = answers.Embedded(body.model)
@@ -78,12 +78,12 @@ async def embeddings(incoming: Incoming, desk: Desk) -> Response:
 
 
 async def version(incoming: Incoming, desk: Desk) -> Response:
-    """GET /api/version."""
+    """GET /api/version: of the server."""
     return json_response({"version": VERSION})
 
 
 async def root(incoming: Incoming, desk: Desk) -> Response:
-    """GET and HEAD of /, by which clients see that somebody is there."""
+    """GET /: a word by which clients see that somebody is there."""
     return PlainTextResponse("Ollama is running")
 
 
@@ -162,10 +162,10 @@ DIALECT = Dialect(
     routes=(
         Route("GET", "/", "public", root),
         Route("GET", "/api/version", "public", version),
-        Route("POST", "/api/chat", "infer", chat, "any"),
-        Route("POST", "/api/generate", "infer", generate, "any"),
-        Route("POST", "/api/embed", "infer", embed, "any"),
-        Route("POST", "/api/embeddings", "infer", embeddings, "any"),
+        Route("POST", "/api/chat", "infer", chat, "any", schema.ChatRequest),
+        Route("POST", "/api/generate", "infer", generate, "any", schema.GenerateRequest),
+        Route("POST", "/api/embed", "infer", embed, "any", schema.EmbedRequest),
+        Route("POST", "/api/embeddings", "infer", embeddings, "any", schema.EmbeddingsRequest),
         *library.ROUTES,
         *making.ROUTES,
         *moving.ROUTES,

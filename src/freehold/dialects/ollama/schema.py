@@ -65,7 +65,7 @@ class Message(msgspec.Struct):
 class Function(msgspec.Struct):
     """A function that may be called."""
 
-    name: Annotated[str, Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
     description: Text | None = None
     parameters: dict[str, Any] | None = None
 

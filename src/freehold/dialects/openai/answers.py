@@ -235,8 +235,12 @@ class _Choice:
 def _chat_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
     if not tokens:
         return None
-    content = [{**_token(token), "top_logprobs": [_token(other) for other in token.top]} for token in tokens]
-    return {"content": content, "refusal": None}
+    return {"content": [token_body(token) for token in tokens], "refusal": None}
+
+
+def token_body(token: TokenLogprob) -> dict[str, Any]:
+    """A token with its log-probability and its alternatives."""
+    return {**_token(token), "top_logprobs": [_token(other) for other in token.top]}
 
 
 def _token(token: TokenLogprob) -> dict[str, Any]:

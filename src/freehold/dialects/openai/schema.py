@@ -21,7 +21,7 @@ Stop = (
     | None
 )
 LogitBias = Annotated[
-    dict[Annotated[str, Meta(pattern="^[0-9]{1,8}$")], Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1024)
+    dict[Annotated[str, Meta(pattern=r"^[0-9]{1,8}\Z")], Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1024)
 ]
 Metadata = Annotated[dict[Label, Any], Meta(max_length=64)]
 
@@ -65,7 +65,7 @@ class Message(msgspec.Struct):
 class Function(msgspec.Struct):
     """A function that may be called."""
 
-    name: Annotated[str, Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
     description: Text | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None

@@ -3,19 +3,68 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from http import HTTPStatus
+from typing import Any, TypeVar
 
-import httpx
 import msgspec
 
 from freehold.core.errors import FreeholdError, Unsupported, WorkerFailed
 from freehold.core.event import Embeddings, Event, Failed, Ranking, Started, TokenLogprob, Usage
+from freehold.core.frames import Frames
 from freehold.core.request import Constraint, EmbedRequest, Request, RerankRequest
 from freehold.engines.base import ModelFile, Question
+from freehold.engines.channel import Broken, Channel, Reply
 from freehold.engines.llamacpp import native, questions, scorer, wire
 from freehold.engines.llamacpp.plan import plan, prompt_of
 from freehold.engines.llamacpp.stops import Stops
 from freehold.engines.supervisor import Child, Socket, watchdog
+
+T = TypeVar("T")
+
+
+class _Generation(msgspec.Struct):
+    n_ctx: int
+
+
+class _Properties(msgspec.Struct):
+    default_generation_settings: _Generation
+    chat_template_caps: dict[str, Any] = {}
+
+
+class _Row(msgspec.Struct):
+    index: int
+    embedding: tuple[float, ...]
+
+
+class _Counted(msgspec.Struct):
+    prompt_tokens: int
+
+
+class _Rows(msgspec.Struct):
+    data: list[_Row]
+    usage: _Counted
+
+
+class _Rank(msgspec.Struct):
+    index: int
+    relevance_score: float
+
+
+class _Ranks(msgspec.Struct):
+    results: list[_Rank]
+    usage: _Counted
+
+
+class _Tokens(msgspec.Struct):
+    tokens: list[int]
+
+
+class _Content(msgspec.Struct):
+    content: str
+
+
+class _Prompt(msgspec.Struct):
+    prompt: str
 
 
 class LlamaWorker:
@@ -35,25 +84,18 @@ class LlamaWorker:
         self._embedding = model.embedding
         self._model = model
         self._threads = threads
-        self._scorer: scorer.Scorer | None = None
+        self._scorers: dict[str, scorer.Scorer] = {}
+        """By the adapter that is applied."""
         self._scoring = asyncio.Lock()
         self._knows_tools = False
-        # The server closes a kept connection after a few seconds or a hundred requests, sometimes just as the next
-        # request is on its way.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        self._http = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(socket.path), limits=limits),
-            base_url="http://worker",
-            timeout=httpx.Timeout(None, connect=5.0),
-            trust_env=False,
-        )
+        self._channel = Channel(socket.path)
 
     async def connect(self) -> None:
         """Ask for health and properties. Raises WorkerFailed when it is not ready."""
-        await self._json("GET", "/health")
-        properties = await self._json("GET", "/props")
-        self.context_length = int(properties["default_generation_settings"]["n_ctx"])
-        self._knows_tools = bool(properties.get("chat_template_caps", {}).get("supports_tools"))
+        await self._json("GET", "/health", dict[str, Any])
+        properties = await self._json("GET", "/props", _Properties)
+        self.context_length = properties.default_generation_settings.n_ctx
+        self._knows_tools = bool(properties.chat_template_caps.get("supports_tools"))
 
     @property
     def alive(self) -> bool:
@@ -84,31 +126,33 @@ class LlamaWorker:
             raise Unsupported("this worker generates text only", "Start one for embeddings")
         if request.per_token:
             wanted = {} if request.normalize is None else {"embd_normalize": request.normalize}
-            told = await self._answer("POST", "/embedding", {"input": request.inputs, **wanted})
-            rows = self._decoded(told.content, list[dict[str, Any]])
-            return Embeddings((), Usage(), questions.per_token(rows))
-        answer = await self._json("POST", "/v1/embeddings", {"input": request.inputs, "encoding_format": "float"})
-        rows = sorted(answer["data"], key=lambda row: row["index"])
-        return Embeddings(
-            tuple(tuple(row["embedding"]) for row in rows), Usage(prompt_tokens=answer["usage"]["prompt_tokens"])
-        )
+            told = await self._json("POST", "/embedding", list[dict[str, Any]], {"input": request.inputs, **wanted})
+            return Embeddings((), Usage(), questions.per_token(told))
+        body = {"input": request.inputs, "encoding_format": "float"}
+        answer = await self._json("POST", "/v1/embeddings", _Rows, body)
+        rows = sorted(answer.data, key=lambda row: row.index)
+        if [row.index for row in rows] != list(range(len(request.inputs))):
+            raise self._nonsense(f"{len(rows)} vectors for {len(request.inputs)} inputs")
+        return Embeddings(tuple(row.embedding for row in rows), Usage(answer.usage.prompt_tokens))
 
     async def rerank(self, request: RerankRequest) -> Ranking:
         """A score for each document."""
         if not self._model.ranking:
             raise Unsupported("this worker ranks nothing", "Start one for ranking")
-        told = await self._json("POST", "/rerank", {"query": request.query, "documents": request.documents})
-        rows = sorted(told["results"], key=lambda row: row["index"])
-        usage = Usage(prompt_tokens=told["usage"]["prompt_tokens"])
-        return Ranking(tuple(float(row["relevance_score"]) for row in rows), usage)
+        told = await self._json("POST", "/rerank", _Ranks, {"query": request.query, "documents": request.documents})
+        rows = sorted(told.results, key=lambda row: row.index)
+        if [row.index for row in rows] != list(range(len(request.documents))):
+            raise self._nonsense(f"{len(rows)} scores for {len(request.documents)} documents")
+        return Ranking(tuple(row.relevance_score for row in rows), Usage(told.usage.prompt_tokens))
 
     async def ask(self, question: Question, body: Mapping[str, Any]) -> Any:
         """What the server tells of itself: see `questions`."""
         asked = questions.asked(question, body)
         answer = await self._answer(asked.method, asked.route, asked.body)
         if question == "metrics":
-            return {"text": answer.text, "started": answer.headers.get("process-start-time-unix", "")}
-        return self._decoded(answer.content, dict[str, Any] | list[dict[str, Any]])
+            text = answer.content.decode("utf-8", "replace")
+            return {"text": text, "started": answer.headers.get("process-start-time-unix", "")}
+        return self._decoded(answer.content, object)
 
     async def prompt(self, request: Request) -> str:
         """The text that the model would read."""
@@ -119,14 +163,13 @@ class LlamaWorker:
     async def tokenize(self, text: str, *, special: bool = True) -> list[int]:
         """The tokens of a text, with those that the model wants at its begin and end if `special`."""
         body = {"content": text, "add_special": special, "parse_special": True}
-        tokens: list[int] = (await self._json("POST", "/tokenize", body))["tokens"]
-        return tokens
+        return (await self._json("POST", "/tokenize", _Tokens, body)).tokens
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of tokens, special ones as they are written."""
-        return str((await self._json("POST", "/detokenize", {"tokens": list(tokens)}))["content"])
+        return (await self._json("POST", "/detokenize", _Content, {"tokens": list(tokens)})).content
 
-    async def score(self, tokens: Sequence[int], top: int = 0) -> tuple[TokenLogprob, ...]:
+    async def score(self, tokens: Sequence[int], top: int = 0, *, adapter: str = "") -> tuple[TokenLogprob, ...]:
         """Each token with its natural-log probability given those before it, 0 for the first, and the `top` likeliest.
 
         llama-server tells none for a prompt: a process of its own computes them, and stays until the worker stops. It
@@ -135,17 +178,18 @@ class LlamaWorker:
         if self._embedding:
             raise Unsupported("this worker makes embeddings only", "Start one for generation")
         async with self._scoring:
-            if self._scorer is None:
-                self._scorer = await scorer.start(
-                    self._model, context_length=self.context_length, threads=self._threads
+            if adapter not in self._scorers:
+                chosen = (self._model.choices[adapter],) if adapter else ()
+                model = msgspec.structs.replace(self._model, adapters=(*self._model.adapters, *chosen))
+                self._scorers[adapter] = await scorer.start(
+                    model, context_length=self.context_length, threads=self._threads
                 )
-        return await self._scorer.tell(tokens, top)
+        return await self._scorers[adapter].tell(tokens, top)
 
     async def stop(self) -> None:
         """End the process. Returns when it is gone."""
-        await self._http.aclose()
-        if self._scorer is not None:
-            await self._scorer.stop()
+        for each in self._scorers.values():
+            await each.stop()
         await self._child.stop()
         self._socket.remove()
 
@@ -158,10 +202,10 @@ class LlamaWorker:
             if asked.route in (native.COMPLETION, native.INFILL)
             else wire.StreamReader(choices, request.logprobs, progress=request.progress)
         )
-        async with aclosing(self._chunks(asked.route, asked.body)) as chunks:
+        async with aclosing(self._chunks(asked.route, asked.body | self._adapted(request.adapter))) as chunks:
             started = False
             async for chunk in chunks:
-                events = list(reader.feed(chunk))
+                events = self._read(reader, chunk)
                 if not started:
                     started = True
                     for index in choices:
@@ -180,53 +224,68 @@ class LlamaWorker:
         if reader.open:
             raise WorkerFailed(f"the worker of {self.label} ended its answer early", "Try again")
 
+    def _adapted(self, adapter: str) -> dict[str, Any]:
+        """The field that says which adapters are applied, numbered as the worker was told of them."""
+        if not self._model.choices:
+            return {}
+        scales = [1.0] * len(self._model.adapters) + [float(name == adapter) for name in self._model.choices]
+        return {"lora": [{"id": number, "scale": scale} for number, scale in enumerate(scales)]}
+
     async def render(self, request: Request) -> str:
         """The prompt that the model's template makes of a request's messages and tools."""
-        return str((await self._json("POST", "/apply-template", wire.conversation_body(request)))["prompt"])
+        return (await self._json("POST", "/apply-template", _Prompt, wire.conversation_body(request))).prompt
 
     async def check(self, constraint: Constraint) -> None:
         """Have the constraint compiled. Raises BadInput. The completion route would ignore a schema it cannot read."""
         probe = [{"role": "user", "content": "?"}]
-        await self._json("POST", "/apply-template", {"messages": probe, **wire.constraint_body(constraint)})
+        body = {"messages": probe, **wire.constraint_body(constraint)}
+        await self._json("POST", "/apply-template", _Prompt, body)
 
     async def _chunks(self, route: str, body: Mapping[str, Any]) -> AsyncGenerator[Mapping[str, Any], None]:
         try:
             async with watchdog(self._child) as watch:
                 watch.waiting = True
-                async with self._http.stream("POST", route, content=msgspec.json.encode(body)) as response:
-                    if response.status_code != httpx.codes.OK:
-                        raise wire.error_of(self._decoded(await response.aread()))
-                    async for line in response.aiter_lines():
-                        data = line.partition(": ")[2] if line.startswith(("data: ", "error: ")) else ""
-                        if data and data != "[DONE]":
+                async with self._channel.open("POST", route, msgspec.json.encode(body)) as answer:
+                    if answer.status != HTTPStatus.OK:
+                        raise wire.error_of(self._decoded(await answer.content(), dict[str, Any]))
+                    frames = Frames()
+                    async for piece in answer.pieces():
+                        for data in frames.feed(piece):
                             watch.waiting = False
-                            yield self._decoded(data.encode())
+                            yield self._decoded(data, dict[str, Any])
                             watch.waiting = True
-        except httpx.TransportError as error:
+        except Broken as error:
             raise await self._failed() from error
 
-    async def _json(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        decoded: dict[str, Any] = self._decoded((await self._answer(method, route, body)).content)
-        return decoded
+    async def _json(self, method: str, route: str, kind: type[T], body: Mapping[str, Any] | None = None) -> T:
+        return self._decoded((await self._answer(method, route, body)).content, kind)
 
-    async def _answer(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
+    async def _answer(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> Reply:
         """An answer that is none of an error."""
         try:
             async with watchdog(self._child) as watch:
                 watch.waiting = True
-                content = None if body is None else msgspec.json.encode(body)
-                response = await self._http.request(method, route, content=content)
-        except httpx.TransportError as error:
+                reply = await self._channel.ask(method, route, b"" if body is None else msgspec.json.encode(body))
+        except Broken as error:
             raise await self._failed() from error
-        if response.status_code != httpx.codes.OK:
-            raise wire.error_of(self._decoded(response.content))
-        return response
+        if reply.status != HTTPStatus.OK:
+            raise wire.error_of(self._decoded(reply.content, dict[str, Any]))
+        return reply
 
-    def _decoded(self, data: bytes, kind: Any = dict[str, Any]) -> Any:
+    def _decoded(self, data: bytes, kind: type[T]) -> T:
         try:
             return msgspec.json.decode(data, type=kind)
-        except msgspec.DecodeError as error:
-            raise WorkerFailed(f"the worker of {self.label} answered nonsense: {error}", "Try again") from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise self._nonsense(str(error)) from error
+
+    def _read(self, reader: wire.StreamReader | native.NativeReader, chunk: Mapping[str, Any]) -> list[Event]:
+        try:
+            return list(reader.feed(chunk))
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise self._nonsense(f"{type(error).__name__}: {error}") from error
+
+    def _nonsense(self, what: str) -> WorkerFailed:
+        return WorkerFailed(f"the worker of {self.label} answered nonsense: {what[:200]}", "Try again")
 
     async def _failed(self) -> WorkerFailed:
         return WorkerFailed(

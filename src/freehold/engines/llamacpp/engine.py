@@ -94,7 +94,8 @@ class _Shape(msgspec.Struct, frozen=True):
             _require_ranking(header, model.label)
         if model.launch is not None:
             context, slots, ubatch = _launched(model.launch, metadata, slots, context)
-        weights = sum(path.stat().st_size for path in [*splits.files(model.path), *model.adapters])
+        files = [*splits.files(model.path), *model.adapters, *model.choices.values()]
+        weights = sum(path.stat().st_size for path in files)
         fit = memory.estimate(weights, metadata, context, slots, ubatch)
         return cls(fit, slots, ubatch, f"{metadata.get('general.architecture', '')}.pooling_type" not in metadata)
 
@@ -111,7 +112,10 @@ class _Shape(msgspec.Struct, frozen=True):
             "embedding": model.embedding,
             "mean_pooling": self.mean_pooling,
             "chat_template": model.chat_template,
-            "adapters": [str(path) for path in model.adapters],
+            "adapters": [
+                *((str(path), 1.0) for path in model.adapters),
+                *((str(path), 0.0) for path in model.choices.values()),
+            ],
             "ranking": model.ranking,
             "parameters": dict(model.launch.parameters) if model.launch else {},
             "sampling": dict(model.launch.sampling) if model.launch else {},
@@ -136,7 +140,7 @@ async def _ready(child: Child, timeout: float) -> None:
     line = await child.first_line(timeout)
     try:
         status = msgspec.json.decode(line, type=_Status) if line else _Status()
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WorkerFailed(f"the worker of {child.label} said {line[:80]!r} at its start") from error
     if not status.ready:
         said = await child.ending()

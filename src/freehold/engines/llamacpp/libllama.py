@@ -112,6 +112,8 @@ _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
     "llama_get_logits": (ctypes.POINTER(_F), (_P,)),
     "llama_get_memory": (_P, (_P,)),
     "llama_memory_clear": (None, (_P, _B)),
+    "llama_adapter_lora_init": (_P, (_P, ctypes.c_char_p)),
+    "llama_set_adapters_lora": (_I, (_P, ctypes.POINTER(_P), _SIZE, ctypes.POINTER(_F))),
     "ggml_op_name": (ctypes.c_char_p, (ctypes.c_int,)),
     "ggml_nbytes": (_SIZE, (ctypes.POINTER(Tensor),)),
     "ggml_backend_tensor_get": (None, (ctypes.POINTER(Tensor), _P, _SIZE, _SIZE)),

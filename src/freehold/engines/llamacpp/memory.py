@@ -8,6 +8,7 @@ import psutil
 
 from freehold.core.errors import BadModelFile
 from freehold.engines.base import Fit
+from freehold.formats.gguf_values import GgufArray
 
 UBATCH = 512
 """Tokens that llama.cpp computes at once; its activations for these are the scratch memory."""
@@ -15,6 +16,8 @@ _CONTEXT_STEP = 256
 """llama.cpp rounds each slot's context up to a multiple of this."""
 _PROCESS = 96 << 20
 """Python, the library and its tables, measured with a model of half a megabyte."""
+_MOST = 1 << 20
+"""Of a width or a number of blocks: more than any model has, and few enough to count."""
 _CACHE_BYTES = 2
 """Per number in the key-value cache: f16."""
 
@@ -80,15 +83,19 @@ def _field(metadata: Mapping[str, Any], name: str) -> Any:
 
 
 def _number(metadata: Mapping[str, Any], name: str) -> int:
-    value = _field(metadata, name)
+    return _counted(_field(metadata, name))
+
+
+def _counted(value: object) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
 def _required(metadata: Mapping[str, Any], name: str) -> int:
     value = _number(metadata, name)
-    if not value:
+    if not 0 < value <= _MOST:
         raise BadModelFile(
-            f"the model's header does not say its {name}", "Get the file again, or convert the model anew"
+            f"the model's header tells no usable {name}",
+            "Get the file again, or convert the model anew",
         )
     return value
 
@@ -96,6 +103,6 @@ def _required(metadata: Mapping[str, Any], name: str) -> int:
 def _per_layer(metadata: Mapping[str, Any], name: str, blocks: int) -> Sequence[int]:
     """A field that is one number for all layers or one for each."""
     value = _field(metadata, name)
-    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == blocks:
-        return [int(item) for item in value]
-    return [value if isinstance(value, int) else 0] * blocks
+    if isinstance(value, GgufArray | list) and len(value) == blocks:
+        return [_counted(item) for item in value]
+    return [_counted(value)] * blocks

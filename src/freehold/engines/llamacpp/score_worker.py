@@ -52,9 +52,8 @@ def _harden() -> None:
 
 
 def _model(wanted: dict[str, Any]) -> scoring.Model:
-    return scoring.Model(
-        load(), wanted["model"], wanted["context_length"], wanted["threads"], collecting=wanted["collecting"]
-    )
+    given = (wanted[name] for name in ("model", "context_length", "threads"))
+    return scoring.Model(load(), *given, adapters=wanted["adapters"], collecting=wanted["collecting"])
 
 
 def _do(model: scoring.Model, task: dict[str, Any], answers: BinaryIO) -> None:

@@ -231,6 +231,7 @@ async def start(model: ModelFile, *, context_length: int, threads: int, collecti
         "model": str(model.path.absolute()),
         "context_length": fit.context_length,
         "threads": threads or len(os.sched_getaffinity(0)),
+        "adapters": [str(path.absolute()) for path in model.adapters],
         "collecting": collecting,
     }
     command = [sys.executable, "-I", "-m", _MODULE]

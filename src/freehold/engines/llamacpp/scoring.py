@@ -28,9 +28,21 @@ class ScoringError(Exception):
 
 
 class Model:
-    """A GGUF file in llama.cpp, with a context of `context` tokens and an F32 cache: nothing but weights is rounded."""
+    """A GGUF file in llama.cpp, with a context of `context` tokens and an F32 cache: nothing but weights is rounded.
 
-    def __init__(self, library: Any, path: str, context: int, threads: int, *, collecting: bool = False) -> None:
+    GGUF `adapters` are applied to it.
+    """
+
+    def __init__(
+        self,
+        library: Any,
+        path: str,
+        context: int,
+        threads: int,
+        *,
+        adapters: Sequence[str] = (),
+        collecting: bool = False,
+    ) -> None:
         self.library, self.context_length = library, context
         self.collector = Collector(library)
         # Kept, since the library calls it for as long as the context lives.
@@ -46,6 +58,19 @@ class Model:
         self._context = library.llama_init_from_model(self._model, self._params(threads))
         if not self._context:
             raise ScoringError("llama.cpp cannot make a context for it")
+        self._adapt(adapters)
+
+    def _adapt(self, paths: Sequence[str]) -> None:
+        found = [self.library.llama_adapter_lora_init(self._model, path.encode()) for path in paths]
+        count = len(found)
+        applied = all(found) and not (
+            count
+            and self.library.llama_set_adapters_lora(
+                self._context, (ctypes.c_void_p * count)(*found), count, (ctypes.c_float * count)(*[1.0] * count)
+            )
+        )
+        if not applied:
+            raise ScoringError("llama.cpp cannot apply its adapter")
 
     def _params(self, threads: int) -> ContextParams:
         params: ContextParams = self.library.llama_context_default_params()

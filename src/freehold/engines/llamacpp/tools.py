@@ -101,7 +101,7 @@ def parse_call(text: str, tools: Sequence[Tool]) -> tuple[str, str] | None:
     """Name and arguments (JSON text) if `text` is a call of one of the tools."""
     try:
         call = msgspec.json.decode(text.strip(), type=_Call)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except (msgspec.DecodeError, RecursionError):
         return None
     arguments = bytes(call.arguments).decode("utf-8", "replace").strip()
     if call.name not in {tool.name for tool in tools} or not arguments.startswith("{"):

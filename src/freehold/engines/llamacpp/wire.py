@@ -133,10 +133,13 @@ def constraint_body(constraint: Constraint) -> dict[str, Any]:
 
 
 class StreamReader:
-    """Turns the server's chunks into events. Choices are numbered from `first`; each keeps `alternatives` logprobs."""
+    """Turns the server's chunks into events of the `choices`; each keeps `alternatives` logprobs.
+
+    A chunk of another form than the server's raises what Python raises of it.
+    """
 
     def __init__(self, choices: range, alternatives: int | None, *, progress: bool = False) -> None:
-        self._first = choices.start
+        self._choices = choices
         self._progress = progress
         self._alternatives = alternatives
         self.open = set(choices)
@@ -152,9 +155,9 @@ class StreamReader:
         self.prompt_tokens = self.prompt_tokens or int((chunk.get("prompt_progress") or {}).get("total", 0))
         self._timings = chunk.get("timings") or self._timings
         if self._progress and "prompt_progress" in chunk:
-            yield Progress({"prompt_progress": chunk["prompt_progress"]}, self._first)
+            yield Progress({"prompt_progress": chunk["prompt_progress"]}, self._choices.start)
         for choice in chunk.get("choices", ()):
-            index = self._first + choice.get("index", 0)
+            index = self._choices[choice.get("index", 0)]
             yield from self._logprobs(choice, index)  # first, so that a dialect can send both in one piece
             yield from _parts(choice, index)
             if choice.get("finish_reason"):
@@ -173,33 +176,40 @@ class StreamReader:
 
     def _finished(self, reason: str, index: int) -> Finished:
         timings = self._timings
-        cached = timings.get("cache_n", 0)
-        prompt = cached + timings.get("prompt_n", 0)
+        cached = int(timings.get("cache_n", 0))
+        prompt = cached + int(timings.get("prompt_n", 0))
         counted = index == 0  # the choices share one prompt: the sum over all choices is what the request took
         return Finished(
             _REASONS.get(reason, "stop"),
-            Usage(prompt if counted else 0, timings.get("predicted_n", 0), cached if counted else 0),
-            Timings(timings.get("prompt_ms", 0.0), timings.get("predicted_ms", 0.0)),
+            Usage(prompt if counted else 0, int(timings.get("predicted_n", 0)), cached if counted else 0),
+            Timings(float(timings.get("prompt_ms", 0.0)), float(timings.get("predicted_ms", 0.0))),
             index,
         )
 
 
 def _parts(choice: Mapping[str, Any], index: int) -> Iterator[Event]:
     delta = choice.get("delta", choice)
-    if delta.get("reasoning_content"):
-        yield Reasoning(delta["reasoning_content"], index)
-    text = delta.get("content") or delta.get("text")
-    if text:
+    if thought := _text(delta, "reasoning_content"):
+        yield Reasoning(thought, index)
+    if text := _text(delta, "content") or _text(delta, "text"):
         yield Text(text, index)
     for call in delta.get("tool_calls") or ():
         function = call.get("function", {})
         yield ToolCallPart(
-            call.get("index", 0),
-            id=call.get("id") or "",
-            name=function.get("name") or "",
-            arguments=function.get("arguments") or "",
+            int(call.get("index", 0)),
+            id=_text(call, "id"),
+            name=_text(function, "name"),
+            arguments=_text(function, "arguments"),
             index=index,
         )
+
+
+def _text(body: Mapping[str, Any], name: str) -> str:
+    """A field that is text, null or not there. Raises TypeError for anything else."""
+    found = body.get(name)
+    if not isinstance(found, str | None):
+        raise TypeError(f"{name} is no text")
+    return found or ""
 
 
 def _token(item: Mapping[str, Any], alternatives: int) -> TokenLogprob:

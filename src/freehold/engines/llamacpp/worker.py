@@ -72,7 +72,7 @@ def _serve(wanted: dict[str, Any]) -> Any:
     params.cors_origins = ""
     if wanted["chat_template"]:
         params.chat_template = wanted["chat_template"]
-    params.lora_adapters = [_adapter(path) for path in wanted["adapters"]]
+    params.lora_adapters = [_adapter(*adapter) for adapter in wanted["adapters"]]
     if wanted["embedding"]:
         params.cache_prompt = False  # what is cached would be left out of the pooling
         params.kv_unified = True  # else texts of different lengths are split, and only their last pieces pooled
@@ -95,11 +95,11 @@ def _apply(target: Any, given: dict[str, Any]) -> None:
         setattr(target, name, value)
 
 
-def _adapter(path: str) -> Any:
+def _adapter(path: str, scale: float) -> Any:
     import xllamacpp
 
     made = xllamacpp.CommonAdapterLoraInfo()
-    made.path, made.scale = path, 1.0
+    made.path, made.scale = path, scale
     return made
 
 

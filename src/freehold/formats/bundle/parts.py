@@ -2,7 +2,6 @@
 
 import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +14,7 @@ from freehold.formats.reading import bad_file, regular_file, shown
 
 CHUNK = 1 << 20
 SUFFIX = ".fhb"
-_NUMBERED = re.compile(r"(.+)\.(\d{3,4})")
+_NUMBERED = re.compile(r"(.+)\.([0-9]{3,4})")
 _REMEDY = "Copy the parts again"
 
 
@@ -137,7 +136,7 @@ def _listed(base: Path) -> Iterator[tuple[int, Path]]:
         return
     for file in base.parent.iterdir():
         match = _NUMBERED.fullmatch(file.name)
-        if match and match[1] == base.name and int(match[2]) and not stat.S_ISDIR(file.stat().st_mode):
+        if match and match[1] == base.name and int(match[2]) and not file.is_dir():
             yield int(match[2]), file
 
 

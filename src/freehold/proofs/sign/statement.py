@@ -24,7 +24,7 @@ class Resource(msgspec.Struct, frozen=True):
     """One file. `.` is the name of one that is signed alone."""
 
     name: Text
-    digest: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
     algorithm: Literal["sha256"] = "sha256"
 
 

@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from freehold.core.digest import Digest
 from freehold.core.errors import Forbidden, UnknownModel
 from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.core.name import Name
+from freehold.core.paths import expanded
 from freehold.recipes.schema import RecipeFile
 from freehold.recipes.steps.convert import MODEL
 from freehold.recipes.steps.data import HELD_OUT, TRAIN
@@ -65,7 +65,7 @@ def _signing_key(work: Work) -> "PrivateKey | None":
         return None
     from freehold.proofs.sign import keys, trust
 
-    key = keys.private(Path(settings.signing_key).expanduser(), os.environ.get("FREEHOLD_KEY_PASSPHRASE", ""))
+    key = keys.private(expanded(settings.signing_key), os.environ.get("FREEHOLD_KEY_PASSPHRASE", ""))
     trusted = [public.hint for public in trust.for_name(settings, work.recipe.name)]
     if settings.require_signature and key.public.hint not in trusted:
         where = work.recipe.name.org or trust.PLAIN

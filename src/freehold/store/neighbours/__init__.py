@@ -56,10 +56,8 @@ def everything(environ: Mapping[str, str] = os.environ, tool: str = "") -> list[
 def _scan(neighbour: Neighbour, environ: Mapping[str, str]) -> list[Found]:
     found: dict[str, Found] = {}
     for root in neighbour.roots(environ):
-        if not root.exists():
-            continue
         try:
-            for each in neighbour.models(root):
+            for each in neighbour.models(root) if root.exists() else ():
                 # The first root wins, as it does for the tool itself; a usable model before one that is not.
                 if each.id not in found or (found[each.id].problem and not each.problem):
                     found[each.id] = each

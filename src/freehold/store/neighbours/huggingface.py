@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from freehold.core.errors import BadModelFile, FreeholdError
+from freehold.core.errors import BadInput, BadModelFile, FreeholdError
+from freehold.core.paths import expanded
 from freehold.formats.reading import shown
 from freehold.store import folders, splits
 from freehold.store.neighbours.base import (
@@ -29,6 +30,14 @@ _DEPTH = 4
 """Folders inside folders of a snapshot."""
 
 
+def _folder(text: str) -> Path:
+    """As huggingface_hub reads it: what cannot be expanded is a name."""
+    try:
+        return expanded(text)
+    except BadInput:
+        return Path(text)
+
+
 class HuggingFace:
     """Reads what huggingface_hub, transformers and newer llama.cpp downloaded."""
 
@@ -39,9 +48,8 @@ class HuggingFace:
         """HF_HUB_CACHE, else `hub` in HF_HOME, else in the user's cache."""
         for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
             if environ.get(variable):
-                return [Path(environ[variable]).expanduser()]
-        base = Path(environ.get("HF_HOME") or cache_home(environ) / "huggingface")
-        return [base.expanduser() / "hub"]
+                return [_folder(environ[variable])]
+        return [_folder(environ.get("HF_HOME") or str(cache_home(environ) / "huggingface")) / "hub"]
 
     def models(self, root: Path) -> Iterator[Found]:
         """One model for each GGUF file of a snapshot, or each snapshot with safetensors."""

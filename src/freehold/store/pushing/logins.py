@@ -55,7 +55,7 @@ def login(host: str) -> Login:
         config = msgspec.json.decode(path.read_bytes(), type=_Config)
     except FileNotFoundError:
         return Login()
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _unreadable(path, error) from error
     for name in _names(host):
         helper = config.cred_helpers.get(name) or config.creds_store
@@ -89,7 +89,10 @@ def _asked(helper: str, name: str) -> Login:
             [program, "get"], input=name.encode(), capture_output=True, timeout=_PATIENCE, check=False
         )
         answer: Any = msgspec.json.decode(done.stdout, type=_Answer) if done.returncode == 0 else _Answer()
-    except (OSError, subprocess.TimeoutExpired, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (
+        *(OSError, subprocess.TimeoutExpired, msgspec.MsgspecError),
+        *(UnicodeDecodeError, RecursionError),
+    ) as error:
         raise Forbidden(f"{program} gives no login: {shown(error)}", "Log in again with 'docker login'") from error
     if not answer.secret:
         return Login()

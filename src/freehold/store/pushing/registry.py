@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 
 import msgspec
 
@@ -60,12 +60,18 @@ class Registry:
         if self._ask("HEAD", self._base + f"blobs/{digest}", (200, 404)).status_code == 200:
             return False
         begun = self._ask("POST", self._base + "blobs/uploads/", (202,))
-        place = urljoin(self._base, begun.headers.get("location", ""))
+        place = self._joined(begun.headers.get("location", ""))
         place += ("&" if urlsplit(place).query else "?") + urlencode({"digest": digest.text})
         if urlsplit(place).scheme == "http" and not is_loopback(urlsplit(place).netloc):
             raise Forbidden(f"{self.host} wants the model without encryption", "Nothing was sent; tell the registry")
         self._ask("PUT", place, (201,), source=source, size=size)
         return True
+
+    def _joined(self, location: str) -> str:
+        try:
+            return urljoin(self._base, location)
+        except ValueError as error:
+            raise WorkerFailed(f"{self.host} names a place that is none: {shown(location)!r}", _AGAIN) from error
 
     def tag(self, tag: str, manifest: bytes, media_type: str) -> None:
         """Let a tag point to a manifest whose blobs are there. Raises as `send`."""
@@ -137,7 +143,7 @@ class Registry:
             return f"Basic {known.basic}"
         fields = dict(_CHALLENGE.findall(rest))
         realm = fields.get("realm", "")
-        parts = urlsplit(realm)
+        parts = _split(realm)
         if kind.lower() != "bearer" or not (parts.scheme == "https" or is_loopback(parts.netloc)):
             raise Forbidden(f"{self.host} asks for a login of a kind that is not known here", "Use another registry")
         trusted = parts.netloc in (self.host, _TOKEN_HOSTS.get(self.host))
@@ -151,7 +157,7 @@ class Registry:
             answer = self._ask_for_token(realm, asked, known)
             found = msgspec.json.decode(answer.content, type=dict[str, msgspec.Raw])
             token = msgspec.json.decode(found.get("token") or found.get("access_token") or b'""', type=str)
-        except (httpx2.HTTPError, httpx2.InvalidURL, msgspec.MsgspecError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise _Passing(f"{self.host} gives no token: {shown(error)}", _AGAIN) from error
         if not re.fullmatch(r"[\x21-\x7e]{1,65536}", token):
             raise Forbidden(f"{self.host} gives no token", f"Log in with 'docker login {self.host}'")
@@ -169,9 +175,17 @@ class Registry:
 def _message(answer: "Response") -> str:
     try:
         text = str(msgspec.json.decode(answer.content[:65536])["errors"][0]["message"])
-    except (msgspec.MsgspecError, KeyError, IndexError, TypeError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, KeyError, IndexError, TypeError, UnicodeDecodeError, RecursionError):
         return ""
     return f": {shown(text, 200)}"
+
+
+def _split(url: str) -> SplitResult:
+    """The pieces of an address; empty ones for what is none."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _read(path: Path) -> Iterator[bytes]:
@@ -182,7 +196,7 @@ def _read(path: Path) -> Iterator[bytes]:
 
 def is_loopback(netloc: str) -> bool:
     """Whether a host is this machine, to which plain HTTP may be spoken."""
-    name = urlsplit(f"//{netloc}").hostname or ""
+    name = _split(f"//{netloc}").hostname or ""
     try:
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:

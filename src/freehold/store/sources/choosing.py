@@ -24,6 +24,14 @@ class Model(NamedTuple):
 
     quant: str
     files: tuple[str, ...]
+    missing: str = ""
+    """A part of it that the repository lacks."""
+
+    def whole(self) -> "Model":
+        """The model itself. Raises NotFound when a part is missing."""
+        if self.missing:
+            raise NotFound(f"the repository lacks {shown(self.missing)}, a part of the model", "Choose another type")
+        return self
 
 
 def quant_of(filename: str) -> str:
@@ -36,7 +44,7 @@ def quant_of(filename: str) -> str:
 
 
 def models(names: Iterable[str]) -> list[Model]:
-    """The GGUF models among these files. Raises NotFound when a part of one is missing."""
+    """The GGUF models among these files."""
     present = sorted(name for name in names if name.lower().endswith(".gguf"))
     found = []
     for name in present:
@@ -44,10 +52,8 @@ def models(names: Iterable[str]) -> list[Model]:
         if number != 1 or any(word in name.rpartition("/")[2].lower() for word in _NOT_MODELS):
             continue
         files = tuple(splits.siblings(name)) if count > 1 else (name,)
-        missing = [file for file in files if file not in present]
-        if missing:
-            raise NotFound(f"the repository lacks {shown(missing[0])}, a part of the model", "Choose another type")
-        found.append(Model(quant_of(name), files))
+        missing = next((file for file in files if file not in present), "")
+        found.append(Model(quant_of(name), files, missing))
     return found
 
 
@@ -55,20 +61,19 @@ def choose(found: Sequence[Model], quant: str, label: str) -> tuple[Model, str]:
     """The model of this type, or the best one when none is named, and why. Raises NotFound, BadInput."""
     if quant:
         matching = [model for model in found if model.quant == quant.upper()]
-        why = f"{quant} was asked for"
     else:
+        found = [model for model in found if not model.missing] or found
         best = min((_rank(model) for model in found), default=0)
         matching = [model for model in found if _rank(model) == best]
-        why = _why(found, matching)
     if not matching:
-        raise NotFound(f"{label} has no {shown(quant)}", f"It has {_types(found)}")
+        raise NotFound(f"{label} has no {shown(quant or 'GGUF model')}", f"It has {_types(found)}")
     if len(matching) > 1:
         names = ", ".join(shown(model.files[0]) for model in matching[:4])
         raise BadInput(
             f"{label} has {len(matching)} models of that type: {names}",
-            f"Name one: hf://{label}//{matching[0].files[0]}",
+            f"Name one: hf://{label}//{shown(matching[0].files[0], 400)}",
         )
-    return matching[0], why
+    return matching[0].whole(), f"{quant} was asked for" if quant else _why(found, matching)
 
 
 def _why(found: Sequence[Model], matching: Sequence[Model]) -> str:
@@ -83,7 +88,7 @@ def _rank(model: Model) -> int:
 
 
 def _types(found: Sequence[Model]) -> str:
-    return ", ".join(sorted({model.quant or model.files[0] for model in found})[:30]) or "no GGUF file"
+    return ", ".join(sorted({model.quant or shown(model.files[0]) for model in found})[:30]) or "no GGUF file"
 
 
 def folder_files(names: Iterable[str], label: str) -> list[str]:

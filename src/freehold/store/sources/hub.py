@@ -202,7 +202,7 @@ def _one_file(reference: Reference, listed: dict[str, _Listed]) -> _Choice:
     matching = [model for model in choosing.models(listed) if reference.file in model.files]
     if not matching:
         raise NotFound(f"{reference.repo} has no model file {reference.file}", "Check the file's name")
-    return _Choice(list(matching[0].files), True, "the file was named", matching[0].quant)
+    return _Choice(list(matching[0].whole().files), True, "the file was named", matching[0].quant)
 
 
 def _licence(info: Any) -> str:

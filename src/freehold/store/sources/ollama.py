@@ -69,7 +69,8 @@ def look(reference: Reference, outbound: Outbound) -> Offer:
     roles: list[Role] = []
     for layer in layers:
         kept = _LAYERS[layer.media_type.removeprefix(_PREFIX)]
-        files.append(_file(base, layer, kept, reference, len([role for role in roles if role == kept.role])))
+        called = kept.filename or f"{reference.model}.gguf"
+        files.append(_file(base, layer, kept, reference, _another(called, [file.filename for file in files])))
         roles.append(kept.role)
     if roles.count("gguf") != 1:
         raise Unsupported(f"{reference} has {roles.count('gguf')} GGUF layers", "Choose a tag that has one")
@@ -102,7 +103,7 @@ def _title(reference: Reference) -> str:
 def _layers(body: bytes, label: str) -> list[_Layer]:
     try:
         layers = msgspec.json.decode(body, type=_Manifest).layers
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise SourceFailed(f"{label}: no manifest of a model: {shown(error)}", "Check the name") from error
     if len(layers) > MAX_LAYERS:
         raise SourceFailed(f"{label}: a manifest of {len(layers)} layers, more than {MAX_LAYERS}", "Check the name")
@@ -111,7 +112,13 @@ def _layers(body: bytes, label: str) -> list[_Layer]:
     return [layer for layer in layers if layer.media_type.removeprefix(_PREFIX) in _LAYERS]
 
 
-def _file(base: str, layer: _Layer, kept: _Kept, reference: Reference, number: int) -> Remote:
+def _another(filename: str, taken: list[str]) -> str:
+    """The name, with a number behind it where a layer before has it: a model's files have different names."""
+    number = sum(1 for each in taken if each == filename or each.startswith(f"{filename}."))
+    return f"{filename}.{number + 1}" if number else filename
+
+
+def _file(base: str, layer: _Layer, kept: _Kept, reference: Reference, filename: str) -> Remote:
     if not 0 <= layer.size <= kept.limit:
         raise SourceFailed(f"{reference}: a layer of {layer.size} bytes", "Nothing was fetched; tell the registry")
     try:
@@ -120,7 +127,4 @@ def _file(base: str, layer: _Layer, kept: _Kept, reference: Reference, number: i
         raise SourceFailed(
             f"{reference}: a layer with the digest {shown(layer.digest, 80)!r}", "Check the name"
         ) from error
-    filename = kept.filename or f"{reference.model}.gguf"
-    if number and kept.role == "licence":
-        filename = f"{filename}.{number + 1}"
     return Remote(filename=filename, url=f"{base}/blobs/{digest}", size=layer.size, digest=digest)

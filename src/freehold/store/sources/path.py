@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from freehold.core.errors import BadInput, NotFound
+from freehold.core.paths import expanded, there
 from freehold.core.reference import Reference
 from freehold.formats.bundle.parts import bundle_at
 from freehold.formats.bundle.reading import Bundle
@@ -14,11 +15,11 @@ from freehold.store.sources.offer import Local, Offer
 
 def look(reference: Reference, outbound: Outbound) -> Offer:
     """What is there, checked. Raises NotFound, BadModelFile, Unsupported."""
-    path = Path(reference.place).expanduser()
+    path = expanded(reference.place)
     bundle = bundle_at(path)
     if bundle is not None and not path.is_dir():
         return _bundle(reference, bundle)
-    if not path.exists():
+    if not there(path):
         raise NotFound(f"no file or folder {shown(path, 400)}", "Check the path")
     if path.is_dir():
         inspected = folders.inspect(path)

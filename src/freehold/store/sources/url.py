@@ -1,5 +1,6 @@
 """Plain web addresses of GGUF files. `#sha256=<64 digits>` behind one says what the content must be."""
 
+import re
 from urllib.parse import unquote, urldefrag, urlsplit, urlunsplit
 
 from freehold.core.digest import Digest
@@ -68,7 +69,7 @@ def _asked(address: str, name: str, wanted: Digest | None, outbound: Outbound) -
         text = response.headers.get("content-range", "").rpartition("/")[2] if ranged else ""
         length = text or response.headers.get("content-length", "")
         etag = response.headers.get("etag", "")
-    if not length.isdigit() or int(length) >= 1 << 50:
+    if not re.fullmatch(r"[0-9]{1,16}", length) or int(length) >= 1 << 50:
         raise SourceFailed(f"{host(address)} does not say how long {name} is", "Fetch it in another way")
     strong = "" if etag.startswith("W/") else etag
     return Remote(filename=name, url=address, size=int(length), digest=wanted, etag=strong, whole=not ranged)

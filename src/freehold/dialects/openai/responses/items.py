@@ -1,0 +1,235 @@
+"""Items of conversations: as clients send them, as they are kept and listed, and as messages for a model. Pure."""
+
+import itertools
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from freehold.core.errors import BadInput, Unsupported
+from freehold.core.request import MAX_MESSAGES, Message, ToolCall
+from freehold.dialects.openai.responses import schema as wire
+
+Item = dict[str, Any]
+"""An item as it is kept: complete, with an id."""
+_TEXTS = {"input_text", "output_text", "text", "summary_text", "reasoning_text"}
+_ID = re.compile(r"[a-z]{1,8}_([0-9a-f]{40})[0-9a-f]{8}")
+
+
+class Ids:
+    """The ids of one response and of its items, which tell the response that they belong to."""
+
+    def __init__(self) -> None:
+        self._key = secrets.token_hex(20)
+        self._count = itertools.count(1)
+        self.response = f"resp_{self._key}{0:08x}"
+
+    def new(self, prefix: str) -> str:
+        """The next item's."""
+        return f"{prefix}_{self._key}{next(self._count):08x}"
+
+
+def response_of(item: str) -> str | None:
+    """The id of the response that an item with this id came with; None if no response of ours can have it."""
+    found = _ID.fullmatch(item)
+    return f"resp_{found[1]}{0:08x}" if found else None
+
+
+def qualified(namespace: str | None, name: str) -> str:
+    """What a model calls a function of a namespace."""
+    return f"{namespace}__{name}" if namespace else name
+
+
+def stored(item: wire.Item, ids: Ids) -> Item:
+    """The item in the form that is kept. Raises BadInput and Unsupported."""
+    kind = item.type or "message"
+    if kind not in _FORMS:
+        raise Unsupported(f"items of type {kind[:80]!r} are not understood", "Leave them out", param="input")
+    return _FORMS[kind](item, ids)
+
+
+def said(text: str, ids: Ids) -> Item:
+    """A user's message."""
+    return stored(wire.Item(role="user", content=text), ids)
+
+
+def _message(item: wire.Item, ids: Ids) -> Item:
+    if item.role is None or item.content is None:
+        raise _incomplete("a message needs a role and content")
+    parts = [wire.Part("input_text", item.content)] if isinstance(item.content, str) else item.content
+    form = _answered if item.role == "assistant" else _asked
+    phase = {"phase": item.phase} if item.phase in ("commentary", "final_answer") else {}
+    return {
+        "id": item.id or ids.new("msg"),
+        "type": "message",
+        "role": item.role,
+        "status": "completed",
+        "content": [form(part) for part in parts],
+        **phase,
+    }
+
+
+def _asked(part: wire.Part) -> Item:
+    return {"type": "input_text", "text": _text(part)}
+
+
+def _answered(part: wire.Part) -> Item:
+    if part.type == "refusal" and part.refusal is not None:
+        return {"type": "refusal", "refusal": part.refusal}
+    return {"type": "output_text", "text": _text(part), "annotations": [], "logprobs": []}
+
+
+def _text(part: wire.Part) -> str:
+    if part.type not in _TEXTS or part.text is None:
+        raise Unsupported(f"content of type {part.type!r} is not understood", "Send text", param="input")
+    return part.text
+
+
+def _call(item: wire.Item, ids: Ids) -> Item:
+    if not item.name or not item.call_id:
+        raise _incomplete("a function_call needs a name and a call_id")
+    return {
+        "id": item.id or ids.new("fc"),
+        "type": "function_call",
+        "call_id": item.call_id,
+        "name": item.name,
+        "arguments": item.arguments or "{}",
+        "status": "completed",
+        **({"namespace": item.namespace} if item.namespace else {}),
+    }
+
+
+def _output(item: wire.Item, ids: Ids) -> Item:
+    if not item.call_id or item.output is None:
+        raise _incomplete("a function_call_output needs a call_id and an output")
+    output = item.output if isinstance(item.output, str) else [_asked(part) for part in item.output]
+    return {
+        "id": item.id or ids.new("fco"),
+        "type": "function_call_output",
+        "call_id": item.call_id,
+        "output": output,
+        "status": "completed",
+    }
+
+
+def _reasoning(item: wire.Item, ids: Ids) -> Item:
+    content = item.content if isinstance(item.content, list) else []
+    kept = {"encrypted_content": item.encrypted_content} if item.encrypted_content else {}
+    return {
+        "id": item.id or ids.new("rs"),
+        "type": "reasoning",
+        "summary": [{"type": "summary_text", "text": _text(part)} for part in item.summary or ()],
+        "content": [{"type": "reasoning_text", "text": _text(part)} for part in content],
+        **kept,
+    }
+
+
+_FORMS: Mapping[str, Callable[[wire.Item, Ids], Item]] = {
+    "message": _message,
+    "function_call": _call,
+    "function_call_output": _output,
+    "reasoning": _reasoning,
+}
+
+
+def messages(instructions: str | None, items: Sequence[Item]) -> tuple[Message, ...]:
+    """The conversation as a model reads it. Raises BadInput.
+
+    Instructions and the system's and developer's messages that open the conversation become one: many templates know
+    only one.
+    """
+    reader = _Reader(instructions)
+    for item in items:
+        reader.read(item)
+    found = reader.end()
+    if not items or not found:
+        raise BadInput("there is no input", "Send some text", param="input")
+    if len(found) > MAX_MESSAGES:
+        raise BadInput(f"the conversation has {len(found)} messages", f"Send at most {MAX_MESSAGES}", param="input")
+    return tuple(found)
+
+
+class _Reader:
+    """Gathers what belongs to one message: what opens the conversation; a turn's thoughts, text and calls."""
+
+    def __init__(self, instructions: str | None) -> None:
+        self._found: list[Message] = []
+        self._opening = [instructions] if instructions else []
+        self._known: set[str] = set()
+        self._thoughts: list[str] = []
+        """For the turn that comes, or goes on."""
+        self._turn: _Turn | None = None
+
+    def read(self, item: Item) -> None:
+        """Take one item. Raises BadInput for an answer to no call."""
+        kind = item["type"]
+        if kind == "reasoning":
+            self._thoughts.append(_joined(item["content"]))
+        elif kind == "function_call":
+            self._call(item)
+        elif kind == "function_call_output":
+            self._output(item)
+        elif item["role"] == "assistant":
+            self._close()
+            self._turn = _Turn(_joined(item["content"]), [], self._taken())
+        elif item["role"] == "user":
+            self._add(Message("user", _joined(item["content"])))
+        elif self._found or self._turn:
+            self._add(Message("system", _joined(item["content"])))
+        else:
+            self._opening.append(_joined(item["content"]))
+
+    def end(self) -> list[Message]:
+        """All that was said."""
+        self._close()
+        opening = [Message("system", "\n\n".join(self._opening))] if self._opening else []
+        return [*opening, *self._found]
+
+    def _add(self, message: Message) -> None:
+        self._close()
+        self._taken()
+        self._found.append(message)
+
+    def _taken(self) -> list[str]:
+        taken, self._thoughts = self._thoughts, []
+        return taken
+
+    def _close(self) -> None:
+        if self._turn is not None:
+            text, calls, thoughts = self._turn
+            self._found.append(Message("assistant", text, tuple(calls), reasoning="".join(thoughts)))
+            self._turn = None
+
+    def _call(self, item: Item) -> None:
+        self._turn = self._turn or _Turn("", [], [])
+        self._turn.thoughts.extend(self._taken())
+        self._known.add(item["call_id"])
+        name = qualified(item.get("namespace"), item["name"])
+        self._turn.calls.append(ToolCall(item["call_id"], name, item["arguments"]))
+
+    def _output(self, item: Item) -> None:
+        if item["call_id"] not in self._known:
+            raise BadInput(
+                f"no tool call found for function call output with call_id {item['call_id'][:120]}",
+                "Send the function_call before it, or the previous_response_id",
+                param="input",
+            )
+        self._add(Message("tool", _joined(item["output"]), tool_call_id=item["call_id"]))
+
+
+class _Turn(NamedTuple):
+    """A turn of the assistant as it is gathered."""
+
+    text: str
+    calls: list[ToolCall]
+    thoughts: list[str]
+
+
+def _joined(content: str | Sequence[Item]) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text") or part.get("refusal") or "" for part in content)
+
+
+def _incomplete(what: str) -> BadInput:
+    return BadInput(what, "See the API reference", param="input")

@@ -1,0 +1,113 @@
+"""What is kept between requests: each response with the whole conversation that it answered.
+
+So a response can be removed, or make room for newer ones, without those that went on from it losing anything.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+import msgspec
+
+from freehold.core.errors import Damaged, FreeholdError, NotFound, TooLarge, UnknownConversation
+from freehold.dialects.openai.responses import schema as wire
+from freehold.dialects.openai.responses.items import Ids, Item, response_of, said, stored
+from freehold.serving.desk import Desk
+
+_log = logging.getLogger("freehold.responses")
+
+
+class Kept(msgspec.Struct):
+    """A response as it is kept."""
+
+    response: dict[str, Any]
+    input: list[Item]
+    """The conversation before its answer."""
+
+    @property
+    def conversation(self) -> list[Item]:
+        """What a request that goes on from it continues."""
+        return [*self.input, *self.response["output"]]
+
+
+async def keep(desk: Desk, response: dict[str, Any], given: list[Item]) -> None:
+    """Keep a response; one that cannot be says so itself: its answer is not lost for that.
+
+    None is larger than a request may be, so that what goes on from it is not larger than two.
+    """
+    text = msgspec.json.encode(Kept(response, given))
+    small = len(text) <= desk.settings.max_body
+    try:
+        response["store"] = small and await asyncio.to_thread(desk.kept.put, response["id"], text)
+    except FreeholdError as error:
+        response["store"] = False
+        _log.warning("a response was not kept: %s", error.line())
+
+
+async def load(desk: Desk, response: str) -> Kept:
+    """A response that was kept. Raises NotFound and Damaged."""
+    try:
+        return await asyncio.to_thread(_read, desk, response)
+    except NotFound as error:
+        raise _unknown(response) from error
+
+
+def _read(desk: Desk, response: str) -> Kept:
+    try:
+        return msgspec.json.decode(desk.kept.get(response), type=Kept)
+    except msgspec.DecodeError as error:
+        raise Damaged(f"response {response} cannot be read", "Delete it") from error
+
+
+async def remove(desk: Desk, response: str) -> None:
+    """Forget a response. Raises NotFound."""
+    try:
+        await asyncio.to_thread(desk.kept.remove, response)
+    except NotFound as error:
+        raise _unknown(response) from error
+
+
+async def conversation(desk: Desk, body: wire.ResponseRequest | wire.TokensRequest, ids: Ids) -> list[Item]:
+    """The items that a request goes on from, and its own. Raises NotFound, BadInput, TooLarge and Unsupported."""
+    items = await _before(desk, body.previous_response_id) if body.previous_response_id else []
+    if isinstance(body.input, str):
+        return [*items, said(body.input, ids)]
+    referred = 0
+    for item in body.input or ():
+        if item.type != "item_reference":
+            items.append(stored(item, ids))
+            continue
+        items.append(await _referred(desk, item.id or ""))
+        referred += len(msgspec.json.encode(items[-1]))
+        if referred > desk.settings.max_body:
+            raise TooLarge("the items that are referred to are too large", "Refer to fewer", param="input")
+    return items
+
+
+async def _before(desk: Desk, response: str) -> list[Item]:
+    try:
+        return (await load(desk, response)).conversation
+    except NotFound as error:
+        raise UnknownConversation(
+            f"Previous response with id {response[:120]!r} not found", error.remedy, param="previous_response_id"
+        ) from error
+
+
+async def _referred(desk: Desk, item: str) -> Item:
+    """The item of this id, from the response that it came with."""
+    owner = response_of(item)
+    try:
+        known = (await load(desk, owner)).conversation if owner else []
+    except NotFound:
+        known = []
+    found = next((each for each in known if each["id"] == item), None)
+    if found is None:
+        remedy = "Items are not kept when `store` is false, or their response was removed: send the item itself"
+        raise NotFound(f"Item with id {item[:120]!r} not found", remedy, param="input")
+    return found
+
+
+def _unknown(response: str) -> NotFound:
+    return NotFound(
+        f"Response with id {response[:120]!r} not found", "It was never kept, was deleted, or made room for newer ones"
+    )

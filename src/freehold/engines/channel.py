@@ -1,0 +1,110 @@
+"""HTTP/1.1 to a worker over its Unix socket, a connection for each request.
+
+Every token of every stream comes through here. A general client costs more a token than the rest of the server does,
+and what it takes of the processor is missing to the worker beside it.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import h11
+
+CONNECT_SECONDS = 5.0
+_PIECE = 1 << 16
+
+
+class Broken(Exception):
+    """There is no worker, it went away before its answer was whole, or what it says is no HTTP."""
+
+
+class Reply(NamedTuple):
+    """An answer in one piece."""
+
+    status: int
+    content: bytes
+    headers: Mapping[str, str]
+    """By their names in lower case."""
+
+
+class Answer:
+    """An answer that comes in pieces. Its methods raise Broken."""
+
+    def __init__(self, reader: asyncio.StreamReader, connection: h11.Connection) -> None:
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self._reader = reader
+        self._connection = connection
+
+    async def head(self) -> None:
+        """Wait until the status and headers are known."""
+        event = await self._next()
+        while isinstance(event, h11.InformationalResponse):
+            event = await self._next()
+        if not isinstance(event, h11.Response):
+            raise Broken(f"no head of an answer but {type(event).__name__}")
+        self.status = event.status_code
+        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The content as it comes."""
+        while isinstance(event := await self._next(), h11.Data):
+            yield bytes(event.data)
+
+    async def content(self) -> bytes:
+        """The content, or the rest of it."""
+        return b"".join([piece async for piece in self.pieces()])
+
+    async def _next(self) -> object:
+        try:
+            while (event := self._connection.next_event()) is h11.NEED_DATA:
+                self._connection.receive_data(await self._reader.read(_PIECE))
+        except (OSError, h11.RemoteProtocolError) as error:
+            raise Broken(str(error)) from error
+        return event
+
+
+class Channel:
+    """The way to one worker."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def ask(self, method: str, route: str, content: bytes = b"") -> Reply:
+        """One request, its answer in one piece. Raises Broken."""
+        async with self.open(method, route, content) as answer:
+            return Reply(answer.status, await answer.content(), answer.headers)
+
+    @asynccontextmanager
+    async def open(self, method: str, route: str, content: bytes = b"") -> AsyncIterator[Answer]:
+        """One request, its answer in pieces. Leaving closes the connection, which the worker notices. Raises Broken."""
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                reader, writer = await asyncio.open_unix_connection(str(self._path))
+        except (OSError, TimeoutError) as error:
+            raise Broken(str(error)) from error
+        connection = h11.Connection(h11.CLIENT)
+        try:
+            writer.write(_request(connection, method, route, content))
+            answer = Answer(reader, connection)
+            await answer.head()
+            yield answer
+        finally:
+            writer.close()
+
+
+def _request(connection: h11.Connection, method: str, route: str, content: bytes) -> bytes:
+    headers: Mapping[str, str] = {
+        "host": "worker",
+        "content-type": "application/json",
+        "content-length": str(len(content)),
+        "connection": "close",
+    }
+    parts = (
+        h11.Request(method=method, target=route, headers=list(headers.items())),
+        h11.Data(data=content),
+        h11.EndOfMessage(),
+    )
+    return b"".join(connection.send(part) or b"" for part in parts)
