@@ -27,6 +27,7 @@ KINDS = {
 # By status, as the vendors' references have it: OpenAI's `type`, Anthropic's `type`.
 TYPES = {
     400: ("invalid_request_error", "invalid_request_error"),
+    401: ("authentication_error", "authentication_error"),
     403: ("permission_error", "permission_error"),
     404: ("invalid_request_error", "not_found_error"),
     405: ("invalid_request_error", "invalid_request_error"),

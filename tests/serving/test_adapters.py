@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from freehold.core.errors import BadModelFile, FreeholdError, UnknownModel, Unsupported
-from freehold.core.event import TokenLogprob
+from freehold.core.event import Logprobs, TokenLogprob
 from freehold.core.name import Name
 from freehold.core.request import EmbedRequest, Message, Request, Sampling
 from freehold.core.settings import Settings
@@ -109,7 +109,7 @@ async def test_scores_are_those_of_the_pair(desk: Desk):
         drawn = {name: asking(name, messages=(), prompt="Where is", max_tokens=1, logprobs=1) for name in NAMES}
         for request in drawn.values():
             events = [event async for event in desk.generate(request)]
-            (found,) = (event.tokens[0] for event in events if hasattr(event, "tokens"))
+            (found,) = (event.tokens[0] for event in events if isinstance(event, Logprobs))
             tokens = await desk.tokenize(request, f"Where is{found.token}")
             assert (await desk.score(request, tokens, 0))[-1].logprob == pytest.approx(found.logprob, abs=0.05)
     finally:
