@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from freehold.core.errors import BadInput, Damaged, FreeholdError, NotFound
+from freehold.core.errors import Damaged, FreeholdError, NotFound
 from freehold.formats.atomic import disk_errors, replacing, sync_folder
 
 MOST = 10_000
@@ -86,13 +86,10 @@ class Kept:
     def _known(self) -> dict[str, int]:
         """What is there, read from the folder once."""
         if self._sizes is None:
-            try:
-                with disk_errors(self._folder):
-                    self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    self._folder.chmod(0o700)
-                    self._sizes = dict(_found(self._folder))
-            except FileExistsError as error:
-                raise BadInput(f"{self._folder} is no folder", "Move it out of the way") from error
+            with disk_errors(self._folder):
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._folder.chmod(0o700)
+                self._sizes = dict(_found(self._folder))
         return self._sizes
 
     def _too_many(self, sizes: dict[str, int], more: int) -> list[str]:
