@@ -118,7 +118,7 @@ async def flooded(place: Place, clients: int, seconds: float) -> tuple[Counter[s
                 done = await ask(place, 32)
             counts[done.outcome] += 1
             tokens += done.tokens if done.outcome == "whole" else 0
-            await asyncio.sleep(min(done.wait, 2.0) * random.uniform(0.5, 1))
+            await asyncio.sleep(min(done.wait, max(0.0, end - time.perf_counter())) * random.uniform(0.5, 1))
 
     begin = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
