@@ -31,7 +31,7 @@ const checks = {
   },
   async check_chat() {
     const { data, response } = await client.chat.completions
-      .create({ ...short, logit_bias: { 2: -100 } })
+      .create({ ...short, logit_bias: { 0: -100, 2: -100 } })
       .withResponse()
     assert.equal(response.status, 200)
     assert.equal(data.choices[0].finish_reason, 'length')

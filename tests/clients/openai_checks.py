@@ -42,7 +42,9 @@ def check_model_with_a_slash():
 
 
 def check_chat():
-    answer = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=6, logit_bias={"2": -100})
+    answer = client.chat.completions.create(
+        model=MODEL, messages=HELLO, max_tokens=6, logit_bias={"0": -100, "2": -100}
+    )
     assert answer.choices[0].finish_reason == "length"
     assert answer.choices[0].message.role == "assistant"
     assert answer.usage.completion_tokens == 6
@@ -150,15 +152,15 @@ def check_json_object():
 
 
 def check_logprobs():
-    answer = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=4, logprobs=True, top_logprobs=3)
+    # Without its end tokens, which a model of random weights may draw at once.
+    asked = {"model": MODEL, "messages": HELLO, "max_tokens": 4, "logprobs": True, "logit_bias": {"0": -100, "2": -100}}
+    answer = client.chat.completions.create(**asked, top_logprobs=3)
     content = answer.choices[0].logprobs.content
     assert content
     for token in content:
         assert token.logprob <= 0
         assert len(token.top_logprobs) == 3
-    stream = client.chat.completions.create(
-        model=MODEL, messages=HELLO, max_tokens=4, logprobs=True, top_logprobs=2, stream=True
-    )
+    stream = client.chat.completions.create(**asked, top_logprobs=2, stream=True)
     assert [chunk for chunk in stream if chunk.choices[0].logprobs]
 
 
@@ -167,7 +169,9 @@ def check_completions():
     assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
     assert answer.choices[0].text.startswith("The")
     # Without its end token, which a model of random weights may draw at once.
-    logged = client.completions.create(model=MODEL, prompt="The", max_tokens=24, logprobs=2, logit_bias={"2": -100})
+    logged = client.completions.create(
+        model=MODEL, prompt="The", max_tokens=24, logprobs=2, logit_bias={"0": -100, "2": -100}
+    )
     assert len(logged.choices[0].logprobs.tokens) == len(logged.choices[0].logprobs.text_offset) > 0
     ids = client.completions.create(model=MODEL, prompt=[40, 41, 42], max_tokens=2, temperature=0)
     assert ids.usage.prompt_tokens == 3
@@ -296,7 +300,7 @@ def check_batch_that_cannot_be_read():
 
 
 def check_batch_cancelled():
-    asked = {"model": MODEL, "messages": HELLO, "max_tokens": 200, "logit_bias": {"2": -100}}
+    asked = {"model": MODEL, "messages": HELLO, "max_tokens": 200, "logit_bias": {"0": -100, "2": -100}}
     batch = _batch([_row(str(i), asked) for i in range(50)])
     assert client.batches.cancel(batch.id).status in ("cancelling", "cancelled")
     assert _ended(batch).status == "cancelled"
@@ -330,7 +334,7 @@ def check_what_is_not_here():
 
 def check_cancel_midway():
     began = time.monotonic()
-    stream = client.chat.completions.create(model=MODEL, messages=HELLO, stream=True, logit_bias={"2": -100})
+    stream = client.chat.completions.create(model=MODEL, messages=HELLO, stream=True, logit_bias={"0": -100, "2": -100})
     for number, _ in enumerate(stream):
         if number == 3:
             break

@@ -6,7 +6,7 @@ import OpenAI from 'openai'
 const [baseURL, model] = process.argv.slice(2)
 const client = new OpenAI({ baseURL, apiKey: 'none', maxRetries: 0, timeout: 60_000 })
 const input = 'Where is my order?'
-const short = { model, input, max_output_tokens: 6, temperature: 0, logit_bias: { 2: -100 } }
+const short = { model, input, max_output_tokens: 6, temperature: 0, logit_bias: { 0: -100, 2: -100 } }
 const schema = {
   type: 'object',
   properties: { city: { type: 'string', maxLength: 8 }, n: { type: 'integer', minimum: 0, maximum: 9 } },

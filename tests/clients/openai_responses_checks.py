@@ -15,7 +15,7 @@ BASE, MODEL = sys.argv[1], sys.argv[2]
 FAILURES = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, openai.OpenAIError)
 HELLO = "Where is my order?"
 SHORT = {"model": MODEL, "input": HELLO, "max_output_tokens": 6, "temperature": 0}
-SHORT["extra_body"] = {"logit_bias": {"2": -100}}  # a model of random weights may draw its end token at once
+SHORT["extra_body"] = {"logit_bias": {"0": -100, "2": -100}}  # a model of random weights may draw its end token at once
 SCHEMA = {
     "type": "object",
     "properties": {"city": {"type": "string", "maxLength": 8}, "n": {"type": "integer", "minimum": 0, "maximum": 9}},

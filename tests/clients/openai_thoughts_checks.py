@@ -12,7 +12,7 @@ import openai
 BASE, MODEL = sys.argv[1], sys.argv[2]
 FAILURES = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, openai.OpenAIError)
 SHORT = {"model": MODEL, "input": "Where is my order?", "max_output_tokens": 6, "temperature": 0}
-SHORT["extra_body"] = {"logit_bias": {"2": -100}}
+SHORT["extra_body"] = {"logit_bias": {"0": -100, "2": -100}}
 
 client = openai.OpenAI(base_url=BASE, api_key="none", max_retries=0, timeout=60, _strict_response_validation=True)
 

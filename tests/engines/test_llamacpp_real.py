@@ -62,7 +62,7 @@ async def test_chat_and_raw_text(tiny_gguf: Path, settings: Settings):
         assert worker.alive
         assert worker.context_length == 1024
         assert 0 < worker.memory < 300e6
-        events = await _events(worker, max_tokens=8, sampling=Sampling(logit_bias={2: -100}))
+        events = await _events(worker, max_tokens=8, sampling=Sampling(logit_bias={0: -100, 2: -100}))
         assert isinstance(events[0], Started)
         assert _last(events).reason == "length"
         assert _last(events).usage.completion_tokens == 8
@@ -78,7 +78,9 @@ async def test_chat_and_raw_text(tiny_gguf: Path, settings: Settings):
 async def test_seeds_repeat_and_choices_differ(tiny_gguf: Path, settings: Settings):
     async with _worker(tiny_gguf, settings) as worker:
         drawn = [
-            await _events(worker, max_tokens=12, n=5, sampling=Sampling(temperature=1.0, seed=7, logit_bias={2: -100}))
+            await _events(
+                worker, max_tokens=12, n=5, sampling=Sampling(temperature=1.0, seed=7, logit_bias={0: -100, 2: -100})
+            )
             for _ in range(2)
         ]
         texts = [[_text(events, index) for index in range(5)] for events in drawn]

@@ -24,7 +24,7 @@ from freehold.store import Store
 from tests.serving.support import add_gguf, in_loop, soon, wait_for
 from tests.tiny import write_gguf
 
-LONG = Request(model="slow", prompt="The quick", max_tokens=3000, sampling=Sampling(logit_bias={2: -100}))
+LONG = Request(model="slow", prompt="The quick", max_tokens=3000, sampling=Sampling(logit_bias={0: -100, 2: -100}))
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def desk(filled: Store, settings: Settings) -> Desk:
 
 
 def asking(name: str, **fields: Any) -> Request:
-    given = {"messages": ASKED, "max_tokens": 12, "sampling": Sampling(temperature=0, logit_bias={2: -100})}
+    given = {"messages": ASKED, "max_tokens": 12, "sampling": Sampling(temperature=0, logit_bias={0: -100, 2: -100})}
     return Request(**{"model": name, **given, **fields})
 
 
