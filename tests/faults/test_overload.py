@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LONG_ENOUGH = ["--seconds", "15", "--times", "10"]
+LONG_ENOUGH = ["--seconds", "8", "--times", "5"]
 
 
 @pytest.mark.slow
