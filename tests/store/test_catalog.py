@@ -14,6 +14,7 @@ from freehold.core.errors import BadInput, Busy, Damaged, DiskFull
 from freehold.core.manifest import Details, Manifest, Part
 from freehold.store.blobs import Stamp
 from freehold.store.catalog import Catalog, roots
+from freehold.store.changes import Changes
 from tests.store.models import name
 
 A, B, C = (Digest.of_bytes(letter) for letter in (b"a", b"b", b"c"))
@@ -84,15 +85,22 @@ def test_names_point_to_the_last_manifest_in_order(catalog: Catalog):
     assert catalog.bound(name("b")) == []
 
 
+def test_a_catalog_is_where_its_path_says(tmp_path: Path):
+    for path in (tmp_path / "50 % of #1?mode=memory", tmp_path / ":memory:", tmp_path / "ä&b=c"):
+        Catalog(path).bind(name("a"), A, manifest("MIT"))
+        assert path.is_file()
+        assert Changes(path).mark() is not None
+
+
 def test_listing_tells_what_manifests_say(catalog: Catalog):
     details = {"architecture": "llama", "parameters": LARGE, "quantization": "Q8_0", "context_length": 1}
     catalog.bind(name("a"), A, manifest("MIT\x1b", embedding_length=LARGE, **details))
-    (row,) = catalog.listing()
+    (row,) = catalog.listing() or []
     assert (row.name, row.digest, row.size, row.licence) == ("a", str(A), 5, "MIT\x1b")
-    assert (row.parameters, row.embedding_length, row.architecture) == (LARGE, LARGE, "llama")
+    assert (row.details.parameters, row.details.embedding_length, row.details.architecture) == (LARGE, LARGE, "llama")
     catalog.describe([])
     catalog.describe([(A, manifest("Apache-2.0"))])
-    assert catalog.listing()[0].licence == "Apache-2.0"
+    assert [each.licence for each in catalog.listing() or []] == ["Apache-2.0"]
 
 
 @settings(max_examples=20)

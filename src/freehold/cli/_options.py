@@ -1,6 +1,7 @@
 """Options that several verbs share, so that they read the same everywhere, and the store that they open."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ import typer
 from freehold.core.settings import Settings, load
 
 if TYPE_CHECKING:
-    from freehold.store import Store
+    from freehold.store import Listed, Store
 
 Home = Annotated[
     Path | None, typer.Option("--home", help="Where everything is kept (FREEHOLD_HOME, else ~/.freehold).")
@@ -19,6 +20,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
 Model = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, as 'freehold list' shows it.")]
+
+
+def finite(value: float | None) -> float | None:
+    """For the callback of an option that takes a float: its bounds let NaN pass. Raises typer.BadParameter."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a number to go by.")
+    return value
 
 
 @contextmanager
@@ -31,3 +39,15 @@ def opened(home: Path | None, **flags: Any) -> "Iterator[tuple[Settings, Store]]
     with Store.open(settings.store, quota=settings.quota) as store:
         ensure_starter(store)
         yield settings, store
+
+
+def listed(home: Path | None) -> "Sequence[Listed]":
+    """All models, the starter model among them; the store is opened only where its catalog alone does not tell."""
+    from freehold.serving.starter import STARTER
+    from freehold.store.listing import glance
+
+    found = glance(load({"home": home}).store)
+    if found is not None and any(each.name == str(STARTER) for each in found):
+        return found
+    with opened(home) as (_, store):
+        return store.listing()

@@ -13,12 +13,13 @@ from freehold.core.digest import Digest
 from freehold.core.name import Name
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_SCALARS = (str, int, float, bool, type(None))
+_UNESCAPED = re.compile(r"[\x7f-\x9f]")
+_SCALARS = {str, int, float, bool, type(None)}
 
 
 def printable(text: str) -> str:
     """`text` without control characters other than newline and tab, so that no model or file can drive a terminal."""
-    return _CONTROLS.sub("", text)
+    return text if text.isprintable() else _CONTROLS.sub("", text)
 
 
 def write(text: str) -> None:
@@ -47,13 +48,14 @@ def note(text: str, *, quiet: bool = False) -> None:
 def emit(value: Any) -> None:
     """Print a value as indented JSON. Digests and names are shown as their text."""
     text = msgspec.json.format(msgspec.json.encode(_plain(value)), indent=2).decode()
-    # JSON escapes only part of the control characters.
-    sys.stdout.write(re.sub(r"[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
+    if "\x7f" in text or not text.isascii():  # JSON escapes only part of the control characters: not these
+        text = _UNESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    sys.stdout.write(text + "\n")
 
 
 def _plain(value: Any) -> Any:
-    if type(value) in _SCALARS:  # most are, and a list of 10,000 models holds 90,000
-        return value
+    if type(value) in _SCALARS or (type(value) is dict and _SCALARS.issuperset(map(type, value.values()))):
+        return value  # as most are: a list of 10,000 models is 10,000 such dictionaries
     if isinstance(value, Digest | Name | Path):
         return str(value)
     if isinstance(value, msgspec.Struct):
@@ -68,9 +70,9 @@ def _plain(value: Any) -> Any:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows in columns, two spaces apart, under a header."""
     cells = [list(head), *([printable(cell).replace("\n", " ") for cell in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    for row in cells:
-        line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+    sys.stdout.write("".join(f"{each}\n" for each in lines))
 
 
 def pairs(rows: Sequence[tuple[str, str]], *, indent: int = 2) -> None:

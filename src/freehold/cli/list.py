@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from freehold.cli._options import Home, Json, Quiet, opened
+from freehold.cli._options import Home, Json, Quiet, listed
 from freehold.cli._output import ago, count, emit, note, size, table
 from freehold.core.errors import FreeholdError
 from freehold.core.manifest import Details
@@ -27,8 +27,7 @@ def command(
     home: Home = None,
 ) -> None:
     """List the models. A model of another tool that cannot be used is named with the reason."""
-    with opened(home) as (_, store):
-        entries = store.listing()
+    entries = listed(home)
     if not everywhere:
         _print([describe(entry) for entry in entries], json)
         return
@@ -45,17 +44,18 @@ def _print(models: Sequence[dict[str, Any]], json: bool) -> None:
         emit(models)
         return
     tools = any("tool" in each for each in models)
-    table([*HEAD, *(["TOOL"] if tools else [])], [_row(each) for each in models])
+    now = time.time()
+    table([*HEAD, *(["TOOL"] if tools else [])], [_row(each, now) for each in models])
 
 
-def _row(model: dict[str, Any]) -> list[str]:
+def _row(model: dict[str, Any], now: float) -> list[str]:
     row = [
         model["name"],
         size(model["size"]),
         model["quantization"],
         count(model["parameters"]),
         str(model["context_length"] or ""),
-        ago(time.time() - model["modified"]),
+        ago(now - model["modified"]),
     ]
     return [*row, model["tool"]] if "tool" in model else row
 

@@ -3,9 +3,9 @@
 import os
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from functools import cache
-from importlib import import_module, resources
+from importlib import import_module
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -20,17 +20,19 @@ from freehold.core.errors import BadInput
 EPILOG = """Environment: FREEHOLD_HOME, where everything is kept (~/.freehold); FREEHOLD_OFFLINE=1, no packet leaves \
 the machine; FREEHOLD_HOST and FREEHOLD_PORT, where the server listens; FREEHOLD_DEBUG=1, tracebacks; NO_COLOR."""
 
+_FOLDER = Path(__file__).parent
+
 
 @cache
 def verbs() -> tuple[str, ...]:
     """The verbs: modules of this package, without importing them."""
-    names = (entry.name for entry in resources.files(__package__).iterdir())
-    return tuple(sorted(n[:-3] for n in names if n.endswith(".py") and not n.startswith("_") and n != "main.py"))
+    names = (path.stem for path in _FOLDER.glob("*.py"))
+    return tuple(sorted(name for name in names if not name.startswith("_") and name != "main"))
 
 
 def summary(verb: str) -> str:
     """What a verb does: the first line of its file."""
-    text = resources.files(__package__).joinpath(f"{verb}.py").read_text("utf-8")
+    text = (_FOLDER / f"{verb}.py").read_text("utf-8")
     return text.partition("\n")[0].strip('" ')
 
 
@@ -58,6 +60,8 @@ class Verbs(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The verb typed. Raises BadInput naming the nearest ones."""
         if args[0] not in verbs() and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
             near = " or ".join(repr(f"freehold {verb}") for verb in get_close_matches(args[0], verbs(), 2, 0.5))
             raise BadInput(
                 f"no such command: {args[0]!r}", f"Did you mean {near}?" if near else "See 'freehold --help'"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from freehold.cli._options import DryRun, Home, Json, Quiet, opened
+from freehold.cli._options import DryRun, Home, Json, Quiet, finite, opened
 from freehold.cli._output import Bar, emit, line, note, size, table
 from freehold.core.errors import BadInput
 from freehold.core.name import Name
@@ -39,7 +39,8 @@ def command(
     report: Annotated[bool, typer.Option("--report", help="Measure each type against the unquantised model.")] = False,
     target: Annotated[str, typer.Option(metavar="SIZE", help="Pick the best type of at most 1.2GB or so.")] = "",
     max_kl: Annotated[
-        float | None, typer.Option("--max-kl", min=0, help="Pick the smallest type that diverges at most so far.")
+        float | None,
+        typer.Option("--max-kl", min=0, callback=finite, help="Pick the smallest type that diverges at most so far."),
     ] = None,
     tokens: Annotated[int, typer.Option(min=32, max=1 << 24, help="Tokens to measure on.")] = 4096,
     dry_run: DryRun = False,

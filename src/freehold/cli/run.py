@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from freehold.cli._answer import Answer, asker, stream
-from freehold.cli._options import Home, Json, Model, Quiet, opened
+from freehold.cli._options import Home, Json, Model, Quiet, finite, opened
 from freehold.cli._output import emit, line, note
 from freehold.cli._stdin import piped
 from freehold.core.errors import BadInput
@@ -27,7 +27,7 @@ def command(
     system: Annotated[str, typer.Option(help="Instructions that come before the conversation.")] = "",
     max_tokens: Annotated[int | None, typer.Option(min=1, max=1 << 20, help="Longest answer, in tokens.")] = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0, max=2, help="0 takes the likeliest token each time.")
+        float | None, typer.Option(min=0, max=2, callback=finite, help="0 takes the likeliest token each time.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=-(1 << 63), max=(1 << 63) - 1, help="Repeats an answer.")] = None,
     json: Json = False,

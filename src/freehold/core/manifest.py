@@ -55,7 +55,7 @@ class Lineage(msgspec.Struct, frozen=True):
     source: str = ""
 
 
-class Details(msgspec.Struct, frozen=True):
+class Details(msgspec.Struct, frozen=True, gc=False):
     """Facts read from the model's header, kept so that listing opens no file."""
 
     architecture: str = ""

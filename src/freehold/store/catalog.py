@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, create_engine, delete, event, func, insert, select
+from sqlalchemy import URL, Connection, Select, create_engine, delete, event, func, insert, select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
@@ -21,6 +21,7 @@ from freehold.core.name import Name
 from freehold.formats.atomic import disk_full
 from freehold.store import migrations
 from freehold.store.blobs import Stamp
+from freehold.store.listing import QUERY, Listed
 from freehold.store.processes import alive, me
 from freehold.store.tables import blobs, leases, manifests, models, names, scrubs, step_digests, steps
 
@@ -36,29 +37,14 @@ class Bound(NamedTuple):
     modified: float
 
 
-class Row(NamedTuple):
-    """A name and what listing shows of its model. `size` is None for a manifest that was never described."""
-
-    name: str
-    digest: str
-    modified: float
-    size: int | None
-    architecture: str
-    parameters: int
-    quantization: str
-    context_length: int
-    embedding_length: int
-    licence: str
-
-
 class Catalog:
     """The store's database. Every method is one transaction; several processes may use it at once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._engine = create_engine(
-            f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": WAIT, "check_same_thread": False}
-        )
+        address = URL.create("sqlite", database=str(path))  # a path may hold what means something in a URL
+        options = {"timeout": WAIT, "check_same_thread": False}
+        self._engine = create_engine(address, poolclass=NullPool, connect_args=options)
         event.listen(self._engine, "connect", _configure)
         event.listen(self._engine, "begin", _begin)
         with self.reading() as connection:
@@ -192,14 +178,10 @@ class Catalog:
         with self.writing() as connection:
             _describe(connection, known)
 
-    def listing(self) -> list[Row]:
-        """All names in order, with what is kept of their manifests."""
-        facts = (models.c.size, models.c.architecture, models.c.parameters, models.c.quantization)
-        more = (models.c.context_length, models.c.embedding_length, models.c.licence)
-        query = select(names.c.name, names.c.digest, names.c.modified, *facts, *more).order_by(names.c.name)
+    def listing(self) -> list[Listed] | None:
+        """All names in order, with what is kept of their manifests; None when one of these was never described."""
         with self.reading() as connection:
-            joined = query.select_from(names.outerjoin(models, names.c.digest == models.c.digest))
-            return [Row._make(row) for row in connection.execute(joined)]
+            return Listed.of_rows(connection.exec_driver_sql(QUERY))
 
     def remember(self, key: str, result: bytes, digests: Iterable[Digest]) -> None:
         """Keep a step's result and the blobs it refers to, in place of an earlier one."""

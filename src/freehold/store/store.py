@@ -14,15 +14,16 @@ import msgspec
 
 from freehold.core.digest import Digest
 from freehold.core.errors import Busy, Damaged, DiskFull, FreeholdError, NotFound, UnknownModel
-from freehold.core.manifest import Details, Manifest
+from freehold.core.manifest import Manifest
 from freehold.core.name import Name
 from freehold.formats.atomic import disk_errors
 from freehold.store.blobs import Blobs, Received, Stamp
+from freehold.store.listing import CATALOG, Listed
 from freehold.store.rooms import ROOMS, room
 from freehold.store.runs import Runs
 
 if TYPE_CHECKING:
-    from freehold.store.catalog import Catalog, Row
+    from freehold.store.catalog import Catalog
 
 _holder: ContextVar[str] = ContextVar("freehold_lease_holder", default="")
 
@@ -33,17 +34,6 @@ class Entry(msgspec.Struct, frozen=True):
     name: Name
     digest: Digest
     manifest: Manifest
-    modified: float
-
-
-class Listed(msgspec.Struct, frozen=True):
-    """What listing shows of a model; `size` is in bytes, `modified` in seconds since 1970."""
-
-    name: str
-    digest: str
-    size: int
-    details: Details
-    licence: str
     modified: float
 
 
@@ -70,7 +60,7 @@ class Store:
 
         with disk_errors(home):
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        store = cls(home, Catalog(home / "catalog.sqlite"))
+        store = cls(home, Catalog(home / CATALOG))
         store.blobs.quota, store.blobs.held = quota, store.catalog.held
         return store
 
@@ -267,12 +257,11 @@ class Store:
 
     def listing(self) -> Sequence[Listed]:
         """What `list` tells of all models, out of the catalog. Raises Damaged as `list` does."""
-        rows = self.catalog.listing()
-        unknown = {Digest(row.digest) for row in rows if row.size is None}
-        if unknown:  # named by an earlier version
-            self.catalog.describe((each.digest, each.manifest) for each in self.list() if each.digest in unknown)
-            rows = [row for row in self.catalog.listing() if row.size is not None]
-        return [_from_row(row) for row in rows]
+        found = self.catalog.listing()
+        while found is None:  # named by an earlier version
+            self.catalog.describe((each.digest, each.manifest) for each in self.list())
+            found = self.catalog.listing()
+        return found
 
     def _listed(self, name: Name, digest: Digest) -> Manifest | None:
         """The manifest; None when the name went away meanwhile."""
@@ -289,8 +278,3 @@ class Store:
         """Forget a name. Its files stay until prune finds that nothing uses them. Raises UnknownModel."""
         if not self.catalog.unbind(name):
             raise UnknownModel(f"no model named {str(name)!r}", self._suggestion(name))
-
-
-def _from_row(row: "Row") -> Listed:
-    details = Details(row.architecture, row.parameters, row.quantization, row.context_length, row.embedding_length)
-    return Listed(row.name, row.digest, row.size or 0, details, row.licence, row.modified)
