@@ -1,10 +1,9 @@
 """OpenAI's requests as ours. Pure. What cannot be done is refused by name; what changes an answer is never dropped."""
 
-from typing import Any
-
 from freehold.core.errors import BadInput, Unsupported
-from freehold.core.request import Constraint, EmbedRequest, Message, Request, Sampling, Tool, ToolCall
+from freehold.core.request import Constraint, EmbedRequest, Message, Request, Tool, ToolCall
 from freehold.dialects.openai import schema as wire
+from freehold.dialects.openai.sampling import sampling, stops
 
 MAX_CHOICES = 128
 """Choices of all prompts of one request."""
@@ -21,9 +20,9 @@ def chat_request(body: wire.ChatRequest) -> Request:
         tool_choice=_tool_choice(body, tools),
         parallel_tool_calls=body.parallel_tool_calls is not False,
         constraint=_constraint(body),
-        sampling=_sampling(body),
+        sampling=sampling(body),
         max_tokens=body.max_completion_tokens or body.max_tokens,
-        stop=_stop(body.stop),
+        stop=stops(body.stop),
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         n=body.n or 1,
         think=None if body.reasoning_effort is None else body.reasoning_effort != "none",
@@ -48,9 +47,9 @@ def completion_requests(body: wire.CompletionRequest) -> list[Request]:
             model=body.model,
             prompt=prompt,
             constraint=Constraint("grammar", grammar=body.grammar) if body.grammar else None,
-            sampling=_sampling(body),
+            sampling=sampling(body),
             max_tokens=body.max_tokens or 16,  # OpenAI's default for this route
-            stop=_stop(body.stop),
+            stop=stops(body.stop),
             logprobs=body.logprobs,
             n=n,
         )
@@ -163,26 +162,6 @@ def _constraint(body: wire.ChatRequest) -> Constraint | None:
     if wanted.json_schema is None:
         raise BadInput("response_format has no json_schema", "Send the schema", param="response_format.json_schema")
     return Constraint("schema", wanted.json_schema.schema) if wanted.json_schema.schema else Constraint("json")
-
-
-def _sampling(body: wire.ChatRequest | wire.CompletionRequest) -> Sampling:
-    return Sampling(
-        temperature=body.temperature,
-        top_p=body.top_p,
-        top_k=body.top_k,
-        min_p=body.min_p,
-        presence_penalty=body.presence_penalty,
-        frequency_penalty=body.frequency_penalty,
-        repeat_penalty=body.repeat_penalty,
-        seed=body.seed,
-        logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
-    )
-
-
-def _stop(stop: Any) -> tuple[str, ...]:
-    if not stop:
-        return ()
-    return (stop,) if isinstance(stop, str) else tuple(stop)
 
 
 def _unsupported(param: str, message: str) -> Unsupported:

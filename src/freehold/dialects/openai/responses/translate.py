@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from freehold.core.errors import BadInput, Unsupported
-from freehold.core.request import Constraint, Request, Sampling, Tool
+from freehold.core.request import Constraint, Request, Tool
 from freehold.dialects.openai.responses import schema as wire
 from freehold.dialects.openai.responses.items import Item, messages, qualified
+from freehold.dialects.openai.sampling import sampling, stops
 
 LOGPROBS = "message.output_text.logprobs"
 _INCLUDED = {LOGPROBS, "reasoning.encrypted_content", "message.input_image.image_url"}
@@ -99,19 +100,9 @@ def request(body: wire.ResponseRequest, items: Sequence[Item], box: Toolbox) -> 
     """The same, and how the answer is drawn."""
     return msgspec.structs.replace(
         conversation(body, items, box),
-        sampling=Sampling(
-            temperature=body.temperature,
-            top_p=body.top_p,
-            top_k=body.top_k,
-            min_p=body.min_p,
-            presence_penalty=body.presence_penalty,
-            frequency_penalty=body.frequency_penalty,
-            repeat_penalty=body.repeat_penalty,
-            seed=body.seed,
-            logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
-        ),
+        sampling=sampling(body),
         max_tokens=body.max_output_tokens,
-        stop=(body.stop,) if isinstance(body.stop, str) and body.stop else tuple(body.stop or ()),
+        stop=stops(body.stop),
         logprobs=body.top_logprobs or 0 if LOGPROBS in (body.include or ()) or body.top_logprobs else None,
     )
 
