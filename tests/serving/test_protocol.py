@@ -1,3 +1,4 @@
+import asyncio
 import socket
 import time
 
@@ -5,9 +6,9 @@ import pytest
 
 from freehold.core.settings import Settings
 from freehold.serving.app import create_app
-from freehold.serving.protocol import DeadlineProtocol
+from freehold.serving.protocol import Cork, DeadlineProtocol
 from freehold.store import Store
-from tests.serving.support import FakeEngine, live
+from tests.serving.support import FakeEngine, in_loop, live
 
 
 def _drip(connection: socket.socket) -> None:
@@ -107,3 +108,47 @@ def test_others_are_served_while_many_say_nothing(address):
     finally:
         for one in silent:
             one.close()
+
+
+class Recorded(asyncio.Transport):
+    """A transport that keeps what it is told to send."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 1)})
+        self.sent: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent.append(bytes(data))
+
+    def close(self) -> None:
+        self.sent.append(b"closed")
+
+
+@in_loop
+async def test_what_is_written_in_one_turn_is_sent_as_one():
+    recorded = Recorded()
+    cork = Cork(recorded, asyncio.get_running_loop())
+    assert cork.get_extra_info("peername") == ("127.0.0.1", 1)
+    for piece in (b"a", b"b", b"c"):
+        cork.write(piece)
+    assert recorded.sent == []
+    await asyncio.sleep(0)
+    assert recorded.sent == [b"abc"]
+    cork.write(b"d")
+    await asyncio.sleep(0)
+    assert recorded.sent == [b"abc", b"d"]
+
+
+@in_loop
+async def test_nothing_written_is_kept_back_for_long_or_lost():
+    recorded = Recorded()
+    cork = Cork(recorded, asyncio.get_running_loop())
+    large = bytes(1 << 16)
+    cork.write(b"a")
+    cork.write(large)
+    assert recorded.sent == [b"a" + large]
+    cork.write(b"b")
+    cork.close()
+    assert recorded.sent[1:] == [b"b", b"closed"]
+    await asyncio.sleep(0)
+    assert len(recorded.sent) == 3

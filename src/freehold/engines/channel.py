@@ -8,12 +8,18 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import h11
 
 CONNECT_SECONDS = 5.0
+FRAME_SECONDS = 0.014
+"""Between two reads of a fast worker's tokens, less than a frame of a screen: waking costs more than another token."""
+_PROMPT_READS = 8
+"""Reads that wait for nothing, since the first token is among them."""
 _PIECE = 1 << 16
+_TOKENS = 1 << 12
+"""Bytes of a read that holds tokens; what is read in larger ones is one large answer."""
 
 
 class Broken(Exception):
@@ -32,11 +38,16 @@ class Reply(NamedTuple):
 class Answer:
     """An answer that comes in pieces. Its methods raise Broken."""
 
-    def __init__(self, reader: asyncio.StreamReader, connection: h11.Connection) -> None:
+    def __init__(self, reader: asyncio.StreamReader, transport: asyncio.Transport, connection: h11.Connection) -> None:
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self._reader = reader
+        self._transport = transport
         self._connection = connection
+        self._clock = asyncio.get_running_loop().time
+        self._reads = 0
+        self._due = 0.0
+        """When it is time for the next read."""
 
     async def head(self) -> None:
         """Wait until the status and headers are known."""
@@ -60,10 +71,22 @@ class Answer:
     async def _next(self) -> object:
         try:
             while (event := self._connection.next_event()) is h11.NEED_DATA:
-                self._connection.receive_data(await self._reader.read(_PIECE))
+                self._connection.receive_data(await self._read())
         except (OSError, h11.RemoteProtocolError) as error:
             raise Broken(str(error)) from error
         return event
+
+    async def _read(self) -> bytes:
+        self._reads += 1
+        if self._reads > _PROMPT_READS and (early := self._due - self._clock()) > 0:
+            self._transport.pause_reading()  # or each token would wake this process all the same
+            try:
+                await asyncio.sleep(early)
+            finally:
+                self._transport.resume_reading()
+        piece = await self._reader.read(_PIECE)
+        self._due = self._clock() + FRAME_SECONDS if len(piece) < _TOKENS else 0.0
+        return piece
 
 
 class Channel:
@@ -88,7 +111,7 @@ class Channel:
         connection = h11.Connection(h11.CLIENT)
         try:
             writer.write(_request(connection, method, route, content))
-            answer = Answer(reader, connection)
+            answer = Answer(reader, cast(asyncio.Transport, writer.transport), connection)
             await answer.head()
             yield answer
         finally:
