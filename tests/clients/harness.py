@@ -1,6 +1,7 @@
 """What tests of vendors' clients share: environments, a server of ours, and what the checks found."""
 
 import ast
+import fcntl
 import json
 import re
 import shutil
@@ -36,19 +37,27 @@ def checks(script: Path) -> list[str]:
     return sorted(node.name for node in functions if node.name.startswith("check_"))
 
 
+@contextmanager
+def made_once(folder: Path) -> Iterator[Path]:
+    """The file that says that a folder is whole, while no other process of the tests works on that folder."""
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder / "ready"
+
+
 def interpreter(config: pytest.Config, package: str, version: str, packages: Sequence[str] = ()) -> Path:
     """The interpreter of an environment that holds one version of a client, or `packages`, and nothing of ours."""
     folder = config.cache.mkdir(f"{package}-{version}")
     python = folder / "bin" / "python"
-    ready = folder / "ready"
-    if not ready.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        install += packages or [f"{package}=={version}"]
-        done = subprocess.run(install, capture_output=True, text=True)
-        if done.returncode != 0:
-            pytest.skip(f"{package} {version} cannot be installed here: {done.stderr.strip().splitlines()[-1:]}")
-        ready.touch()
+    with made_once(folder) as ready:
+        if not ready.exists():
+            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+            install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+            install += packages or [f"{package}=={version}"]
+            done = subprocess.run(install, capture_output=True, text=True)
+            if done.returncode != 0:
+                pytest.skip(f"{package} {version} cannot be installed here: {done.stderr.strip().splitlines()[-1:]}")
+            ready.touch()
     return python
 
 
@@ -57,13 +66,13 @@ def node_folder(config: pytest.Config, package: str, version: str) -> Path:
     if shutil.which("npm") is None:
         pytest.skip("there is no npm here")
     folder = config.cache.mkdir(f"node-{package.replace('/', '+')}-{version}")
-    ready = folder / "ready"
-    if not ready.exists():
-        install = ["npm", "install", "--silent", "--no-audit", "--no-fund", f"{package}@{version}"]
-        done = subprocess.run(install, capture_output=True, text=True, cwd=folder)
-        if done.returncode != 0:
-            pytest.skip(f"{package} {version} cannot be installed here: {done.stderr.strip().splitlines()[-1:]}")
-        ready.touch()
+    with made_once(folder) as ready:
+        if not ready.exists():
+            install = ["npm", "install", "--silent", "--no-audit", "--no-fund", f"{package}@{version}"]
+            done = subprocess.run(install, capture_output=True, text=True, cwd=folder)
+            if done.returncode != 0:
+                pytest.skip(f"{package} {version} cannot be installed here: {done.stderr.strip().splitlines()[-1:]}")
+            ready.touch()
     return folder
 
 
