@@ -14,10 +14,10 @@ from freehold.core.errors import BadData, BadInput, WorkerFailed
 from freehold.core.request import Message
 from freehold.data.rows import read_rows
 from freehold.tuning import checkpoint, lora, model, optimiser, scratch
-from freehold.tuning.attention import Rows
 from freehold.tuning.batches import batches, schedule
+from freehold.tuning.decoder.attention import Rows
+from freehold.tuning.decoder.loss import head_loss
 from freehold.tuning.job import HeldOutLoss, Progress, Report, TrainJob, TrainResult
-from freehold.tuning.loss import head_loss
 from freehold.tuning.precision import choose
 from freehold.tuning.render import Renderer, Sample
 
@@ -47,7 +47,7 @@ class Trainer:
     def run(self) -> TrainResult:
         """Train to the end, from the last checkpoint if there is one."""
         self._prepare()
-        state = checkpoint.load(self.job.out, self.model, self.optimisers)
+        state = checkpoint.load(self.job.out, self.trained, self.optimisers)
         state.resumed += state.step > 0
         started, saved = time.monotonic() - state.seconds, time.monotonic()
         order = schedule(self.samples, self.job.batch_tokens, self.job.seed)
@@ -62,7 +62,7 @@ class Trainer:
             state.seconds = time.monotonic() - started
             self._tell(state, samples)
             if self.stopping or time.monotonic() - saved > self.job.checkpoint_seconds:
-                checkpoint.save(self.job.out, state, self.model, self.optimisers)
+                checkpoint.save(self.job.out, state, self.trained, self.optimisers)
                 saved = time.monotonic()
             if self.stopping:
                 raise KeyboardInterrupt
@@ -87,11 +87,12 @@ class Trainer:
         held_out = read_rows(self.job.held_out)[:_HELD_OUT] if self.job.held_out else []
         self.held_out = [sample for sample in renderer.samples([row.messages for row in held_out]) if sample.supervised]
         self._tell_cut(len(rows))
-        self.model = model.load(self.base, self.device, torch.float32)
-        self.paths: list[str] = []
-        if self.job.method == "lora":
-            self.paths = lora.attach(self.model, self.job.rank, self.job.alpha, self.job.seed)
-        self.optimisers = optimiser.build(self.model, self.job.method, self.job.learning_rate, self.job.weight_decay)
+        job = self.job
+        self.model = model.load(self.base, self.device, self.compute, full=job.method != "lora")
+        self.trained = self.model.parameters
+        if job.method == "lora":
+            self.trained = lora.attach(self.model.linears, job.rank, job.alpha, job.seed, self.device)
+        self.optimisers = optimiser.build(self.trained, job.method, job.learning_rate, job.weight_decay, self.compute)
         per_epoch = len(batches(self.samples, self.job.batch_tokens, self.job.seed, 0))
         self.steps = self.job.steps or max(1, round(self.job.epochs * per_epoch))
 
@@ -120,7 +121,7 @@ class Trainer:
             one.zero_grad(set_to_none=True)
         loss = self._loss(samples)
         torch.autograd.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_((p for p in self.model.parameters() if p.requires_grad), _CLIP)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), _CLIP)
         value = loss.item()
         if not (torch.isfinite(norm) and value == value):
             raise WorkerFailed(
@@ -136,12 +137,9 @@ class Trainer:
         weights = torch.tensor([w for sample in samples for w in [*sample.weights[1:], 0.0]], device=self.device)
         layout = Rows.of([len(sample.ids) for sample in samples], self.device)
         counted = weights.nonzero().squeeze(1)
-        with torch.autocast(self.device.type, dtype=self.compute, enabled=self.compute != torch.float32):
-            hidden = self.model.model(  # type: ignore[operator]
-                input_ids=ids[None], position_ids=layout.positions[None], packed_rows=layout, use_cache=False
-            ).last_hidden_state[0]
-        head = self.model.get_output_embeddings().weight  # type: ignore[operator]
-        total = head_loss(hidden[counted], head, ids[counted + 1], weights[counted], self.compute)
+        hidden = self.model(ids, layout)
+        scale = self.model.shape.logit_scale
+        total = head_loss(hidden[counted], self.model.head, ids[counted + 1], weights[counted], scale)
         return total / weights.sum()
 
     @torch.no_grad()
@@ -178,11 +176,12 @@ class Trainer:
 
     def _finish(self, state: checkpoint.State) -> TrainResult:
         self.say(Progress("saving", self.steps, self.steps))
-        out = self.job.out / ("adapter" if self.paths else "model")
-        if self.paths:
-            lora.save(self.model, self.paths, out, rank=self.job.rank, alpha=self.job.alpha, base=self.base.name)
+        adapted = self.job.method == "lora"
+        out = self.job.out / ("adapter" if adapted else "model")
+        if adapted:
+            lora.save(self.trained, out, rank=self.job.rank, alpha=self.job.alpha, base=self.base.name)
         else:
-            model.save(self.model, self.base, out)
+            model.save(self.trained, self.base, out)
         checkpoint.drop(self.job.out)
         return TrainResult(
             model=out,
@@ -198,7 +197,7 @@ class Trainer:
             rows_dropped=self.dropped,
             dtype="f32" if self.compute == torch.float32 else "bf16",
             threads=self.threads,
-            trainable=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+            trainable=sum(p.numel() for p in self.trained.values()),
             resumed=state.resumed,
             peak_rss=peak_rss(),
         )

@@ -1,0 +1,55 @@
+"""The angles by which positions turn queries and keys."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from freehold.core.errors import BadModelFile, Unsupported
+from freehold.tuning.decoder.shape import Shape
+
+_THETA = 10_000.0
+
+
+class Rope:
+    """Angles for positions. `frequencies` is [half of the turned numbers]; `factor` multiplies cosine and sine."""
+
+    def __init__(self, frequencies: Tensor, factor: float = 1.0) -> None:
+        self.frequencies, self.factor = frequencies, factor
+
+    @classmethod
+    def read(cls, folder: Path, shape: Shape) -> "Rope":
+        """Of a model folder. Raises BadModelFile, Unsupported."""
+        config = json.loads((folder / "config.json").read_bytes())
+        rope = config.get("rope_parameters") or {
+            **(config.get("rope_scaling") or {}),
+            "rope_theta": config.get("rope_theta"),
+        }
+        kind = rope.get("rope_type") or rope.get("type") or "default"
+        if kind == "default":
+            theta = float(rope.get("rope_theta") or _THETA)
+            powers = torch.arange(0, shape.head_dim, 2, dtype=torch.float32) / shape.head_dim
+            return cls(1.0 / theta**powers)
+        return cls(*_scaled(folder, kind))
+
+    def angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine for positions [tokens], each [tokens, 1, half]."""
+        turned = positions[:, None].float() * self.frequencies.to(positions.device)
+        return (turned.cos() * self.factor)[:, None], (turned.sin() * self.factor)[:, None]
+
+
+def _scaled(folder: Path, kind: str) -> tuple[Tensor, float]:
+    """The frequencies of a stretched context, as transformers computes them."""
+    from transformers import AutoConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    if kind not in ("linear", "llama3", "yarn"):
+        raise Unsupported(f"tuning does not know the rope scaling {kind!r}", "Use another base")
+    try:
+        config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
+        frequencies, factor = ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadModelFile(f"cannot read the rope scaling of {folder}: {error}", "Check config.json") from error
+    return frequencies.float(), float(factor)
