@@ -12,7 +12,7 @@ from torch import nn
 
 from freehold.core.errors import BadModelFile, NotEnoughMemory
 from freehold.tuning.decoder.model import Decoder
-from freehold.tuning.decoder.rope import Rope
+from freehold.tuning.decoder.rope import read_ropes
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.decoder.weights import open_weights
 from freehold.tuning.job import TrainJob
@@ -65,7 +65,7 @@ def load(
     return Decoder(
         shape,
         open_weights(folder),
-        Rope.read(folder, shape),
+        read_ropes(folder, shape),
         compute=compute,
         device=device,
         full=full,

@@ -35,6 +35,17 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "smollm 3": ("SmolLM3", {"num_hidden_layers": 4}),
     "olmo 2": ("Olmo2", {}),
     "olmo 3": ("Olmo3", {"sliding_window": 8, "layer_types": WINDOWS}),
+    "olmo 3 yarn": (
+        "Olmo3",
+        {
+            "sliding_window": 8,
+            "layer_types": WINDOWS,
+            "rope_parameters": {
+                "full_attention": YARN,
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
+        },
+    ),
     "granite": (
         "Granite",
         {
@@ -151,7 +162,7 @@ def test_a_configuration_that_cannot_be_is_refused(tmp_path: Path, text: str, sa
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"num_hidden_layers": 4}, r"lacks the tensor model\.layers\.3"),
+        ({"num_hidden_layers": 4}, r"lacks the tensor model\.layers\.3|lacks model\.layers\.3"),
         ({"num_hidden_layers": 2}, r"has tensors that a llama has not: model\.layers\.2"),
         ({"hidden_size": 32}, "its configuration says"),
         ({"vocab_size": 521}, r"embed_tokens\.weight of .* its configuration says \[521, 64\]"),

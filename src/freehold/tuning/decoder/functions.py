@@ -185,7 +185,7 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x[..., :half].float(), x[..., half : 2 * half].float()
     out = torch.empty_like(x)
     out[..., :half] = (first * cos).addcmul_(second, sin, value=-1)
-    out[..., half : 2 * half] = second.mul_(cos).addcmul_(first, sin)
+    out[..., half : 2 * half] = (second * cos).addcmul_(first, sin)
     out[..., 2 * half :] = x[..., 2 * half :]
     return out
 

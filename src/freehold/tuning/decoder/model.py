@@ -152,7 +152,7 @@ class Decoder:
         self,
         shape: Shape,
         weights: Weights,
-        rope: Rope,
+        ropes: dict[str, Rope],
         *,
         compute: torch.dtype,
         device: torch.device,
@@ -160,7 +160,7 @@ class Decoder:
         checkpointing: bool = False,
     ) -> None:
         parts = Parts(shape, weights, compute, device, full=full)
-        self.shape, self.rope, self.compute, self.checkpointing = shape, rope, compute, checkpointing
+        self.shape, self.ropes, self.compute, self.checkpointing = shape, ropes, compute, checkpointing
         # Small changes of a trained model would be lost in a bfloat16 sum over its layers.
         self.residual = torch.float32 if full else compute
         self.embedding = parts.matrix("model.embed_tokens.weight", shape.vocab, shape.hidden)
@@ -187,9 +187,9 @@ class Decoder:
         x = self.embedding.rows(ids, self.residual)
         if self.shape.embedding_scale != 1.0:
             x = x * self.shape.embedding_scale
-        angles = self.rope.angles(rows.positions)
-        for block in self.blocks:
-            x = self._through(block, x, rows, angles)
+        angles = {kind: rope.angles(rows.positions) for kind, rope in self.ropes.items()}
+        for block, layer in zip(self.blocks, self.shape.layers, strict=True):
+            x = self._through(block, x, rows, angles[layer.kind])
         return self.norm(x)
 
     def _through(self, block: Block, x: Tensor, rows: Rows, angles: Angles) -> Tensor:

@@ -19,28 +19,31 @@ class Rope:
     def __init__(self, frequencies: Tensor, factor: float = 1.0) -> None:
         self.frequencies, self.factor = frequencies, factor
 
-    @classmethod
-    def read(cls, folder: Path, shape: Shape) -> "Rope":
-        """Of a model folder. Raises BadModelFile, Unsupported."""
-        config = json.loads((folder / "config.json").read_bytes())
-        rope = config.get("rope_parameters") or {
-            **(config.get("rope_scaling") or {}),
-            "rope_theta": config.get("rope_theta"),
-        }
-        kind = rope.get("rope_type") or rope.get("type") or "default"
-        if kind == "default":
-            theta = float(rope.get("rope_theta") or _THETA)
-            powers = torch.arange(0, shape.head_dim, 2, dtype=torch.float32) / shape.head_dim
-            return cls(1.0 / theta**powers)
-        return cls(*_scaled(folder, kind))
-
     def angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine for positions [tokens], each [tokens, 1, half]."""
         turned = positions[:, None].float() * self.frequencies.to(positions.device)
         return (turned.cos() * self.factor)[:, None], (turned.sin() * self.factor)[:, None]
 
 
-def _scaled(folder: Path, kind: str) -> tuple[Tensor, float]:
+def read_ropes(folder: Path, shape: Shape) -> dict[str, Rope]:
+    """Those of a model folder, by the kinds of layers of `shape`. Raises BadModelFile, Unsupported."""
+    config = json.loads((folder / "config.json").read_bytes())
+    older = {**(config.get("rope_scaling") or {}), "rope_theta": config.get("rope_theta")}
+    found = config.get("rope_parameters") or older
+    kinds = {layer.kind for layer in shape.layers}
+    return {kind: _rope(folder, shape, found.get(kind, found), kind if kind in found else None) for kind in kinds}
+
+
+def _rope(folder: Path, shape: Shape, rope: dict[str, Any], layers: str | None) -> Rope:
+    kind = rope.get("rope_type") or rope.get("type") or "default"
+    if kind == "default":
+        theta = float(rope.get("rope_theta") or _THETA)
+        powers = torch.arange(0, shape.head_dim, 2, dtype=torch.float32) / shape.head_dim
+        return Rope(1.0 / theta**powers)
+    return Rope(*_scaled(folder, kind, layers))
+
+
+def _scaled(folder: Path, kind: str, layers: str | None) -> tuple[Tensor, float]:
     """The frequencies of a stretched context, as transformers computes them."""
     from transformers import AutoConfig
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -49,7 +52,9 @@ def _scaled(folder: Path, kind: str) -> tuple[Tensor, float]:
         raise Unsupported(f"tuning does not know the rope scaling {kind!r}", "Use another base")
     try:
         config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
-        frequencies, factor = ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"))
+        frequencies, factor = ROPE_INIT_FUNCTIONS[kind](
+            config, torch.device("cpu"), **({"layer_type": layers} if layers else {})
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadModelFile(f"cannot read the rope scaling of {folder}: {error}", "Check config.json") from error
     return frequencies.float(), float(factor)

@@ -42,6 +42,8 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens that a token sees, itself included; 0 is all before it."""
     rotated: bool = True
     """Whether positions turn its queries and keys."""
+    kind: str = ""
+    """Its name among the layer types, by which a family may tell rope settings apart."""
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +123,6 @@ def _layers(config: dict[str, Any], family: Family) -> list[Layer]:
     if len(kinds) != count or len(rotated) != count:
         raise ValueError(f"{count} layers, of which {len(kinds)} have a type and {len(rotated)} positions")
     return [
-        Layer(window=window if family.window and kind == _SLIDING else 0, rotated=bool(turned))
+        Layer(window=window if family.window and kind == _SLIDING else 0, rotated=bool(turned), kind=kind)
         for kind, turned in zip(kinds, rotated, strict=True)
     ]
