@@ -25,6 +25,9 @@ class State(msgspec.Struct):
     resumed: int = 0
     losses: list[float] = []
     held_out_losses: list[HeldOutLoss] = []
+    steps: int = 0
+    """Planned for a time that was given; 0 where none was."""
+    best_step: int = 0
 
 
 def save(folder: Path, state: State, trained: Trained, optimisers: Optimisers) -> None:

@@ -20,7 +20,7 @@ _SIDES = ("lora_A", "lora_B")
 
 
 def attach(
-    linears: Mapping[str, Linear], rank: int, alpha: float, seed: int, device: torch.device
+    linears: Mapping[str, Linear], rank: int, scale: float, seed: int, device: torch.device
 ) -> dict[str, nn.Parameter]:
     """Put an adapter beside each projection. Returns what is trained, by PEFT's names without their prefix.
 
@@ -35,12 +35,17 @@ def attach(
         bound = 1 / math.sqrt(columns)
         start = torch.empty(rank, columns).uniform_(-bound, bound, generator=generator)
         down, up = nn.Parameter(start.to(device)), nn.Parameter(torch.zeros(rows, rank, device=device))
-        linear.adapter = Adapter(down, up, alpha / rank)
+        linear.adapter = Adapter(down, up, scale)
         trained |= {f"{path}.{side}.weight": half for side, half in zip(_SIDES, (down, up), strict=True)}
     return trained
 
 
-def save(trained: Mapping[str, nn.Parameter], folder: Path, *, rank: int, alpha: float, base: str) -> None:
+def scale(method: str, rank: int, alpha: float) -> float:
+    """What multiplies an adapter's part. rslora: Kalajdzievski 2023, arXiv 2312.03732."""
+    return alpha / (math.sqrt(rank) if method == "rslora" else rank)
+
+
+def save(trained: Mapping[str, nn.Parameter], folder: Path, *, method: str, rank: int, alpha: float, base: str) -> None:
     """Write adapter_model.safetensors and adapter_config.json as PEFT reads them."""
     from safetensors.torch import save_file
 
@@ -59,7 +64,7 @@ def save(trained: Mapping[str, nn.Parameter], folder: Path, *, rank: int, alpha:
         "inference_mode": True,
         "target_modules": sorted({name.split(".lora_")[0].rpartition(".")[2] for name in trained}),
         "modules_to_save": None,
-        "use_rslora": False,
+        "use_rslora": method == "rslora",
         "use_dora": False,
     }
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")

@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import torch
 from torch import nn
 
-from freehold.core.errors import BadModelFile, NotEnoughMemory
+from freehold.core.errors import BadModelFile
 from freehold.tuning.decoder.model import Decoder
 from freehold.tuning.decoder.rope import read_ropes
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.decoder.weights import open_weights
-from freehold.tuning.job import TrainJob
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -73,21 +71,9 @@ def load(
     )
 
 
-def check_memory(folder: Path, job: TrainJob) -> None:
-    """Refuse before loading what cannot fit. Raises NotEnoughMemory with the numbers, in MB."""
-    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    shape = _json(folder / "config.json")
-    hidden, layers = int(shape.get("hidden_size", 1)), int(shape.get("num_hidden_layers", 1))
-    # Full training holds weights, gradients and two moments in float32; an adapter's share of these is small.
-    states = weights * (2 if job.method == "lora" else 8)
-    # About 34 numbers of hidden size per token and layer are kept for the backward pass (Korthikanti et al. 2022).
-    activations = job.batch_tokens * hidden * layers * 34 * 4
-    free = psutil.virtual_memory().available
-    if states + activations > free:
-        raise NotEnoughMemory(
-            f"tuning needs about {(states + activations) >> 20} MB and {free >> 20} MB are free",
-            "Lower batch_tokens, use method = 'lora', or a smaller base",
-        )
+def weights_size(folder: Path) -> int:
+    """Bytes of a base's weights."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
 def save(trained: Mapping[str, nn.Parameter], base: Path, out: Path) -> None:

@@ -35,8 +35,8 @@ class Plain:
     """A matrix of floating-point numbers, as it stands in the file when it is frozen."""
 
     def __init__(self, tensor: Tensor, *, trained: bool = False) -> None:
-        self.tensor = torch.nn.Parameter(tensor.float().clone()) if trained else tensor
-        self.trained = self.tensor if trained else None
+        self.trained = torch.nn.Parameter(tensor.float().clone()) if trained else None
+        self.tensor = tensor if self.trained is None else self.trained
 
     @property
     def shape(self) -> tuple[int, int]:
