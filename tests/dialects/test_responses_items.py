@@ -162,4 +162,4 @@ def test_many_pieces_of_one_message_are_gathered_in_no_time(item: dict):
     given = kept(*[item] * 4000, CALL)
     began = time.monotonic()
     messages(None, given)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10  # copying all that is gathered for each piece would take minutes
