@@ -95,12 +95,14 @@ async def test_the_deadline_ends_a_slow_answer(desk: Desk, engine: FakeEngine):
 
 
 @in_loop
-async def test_the_deadline_counts_from_admission(desk: Desk, engine: FakeEngine):
+async def test_a_request_whose_time_is_up_in_the_queue_is_refused(desk: Desk, engine: FakeEngine):
     engine.hold.clear()
     waiting = [asyncio.create_task(_all(desk, _ask())) for _ in range(2)]
     await soon(lambda: engine.workers and engine.workers[0].running == 2)
-    with pytest.raises(Timeout):
+    with pytest.raises(Busy, match="turn") as caught:
         await _all(desk, _ask(deadline=0.1))
+    assert caught.value.retry_after >= 1
+    assert desk.admission.waiting == 0
     engine.hold.set()
     await asyncio.gather(*waiting)
     await desk.pool.close()

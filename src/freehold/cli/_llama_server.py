@@ -79,6 +79,7 @@ def _settings(given: Given) -> Settings:
         "threads": max(0, own.get("threads", 0)) or None,
         "queue": 100_000,
         "queue_tokens": 1 << 40,
+        "queue_seconds": 86400.0,
         "keep_alive": float(sleep) if sleep >= 0 else FOREVER,
         "scrub_rate": 0,
         "also": (),

@@ -37,6 +37,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that may wait."""
     queue_tokens: Annotated[int, Meta(ge=1, le=1 << 40)] = 1_000_000
     """Tokens, prompt and answer, that may wait."""
+    queue_share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    """Part of the queue that one client may take while others ask too."""
+    queue_seconds: Annotated[float, Meta(gt=0, le=86400)] = 120.0
+    """Seconds for which a request may wait for its turn."""
     keep_alive: Annotated[float, Meta(ge=0)] = 300.0
     """Seconds for which an idle worker is kept."""
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0

@@ -17,7 +17,7 @@ from freehold.core.errors import FreeholdError, NotFound, TooLarge, WrongMethod
 from freehold.core.request import Request as CoreRequest
 from freehold.core.settings import Settings
 from freehold.engines.base import Engine
-from freehold.guard import origin
+from freehold.guard import caller, origin
 from freehold.serving.desk import Desk
 from freehold.serving.http import departure, read_body, read_chunks, require_json
 from freehold.serving.listening import USUAL
@@ -152,6 +152,7 @@ def _declared(path: str, found: Sequence[tuple[Dialect, Route]], desk: Desk) -> 
         dialect = _claimed([dialect for dialect, _ in found], request.headers, request.scope.get(_TOOL, ""))
         request.scope[_DIALECT] = dialect
         route = next(route for owner, route in found if owner is dialect)
+        caller.asking.set(caller.of(request.headers, request.client.host if request.client else ""))
         incoming = Incoming(
             request.path_params,
             request.query_params,

@@ -14,6 +14,7 @@ from freehold.core.request import EmbedRequest, Request, RerankRequest
 from freehold.core.settings import Settings
 from freehold.engines.base import Engine, ModelFile, Question, Worker
 from freehold.guard import limits
+from freehold.guard.caller import asking
 from freehold.serving import fitting, ready
 from freehold.serving.admission import Admission, cost, embedding_cost, ranking_cost
 from freehold.serving.batches import Batches
@@ -22,11 +23,16 @@ from freehold.serving.models import Models
 from freehold.serving.pool import Held, Key, Pool
 from freehold.serving.scrub import Scrub
 from freehold.serving.sole import Sole
+from freehold.serving.turns import Meter, Ticket
 from freehold.store import Entry, Store
 from freehold.store.kept import Kept
 
 _ASKING = 8
 """Questions at the same time; they do not wait for those who generate."""
+_LOOK = 16
+"""Tokens for which a question about a text counts: it takes none, but time."""
+_MOMENT = 0.05
+"""Seconds before its time is up in which a request that still waits hears of the queue, and not of a late answer."""
 _LAST_WORD = 2.0
 """Seconds in which a worker that is to be ended tells its numbers."""
 _LONG_WORK = 4
@@ -38,6 +44,15 @@ class Opened(NamedTuple):
 
     first: Event
     rest: AsyncGenerator[Event, None]
+
+
+class Placed(NamedTuple):
+    """What a request has while it is worked on."""
+
+    worker: Worker
+    source: ready.Source
+    ticket: Ticket
+    """Its place. What it took is written there."""
 
 
 class Desk:
@@ -95,8 +110,11 @@ class Desk:
         """One vector per input."""
         try:
             async with asyncio.timeout(request.deadline):
-                async with self._worker(request, embedding_cost(request)) as (worker, _):
-                    return await worker.embed(await fitting.texts(worker, request) if request.truncate else request)
+                async with self._worker(request, tokens := embedding_cost(request)) as (worker, _, ticket):
+                    request = await fitting.texts(worker, request) if request.truncate else request
+                    found = await worker.embed(request)
+                    ticket.took(found.usage.prompt_tokens or tokens)
+                    return found
         except TimeoutError:
             raise _late(request.deadline) from None
 
@@ -104,8 +122,10 @@ class Desk:
         """A score for each document."""
         try:
             async with asyncio.timeout(request.deadline):
-                async with self._worker(request, ranking_cost(request)) as (worker, _):
-                    return await worker.rerank(request)
+                async with self._worker(request, tokens := ranking_cost(request)) as (worker, _, ticket):
+                    found = await worker.rerank(request)
+                    ticket.took(found.usage.prompt_tokens or tokens)
+                    return found
         except TimeoutError:
             raise _late(request.deadline) from None
 
@@ -113,7 +133,7 @@ class Desk:
         """What the engine of the request's model tells of itself, as `engines.base.Worker.ask` has it."""
         try:
             async with asyncio.timeout(request.deadline), self._asking:
-                async with self._worker(request, 0, queued=False) as (worker, _):
+                async with self._worker(request, 0, queued=False) as (worker, *_):
                     return await worker.ask(question, body or {})
         except TimeoutError:
             raise _late(request.deadline) from None
@@ -124,22 +144,22 @@ class Desk:
 
     async def prompt(self, request: Request) -> str:
         """The text that the request has the model read."""
-        async with self._asked(request) as (worker, source):
+        async with self._asked(request) as (worker, source, _):
             return await worker.prompt(await asyncio.to_thread(source.applied, request))
 
     async def tokenize(self, request: Request, text: str, *, special: bool = True) -> list[int]:
         """The tokens of a text for the request's model; `special` as `engines.base.Worker.tokenize` has it."""
-        async with self._asked(request) as (worker, _):
+        async with self._asked(request) as (worker, *_):
             return await worker.tokenize(text, special=special)
 
     async def detokenize(self, request: Request, tokens: Sequence[int]) -> str:
         """The text of tokens of the request's model."""
-        async with self._asked(request) as (worker, _):
+        async with self._asked(request) as (worker, *_):
             return await worker.detokenize(tokens)
 
     async def score(self, request: Request, tokens: Sequence[int], top: int) -> tuple[TokenLogprob, ...]:
         """What the request's model thinks of these tokens, as `engines.base.Worker.score` tells it."""
-        async with self._asked(request) as (worker, source):
+        async with self._asked(request) as (worker, source, _):
             return await worker.score(tokens, top, adapter=source.adapter)
 
     async def load(self, request: Request) -> None:
@@ -170,19 +190,21 @@ class Desk:
 
     async def _events(self, request: Request) -> AsyncGenerator[Event, None]:
         tokens = cost(request, self.settings.context_length)
-        async with self._worker(request, tokens) as (worker, source):
+        async with self._worker(request, tokens) as (worker, source, ticket):
             request = await asyncio.to_thread(source.applied, request)
             if request.truncate:
                 request = await fitting.conversation(worker, request)
+            meter = Meter(ticket, request.n)
             async with aclosing(worker.generate(request)) as events:
                 async for event in events:
+                    meter.feed(event)
                     yield event
 
     @asynccontextmanager
-    async def _asked(self, request: Request) -> AsyncIterator[tuple[Worker, ready.Source]]:
+    async def _asked(self, request: Request) -> AsyncIterator[Placed]:
         """The same for what takes no tokens, within the request's deadline."""
         try:
-            async with asyncio.timeout(request.deadline), self._worker(request, 0) as found:
+            async with asyncio.timeout(request.deadline), self._worker(request, _LOOK) as found:
                 yield found
         except TimeoutError:
             raise _late(request.deadline) from None
@@ -190,7 +212,7 @@ class Desk:
     @asynccontextmanager
     async def _worker(
         self, request: Request | EmbedRequest | RerankRequest, tokens: int, *, queued: bool = True
-    ) -> AsyncIterator[tuple[Worker, ready.Source]]:
+    ) -> AsyncIterator[Placed]:
         """A place and a worker for one request, and what the name of its model means."""
         source = await asyncio.to_thread(self._source, request.model)
         await asyncio.to_thread(source.require, self.settings)
@@ -200,7 +222,9 @@ class Desk:
             key = Key(source.digest, True, ranking=self.sole.ranking)
         if key.embedding and source.adapter:
             raise Unsupported("adapters are applied where text is generated only", "Name the base alone", param="model")
-        async with self.admission.slot(key, tokens) if queued else nullcontext():
+        patience = request.deadline - min(_MOMENT, request.deadline / 2)
+        place = self.admission.slot(key, tokens, patience) if queued else nullcontext(Ticket(asking.get(), 0))
+        async with place as ticket:
             file = await asyncio.to_thread(source.file)
             file = msgspec.structs.replace(file, embedding=key.embedding, ranking=key.ranking)
             if source.adapter:
@@ -208,7 +232,9 @@ class Desk:
             if isinstance(request, Request) and request.context_length is not None:
                 key, file = await asyncio.to_thread(self._widened, key, file, request.context_length)
             async with self.pool.worker(key, file, source.lease, request.keep_alive) as worker:
-                yield worker, source
+                if ticket.begun is not None:
+                    ticket.begun = asyncio.get_running_loop().time()
+                yield Placed(worker, source, ticket)
 
     async def _before_sleep(self, held: Held) -> None:
         """Keep what the one model's worker counted."""
