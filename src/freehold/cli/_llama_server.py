@@ -83,6 +83,7 @@ def _settings(given: Given) -> Settings:
         "keep_alive": float(sleep) if sleep >= 0 else FOREVER,
         "scrub_rate": 0,
         "also": (),
+        "pinned": (),
         "offline": True if own.get("offline") else None,
     }
     if given.params.get("n_ctx") and not _wants_model(given):
@@ -189,7 +190,8 @@ def _serve(given: Given, settings: Settings, store: "Store", sole: "Sole | None"
             listening.require_loopback(host)
             sockets.append(stack.enter_context(listening.bound(host, settings.port)))
         state = ServerState.here(*sockets[0].getsockname()[:2])
-        serve_unrecorded(Gate(app, keys, _PUBLIC, pages, own_dialect.error), state, sockets, _say)
+        gated = Gate(app, keys, _PUBLIC, pages, own_dialect.error)
+        serve_unrecorded(gated, app.state.desk, state, sockets, _say)
 
 
 def _say(state: "ServerState") -> None:

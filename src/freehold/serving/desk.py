@@ -1,6 +1,7 @@
 """The desk: the one way of every request, whatever dialect it came in."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from freehold.core.digest import Digest
 from freehold.core.errors import FreeholdError, Timeout, Unsupported
 from freehold.core.event import Embeddings, Event, Failed, Ranking, TokenLogprob
 from freehold.core.request import EmbedRequest, Request, RerankRequest
@@ -16,10 +18,11 @@ from freehold.engines.base import Engine, ModelFile, Question, Worker
 from freehold.guard import limits
 from freehold.guard.caller import asking
 from freehold.serving import fitting, ready
-from freehold.serving.admission import Admission, cost, embedding_cost, ranking_cost
+from freehold.serving.admission import Admission, cost, embedding_cost, ranking_cost, stopping
 from freehold.serving.batches import Batches
 from freehold.serving.files import Files
 from freehold.serving.models import Models
+from freehold.serving.pinned import Pins
 from freehold.serving.pool import Held, Key, Pool
 from freehold.serving.scrub import Scrub
 from freehold.serving.sole import Sole
@@ -35,6 +38,7 @@ _MOMENT = 0.05
 """Seconds before its time is up in which a request that still waits hears of the queue, and not of a late answer."""
 _LAST_WORD = 2.0
 """Seconds in which a worker that is to be ended tells its numbers."""
+_NO_BLOB = Digest.of_bytes(b"")
 _LONG_WORK = 4
 """Downloads and conversions at the same time; more of them wait."""
 
@@ -64,7 +68,7 @@ class Desk:
         self.sole = sole
         """The one model that is served, whatever a request calls it; None where each is found by its name."""
         self._engine = engine
-        self.admission = Admission(settings)
+        self.admission = Admission(settings, lambda key: self.pool.places(key))
         last = self._before_sleep if sole is not None and sole.metrics else None
         self.pool = Pool(engine, settings, self.admission.make_way, last)
         self.files = Files(settings)
@@ -76,6 +80,48 @@ class Desk:
         """Conversations that a later request may go on from."""
         self.long_work = ThreadPoolExecutor(_LONG_WORK, "long-work")
         """For what blocks longer than a request should: downloads, conversions."""
+        self.pins = Pins(self)
+        self.draining = False
+        """Whether the server is to end."""
+        self._running: set[asyncio.Timeout] = set()
+        """Until when each answer may go on."""
+        self._last_moment = math.inf
+
+    def adopt(self, settings: Settings) -> None:
+        """Go by other settings from now on. What runs is not touched; see `core.settings.FIXED` for what stays."""
+        self.settings = settings
+        self.admission.adopt(settings)
+        self.pool.adopt(settings)
+        self.files.adopt(settings)
+        self.batches.adopt(settings)
+        self.scrub.adopt(settings.scrub_rate)
+        self.kept.adopt(settings.kept_answers)
+        self.store.blobs.quota = settings.quota
+        self.pins.wake()
+
+    async def unready(self) -> str:
+        """Why requests are not answered now, in words that name no model; empty if they are."""
+        if self.draining:
+            return "the server is stopping"
+        if self.sole is not None and not self.sole.loaded:
+            return "the model is being loaded"
+        if not self.pins.whole:
+            return "pinned models are not loaded"
+        try:
+            await asyncio.to_thread(self.store.catalog.stamp, _NO_BLOB)  # any question that the catalog itself answers
+        except FreeholdError as error:
+            return f"the catalog cannot be read ({error.code})"
+        return ""
+
+    def drain(self) -> float:
+        """Begin nothing more, and have what runs end within `drain_seconds`, which is returned. Who waits is told."""
+        self.draining = True
+        self._last_moment = asyncio.get_running_loop().time() + self.settings.drain_seconds
+        for timeout in self._running:
+            if not timeout.expired():
+                timeout.reschedule(min(self._last_moment, timeout.when() or math.inf))
+        self.admission.close()
+        return self.settings.drain_seconds
 
     async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """The events of a request. What goes wrong before the first is raised, what goes wrong later is a Failed.
@@ -88,12 +134,13 @@ class Desk:
         async with aclosing(self._events(request)) as events:
             while True:
                 try:
-                    async with asyncio.timeout_at(end):
+                    async with self._until(end):
                         event = await anext(events)
                 except StopAsyncIteration:
                     return
                 except TimeoutError:
-                    event = Failed(_late(request.deadline))
+                    late = _late(request.deadline) if end < self._last_moment else stopping()
+                    event = Failed(late)
                 if isinstance(event, Failed) and not begun:
                     raise event.error
                 begun = True
@@ -162,15 +209,18 @@ class Desk:
         async with self._asked(request) as (worker, source, _):
             return await worker.score(tokens, top, adapter=source.adapter)
 
-    async def load(self, request: Request) -> None:
+    async def load(self, request: Request | EmbedRequest) -> None:
         """Have the request's model loaded, for as long as the request says."""
         async with self._asked(request):
             pass
 
     async def unload(self, text: str) -> None:
         """End the workers of a model as soon as they have answered. Raises UnknownModel."""
-        source = await asyncio.to_thread(self._source, text)
-        self.pool.release(source.digest)
+        self.pool.release(await self.digest(text))
+
+    async def digest(self, text: str) -> Digest:
+        """What a name means now. Raises UnknownModel."""
+        return (await asyncio.to_thread(self._source, text)).digest
 
     async def models(self) -> list[Entry]:
         """The catalog."""
@@ -182,6 +232,7 @@ class Desk:
 
     async def close(self) -> None:
         """End what runs beside requests, and the workers."""
+        await self.pins.stop()
         await self.batches.stop()
         await asyncio.to_thread(self.scrub.stop)
         self.long_work.shutdown(wait=False, cancel_futures=True)
@@ -201,7 +252,17 @@ class Desk:
                     yield event
 
     @asynccontextmanager
-    async def _asked(self, request: Request) -> AsyncIterator[Placed]:
+    async def _until(self, end: float) -> AsyncIterator[None]:
+        """A timeout that a server that is to end makes shorter."""
+        async with asyncio.timeout_at(min(end, self._last_moment)) as timeout:
+            self._running.add(timeout)
+            try:
+                yield
+            finally:
+                self._running.discard(timeout)
+
+    @asynccontextmanager
+    async def _asked(self, request: Request | EmbedRequest) -> AsyncIterator[Placed]:
         """The same for what takes no tokens, within the request's deadline."""
         try:
             async with asyncio.timeout(request.deadline), self._worker(request, _LOOK) as found:
