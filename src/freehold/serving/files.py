@@ -84,6 +84,10 @@ class Files:
         self._lock = threading.RLock()
         self._known: dict[str, Kept] | None = None
 
+    def adopt(self, settings: Settings) -> None:
+        """Go by other settings from now on."""
+        self._quota = settings.files_quota
+
     def all(self) -> list[Kept]:
         """All of them, the newest first."""
         with self._lock:

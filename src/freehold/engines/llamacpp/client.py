@@ -17,7 +17,7 @@ from freehold.engines.channel import Broken, Channel, Reply
 from freehold.engines.llamacpp import native, questions, scorer, wire
 from freehold.engines.llamacpp.plan import plan, prompt_of
 from freehold.engines.llamacpp.stops import Stops
-from freehold.engines.supervisor import Child, Socket, watchdog
+from freehold.engines.supervisor import STALL, Child, Socket, watchdog
 
 T = TypeVar("T")
 
@@ -74,7 +74,9 @@ class LlamaWorker:
     tokens are counted in choice 0 alone, so that the sum over choices is what the request took.
     """
 
-    def __init__(self, child: Child, socket: Socket, slots: int, model: ModelFile, threads: int = 0) -> None:
+    def __init__(
+        self, child: Child, socket: Socket, slots: int, model: ModelFile, threads: int = 0, stall: float = STALL
+    ) -> None:
         self.pid = child.pid
         self.context_length = 0
         self.label = child.label
@@ -84,6 +86,7 @@ class LlamaWorker:
         self._embedding = model.embedding
         self._model = model
         self._threads = threads
+        self._stall = stall
         self._scorers: dict[str, scorer.Scorer] = {}
         """By the adapter that is applied."""
         self._scoring = asyncio.Lock()
@@ -243,7 +246,7 @@ class LlamaWorker:
 
     async def _chunks(self, route: str, body: Mapping[str, Any]) -> AsyncGenerator[Mapping[str, Any], None]:
         try:
-            async with watchdog(self._child) as watch:
+            async with watchdog(self._child, self._stall) as watch:
                 watch.waiting = True
                 async with self._channel.open("POST", route, msgspec.json.encode(body)) as answer:
                     if answer.status != HTTPStatus.OK:
@@ -263,7 +266,7 @@ class LlamaWorker:
     async def _answer(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> Reply:
         """An answer that is none of an error."""
         try:
-            async with watchdog(self._child) as watch:
+            async with watchdog(self._child, self._stall) as watch:
                 watch.waiting = True
                 reply = await self._channel.ask(method, route, b"" if body is None else msgspec.json.encode(body))
         except Broken as error:

@@ -10,10 +10,10 @@ import msgspec
 
 from freehold.core.errors import BadModelFile, NotEnoughMemory, Unsupported, WorkerFailed
 from freehold.core.settings import Settings
-from freehold.engines.base import Fit, Launch, ModelFile
+from freehold.engines.base import Fit, Launch, ModelFile, Told, nobody
 from freehold.engines.llamacpp import memory
 from freehold.engines.llamacpp.client import LlamaWorker
-from freehold.engines.supervisor import Child, Socket, clean_environment
+from freehold.engines.supervisor import Child, Socket, clean_environment, watched
 from freehold.formats import gguf
 from freehold.store import splits
 
@@ -48,7 +48,7 @@ class LlamaCpp:
         """What this model takes, from its header alone. Raises BadModelFile."""
         return _Shape.of(model, settings).fit
 
-    async def start(self, model: ModelFile, settings: Settings) -> LlamaWorker:
+    async def start(self, model: ModelFile, settings: Settings, told: Told = nobody) -> LlamaWorker:
         """A ready worker. Raises BadModelFile, NotEnoughMemory, WorkerFailed."""
         shape = _Shape.of(model, settings)
         if not shape.fit.ok:
@@ -57,9 +57,10 @@ class LlamaCpp:
         environment = clean_environment(_ENVIRONMENT)
         document = shape.document(model, settings, socket)
         child = Child([sys.executable, "-I", str(_WORKER)], document, environment, model.label)
-        worker = LlamaWorker(child, socket, shape.slots, model, settings.threads)
+        worker = LlamaWorker(child, socket, shape.slots, model, settings.threads, settings.stall_seconds)
         try:
-            await _ready(child, 60 + shape.fit.weights / _LOAD_RATE)
+            async with watched(child, shape.fit.weights, told):
+                await _ready(child, 60 + shape.fit.weights / _LOAD_RATE)
             await worker.connect()
         except BaseException:
             await worker.stop()
