@@ -98,6 +98,19 @@ def check_raw_and_template():
     assert raw.prompt_eval_count == made.prompt_eval_count
 
 
+def check_text_before_a_suffix():
+    asked = {"prompt": "def add(a, b):", "suffix": "return total", "options": GREEDY}
+    whole = client.generate("coder", **asked)
+    assert whole.done
+    assert whole.prompt_eval_count > 10
+    parts = list(client.generate("coder", **asked, stream=True))
+    assert "".join(part.response for part in parts) == whole.response
+    assert parts[-1].eval_count == whole.eval_count
+    error = raised(client.generate, MODEL, **asked)
+    assert error.status_code == 400
+    assert "does not support insert" in error.error
+
+
 def check_schema_and_json():
     answer = client.chat(MODEL, HELLO, format=SCHEMA, options={"num_predict": 200})
     assert set(json.loads(answer.message.content)) == {"city", "n"}

@@ -187,6 +187,28 @@ def check_completions():
     assert all(likely is None or len(likely) == 3 for likely in found.top_logprobs)
 
 
+def check_text_before_a_suffix():
+    asked = {"prompt": ["def add(a, b):", "x = "], "suffix": "return total", "max_tokens": 4, "n": 2}
+    answer = client.completions.create(model="coder", **asked)
+    assert len(answer.choices) == 4
+    assert 0 < answer.usage.completion_tokens <= 16
+    error = _raises(openai.BadRequestError, lambda: client.completions.create(model=MODEL, **asked))
+    assert error.param == "suffix"
+
+
+def check_best_of():
+    asked = {"model": MODEL, "prompt": "The", "max_tokens": 6, "seed": 5, "logit_bias": {"0": -100, "2": -100}}
+    every = client.completions.create(**asked, n=4, logprobs=0)
+    best = client.completions.create(**asked, n=1, best_of=4)
+
+    def likely(choice):
+        return sum(choice.logprobs.token_logprobs) / len(choice.logprobs.token_logprobs)
+
+    assert best.choices[0].text == max(every.choices, key=likely).text
+    assert best.choices[0].logprobs is None
+    assert best.usage.completion_tokens == every.usage.completion_tokens == 24
+
+
 def check_embeddings():
     found = client.embeddings.create(model=MODEL, input=["hello", "world"], encoding_format="float")
     assert [row.index for row in found.data] == [0, 1]

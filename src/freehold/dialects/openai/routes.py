@@ -52,7 +52,7 @@ async def completions(incoming: Incoming, desk: Desk) -> Response:
     if body.stream:
         stream = answers.CompletionStream(body.model, include_usage=_usage_wanted(body))
         return await _streamed(incoming, asking.in_turn(ask, requests), stream)
-    return await _whole(incoming, asking.in_turn(ask, requests), answers.CompletionWhole(body.model))
+    return await _whole(incoming, asking.in_turn(ask, requests), answers.completion_whole(body, translate.drawn(body)))
 
 
 async def embeddings(incoming: Incoming, desk: Desk) -> Response:
