@@ -174,7 +174,8 @@ def check_keep_alive():
     loaded = client.ps().models
     assert all(model.size > 0 and len(model.digest) == 64 for model in loaded)
     assert any(model.expires_at.year > 2100 for model in loaded)
-    client.generate(MODEL, keep_alive=0)
+    for name in (MODEL, "coder"):
+        client.generate(name, keep_alive=0)
     end = time.monotonic() + 10
     while client.ps().models and time.monotonic() < end:
         time.sleep(0.05)

@@ -145,6 +145,9 @@ async def act_on_slot(incoming: Incoming, desk: Desk) -> Response:
     if action == "restore" and not await asyncio.to_thread(desk.sole.has_slot, name):
         raise BadInput(f"there is no {name}", "Save a slot under this name first", param="filename")
     request = Request(model=desk.sole.label)
+    slots = len(await desk.ask(request, "slots"))
+    if int(number) >= slots:  # llama.cpp counts on from the first: it would act on somebody else's
+        raise BadInput(f"Invalid slot ID: there is no slot {number}", f"Name one of 0 to {slots - 1}", param="id_slot")
     told = await desk.ask(request, f"{action} slot", {"slot": int(number), "filename": name})  # type: ignore[arg-type]
     return json_response({**told, "filename": name} if name else told)
 
