@@ -118,6 +118,11 @@ class Desk:
         except TimeoutError:
             raise _late(request.deadline) from None
 
+    async def context(self, request: Request) -> int:
+        """Tokens of context that the request's model has here."""
+        async with self._asked(request) as (worker, _):
+            return worker.context_length
+
     async def count(self, request: Request) -> int:
         """The tokens of the request's prompt."""
         return len(await self.tokenize(request, await self.prompt(request)))
