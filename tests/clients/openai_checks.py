@@ -41,6 +41,11 @@ def check_model_with_a_slash():
     assert client.models.retrieve("org/" + MODEL).id == "org/" + MODEL
 
 
+def check_delete_a_model():
+    error = _raises(openai.NotFoundError, lambda: client.models.delete("org/nobody"))
+    assert error.code == "model_not_found"
+
+
 def check_chat():
     answer = client.chat.completions.create(
         model=MODEL, messages=HELLO, max_tokens=6, logit_bias={"0": -100, "2": -100}

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from freehold.core.digest import Digest
 from freehold.core.errors import Damaged, NotFound, Unsupported
 from freehold.core.manifest import Details
 from freehold.core.name import SEPARATOR, Name
@@ -21,7 +20,6 @@ from freehold.serving.http import json_response
 from freehold.serving.pool import Held
 from freehold.serving.routes import Incoming, Route
 from freehold.store import Store, creating
-from freehold.store.check import prune
 
 
 async def tags(incoming: Incoming, desk: Desk) -> Response:
@@ -99,17 +97,7 @@ async def copy(incoming: Incoming, desk: Desk) -> Response:
 async def delete(incoming: Incoming, desk: Desk) -> Response:
     """DELETE /api/delete: forget a name."""
     text = names.asked(decode(incoming.body, schema.Named))
-
-    def work() -> Digest | None:
-        name = names.own(desk.store, text)
-        digest = desk.store.resolve(name)
-        desk.store.remove(name)
-        return None if any(bound.digest == digest for bound in desk.store.catalog.bound()) else digest
-
-    unused = await asyncio.to_thread(work)
-    if unused is not None:
-        await desk.pool.stop(unused)
-    await asyncio.to_thread(prune, desk.store)
+    await desk.forget(await asyncio.to_thread(names.own, desk.store, text))
     return Response()
 
 

@@ -34,6 +34,13 @@ async def get_model(incoming: Incoming, desk: Desk) -> Response:
     return json_response(answers.model_body(await desk.model(incoming.path["model"])))
 
 
+async def delete_model(incoming: Incoming, desk: Desk) -> Response:
+    """DELETE /models/{id}: forget one."""
+    entry = await desk.model(incoming.path["model"])
+    await desk.forget(entry.name)
+    return json_response({"id": incoming.path["model"], "object": "model", "deleted": True})
+
+
 async def chat(incoming: Incoming, desk: Desk) -> Response:
     """POST /chat/completions: the next message of a conversation."""
     body = decode(incoming.body, schema.ChatRequest)
@@ -104,6 +111,7 @@ DIALECT = Dialect(
     routes=(
         Route("GET", "/models", "read", list_models),
         Route("GET", "/models/{model:path}", "read", get_model),
+        Route("DELETE", "/models/{model:path}", "manage", delete_model),
         Route("POST", "/chat/completions", "infer", chat, body=schema.ChatRequest),
         Route("POST", "/completions", "infer", completions, body=schema.CompletionRequest),
         Route("POST", "/embeddings", "infer", embeddings, body=schema.EmbeddingRequest),
