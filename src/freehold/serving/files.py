@@ -41,6 +41,8 @@ class Kept(msgspec.Struct, frozen=True):
     size: int
     created: float
     expires: float | None = None
+    media: str = ""
+    """Its media type, where its sender said one."""
 
     @property
     def expired(self) -> bool:
@@ -126,7 +128,14 @@ class Files:
             path.unlink(missing_ok=True)
 
     def keep(
-        self, upload: Upload, filename: str, purpose: str, *, seconds: float | None = None, identifier: str = ""
+        self,
+        upload: Upload,
+        filename: str,
+        purpose: str,
+        *,
+        seconds: float | None = None,
+        identifier: str = "",
+        media: str = "",
     ) -> Kept:
         """Make an upload one of the files; with an `identifier` in place of what had it. Raises NoRoom, DiskFull."""
         upload.done()
@@ -134,7 +143,7 @@ class Files:
             self._check_room(0)
             now = time.time()
             expires = None if seconds is None else now + seconds
-            kept = Kept(identifier or new_id(), safe_name(filename), purpose, upload.size, now, expires)
+            kept = Kept(identifier or new_id(), safe_name(filename), purpose, upload.size, now, expires, media)
             with disk_errors(self.folder):
                 upload.path.replace(self._data(kept.id))
                 sync_folder(self.folder)
