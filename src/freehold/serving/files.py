@@ -8,7 +8,6 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,7 @@ import msgspec
 from freehold.core.errors import BadInput, NoRoom, NotFound, TooLarge
 from freehold.core.settings import Settings
 from freehold.formats.atomic import disk_errors, disk_full, replacing, size_text, sync_folder
+from freehold.formats.reading import files_below
 
 MAX_FILE = 512 << 20
 """Bytes of one file."""
@@ -174,9 +174,8 @@ class Files:
 
     def held(self) -> int:
         """Bytes that files and batches take, unfinished ones too."""
-        folders = (folder for folder in (self.folder, self._others) if folder.is_dir())
-        found = (path.lstat() for folder in folders for path in folder.rglob("*"))
-        return sum(status.st_size // status.st_nlink for status in found if stat.S_ISREG(status.st_mode))
+        found = (status for folder in (self.folder, self._others) for _, status in files_below(folder))
+        return sum(status.st_size // max(1, status.st_nlink) for status in found)
 
     def _sweep(self) -> None:
         for kept in [kept for kept in self._loaded().values() if kept.expired]:

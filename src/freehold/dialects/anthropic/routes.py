@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from freehold.core.errors import Busy, FreeholdError
 from freehold.dialects.anthropic import answers, asking, batches, files, pages, schema, translate
-from freehold.serving.decoding import decode
+from freehold.serving.decoding import decoded
 from freehold.serving.desk import Desk, Opened
 from freehold.serving.http import EventStream, json_response, while_connected
 from freehold.serving.routes import Dialect, Incoming, Route
@@ -27,7 +27,7 @@ def claims(headers: Mapping[str, str]) -> bool:
 
 async def messages(incoming: Incoming, desk: Desk) -> Response:
     """POST /messages: the next message of a conversation."""
-    body = decode(incoming.body, schema.MessagesRequest)
+    body = await decoded(incoming.body, schema.MessagesRequest)
     await files.filled(desk, body)
     request = translate.messages_request(body)
     answer = answers.Answer(body.model)
@@ -39,7 +39,7 @@ async def messages(incoming: Incoming, desk: Desk) -> Response:
 
 async def count_tokens(incoming: Incoming, desk: Desk) -> Response:
     """POST /messages/count_tokens: how many tokens a prompt has."""
-    body = decode(incoming.body, schema.Prompt)
+    body = await decoded(incoming.body, schema.Prompt)
     await files.filled(desk, body)
     request = translate.prompt_request(body)
     return json_response({"input_tokens": await while_connected(incoming.gone, desk.count(request))})

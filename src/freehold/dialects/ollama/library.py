@@ -14,7 +14,7 @@ from freehold.dialects.ollama import models, names, schema
 from freehold.formats import gguf
 from freehold.formats.modelfile import Modelfile
 from freehold.serving import abilities
-from freehold.serving.decoding import decode
+from freehold.serving.decoding import decoded
 from freehold.serving.desk import Desk
 from freehold.serving.http import json_response
 from freehold.serving.pool import Held
@@ -30,7 +30,7 @@ async def tags(incoming: Incoming, desk: Desk) -> Response:
 
 async def show(incoming: Incoming, desk: Desk) -> Response:
     """POST /api/show: what a model is."""
-    body = decode(incoming.body, schema.Named)
+    body = await decoded(incoming.body, schema.Named)
     return json_response(await asyncio.to_thread(_shown, desk.store, names.asked(body), verbose=bool(body.verbose)))
 
 
@@ -85,7 +85,7 @@ def _running(store: Store, held: Held) -> dict[str, Any]:
 
 async def copy(incoming: Incoming, desk: Desk) -> Response:
     """POST /api/copy: a second name."""
-    body = decode(incoming.body, schema.CopyRequest)
+    body = await decoded(incoming.body, schema.CopyRequest)
 
     def work() -> None:
         creating.copy(desk.store, names.own(desk.store, body.source), names.new(body.destination))
@@ -96,7 +96,7 @@ async def copy(incoming: Incoming, desk: Desk) -> Response:
 
 async def delete(incoming: Incoming, desk: Desk) -> Response:
     """DELETE /api/delete: forget a name."""
-    text = names.asked(decode(incoming.body, schema.Named))
+    text = names.asked(await decoded(incoming.body, schema.Named))
     await desk.forget(await asyncio.to_thread(names.own, desk.store, text))
     return Response()
 

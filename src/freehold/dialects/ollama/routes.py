@@ -14,7 +14,7 @@ from freehold.dialects.ollama import answers, library, lines, making, moving, na
 from freehold.formats import chat_template
 from freehold.formats.go_template import insertion, is_go, to_jinja
 from freehold.serving import abilities
-from freehold.serving.decoding import decode
+from freehold.serving.decoding import decoded
 from freehold.serving.desk import Desk
 from freehold.serving.http import json_response, while_connected
 from freehold.serving.routes import Dialect, Incoming, Route
@@ -31,7 +31,7 @@ def error_response(error: FreeholdError) -> Response:
 
 async def chat(incoming: Incoming, desk: Desk) -> Response:
     """POST /api/chat: the next message of a conversation."""
-    body = decode(incoming.body, schema.ChatRequest)
+    body = await decoded(incoming.body, schema.ChatRequest)
     model = await _found(desk, body)
     request = translate.chat_request(body, model)
     answer = answers.Answer(body.model, chat=True)
@@ -42,7 +42,7 @@ async def chat(incoming: Incoming, desk: Desk) -> Response:
 
 async def generate(incoming: Incoming, desk: Desk) -> Response:
     """POST /api/generate: what follows a prompt."""
-    body = decode(incoming.body, schema.GenerateRequest)
+    body = await decoded(incoming.body, schema.GenerateRequest)
     model = await _found(desk, body)
     request = translate.generate_request(body, model)
     answer = answers.Answer(body.model, chat=False)
@@ -60,7 +60,7 @@ async def generate(incoming: Incoming, desk: Desk) -> Response:
 
 async def embed(incoming: Incoming, desk: Desk) -> Response:
     """POST /api/embed: a vector for each text."""
-    body = decode(incoming.body, schema.EmbedRequest)
+    body = await decoded(incoming.body, schema.EmbedRequest)
     request = translate.embed_request(body, await asyncio.to_thread(names.found, desk.store, body.model))
     told = answers.Embedded(body.model)
     if request is None:
@@ -71,7 +71,7 @@ async def embed(incoming: Incoming, desk: Desk) -> Response:
 
 async def embeddings(incoming: Incoming, desk: Desk) -> Response:
     """POST /api/embeddings: one text, one vector."""
-    body = decode(incoming.body, schema.EmbeddingsRequest)
+    body = await decoded(incoming.body, schema.EmbeddingsRequest)
     asked = schema.EmbedRequest(model=body.model, input=body.prompt, keep_alive=body.keep_alive)
     request = translate.embed_request(asked, await asyncio.to_thread(names.found, desk.store, body.model))
     if request is None:

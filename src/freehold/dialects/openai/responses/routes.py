@@ -15,7 +15,7 @@ from freehold.dialects.openai.responses import schema, state, translate
 from freehold.dialects.openai.responses.answers import Answer, Told, usage_body
 from freehold.dialects.openai.responses.compaction import compacted
 from freehold.dialects.openai.responses.items import Ids, Item
-from freehold.serving.decoding import decode
+from freehold.serving.decoding import decoded
 from freehold.serving.desk import Desk, Opened
 from freehold.serving.http import EventStream, json_response, while_connected
 from freehold.serving.routes import Incoming, Route
@@ -27,7 +27,7 @@ _FIELDS = {"messages": "input", "response_format": "text.format"}
 
 async def create(incoming: Incoming, desk: Desk) -> Response:
     """POST /responses: the next items of a conversation."""
-    body = decode(incoming.body, schema.ResponseRequest)
+    body = await decoded(incoming.body, schema.ResponseRequest)
     translate.refuse(body)
     box = translate.toolbox(body)
     ids = Ids()
@@ -130,7 +130,7 @@ def _limit(text: str) -> int:
 
 async def compact(incoming: Incoming, desk: Desk) -> Response:
     """POST /responses/compact: a conversation made short, to go on from."""
-    body = decode(incoming.body, schema.CompactRequest)
+    body = await decoded(incoming.body, schema.CompactRequest)
     ids = Ids()
     given = await state.conversation(desk, body, ids)
     with _own_fields():
@@ -164,7 +164,7 @@ async def _said(desk: Desk, body: schema.CompactRequest, given: list[Item]) -> t
 
 async def input_tokens(incoming: Incoming, desk: Desk) -> Response:
     """POST /responses/input_tokens: how many tokens a prompt has."""
-    body = decode(incoming.body, schema.TokensRequest)
+    body = await decoded(incoming.body, schema.TokensRequest)
     translate.refuse(body)
     given = await state.conversation(desk, body, Ids())
     request = translate.conversation(body, given, translate.toolbox(body))
