@@ -6,6 +6,7 @@ import pytest
 from freehold.core.errors import BadInput, Unsupported
 from freehold.core.request import Message, ToolCall
 from freehold.dialects.openai.responses import schema as wire
+from freehold.dialects.openai.responses.compaction import LEAD, compacted, opened, sealed
 from freehold.dialects.openai.responses.items import Ids, messages, response_of, said, stored
 
 
@@ -51,6 +52,35 @@ def test_an_assistants_message_is_kept_as_it_was_answered():
         {"type": "refusal", "refusal": "no"},
     ]
     assert messages(None, [item]) == (Message("assistant", "ano"),)
+
+
+SHORT = {"type": "compaction", "encrypted_content": sealed("They want tea.")}
+
+
+def test_a_compaction_is_read_as_what_was_said_before():
+    user = [{"role": "user", "content": text} for text in ("a", "b")]
+    (item,) = kept({**SHORT, "id": "cmp_1"})
+    assert item == {"id": "cmp_1", "type": "compaction", "encrypted_content": SHORT["encrypted_content"]}
+    before, summary, now = read(*user, SHORT, user[0])
+    assert (before, now) == (Message("user", "a\n\nb"), Message("user", "a"))
+    assert (summary.role, summary.content) == ("assistant", LEAD + "They want tea.")
+    alone = read(SHORT, user[0], instructions="Be kind.")
+    assert alone == (Message("system", f"Be kind.\n\n{LEAD}They want tea."), Message("user", "a"))
+    nothing = {"type": "compaction", "encrypted_content": sealed("")}
+    assert read(user[0], nothing, user[1]) == (Message("user", "a"), Message("user", "b"))
+
+
+@pytest.mark.parametrize("content", ["gAAAAB", "fh1.", "fh1.e30=", "fh1.%%%", "fh1.ÿ", sealed("x")[4:], "fh1.W10="])
+def test_a_compaction_of_somebody_else_is_refused(content: str):
+    with pytest.raises(BadInput, match="not made by this server"):
+        kept({"type": "compaction", "encrypted_content": content})
+
+
+def test_a_conversation_is_made_short():
+    given = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}, CALL, ANSWER, THOUGHT, SHORT]
+    first, last = compacted(kept(*given), "S", "cmp_2")
+    assert (first["content"][0]["text"], last["id"]) == ("u", "cmp_2")
+    assert opened(last["encrypted_content"]) == "S"
 
 
 def test_calls_and_their_answers_are_kept():

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from freehold.core.digest import Digest
-from freehold.core.errors import FreeholdError, Timeout, Unsupported
+from freehold.core.errors import Forbidden, FreeholdError, Timeout, Unsupported
 from freehold.core.event import Embeddings, Event, Failed, Ranking, TokenLogprob
+from freehold.core.name import Name
 from freehold.core.request import EmbedRequest, Request, RerankRequest
 from freehold.core.settings import Settings
 from freehold.engines.base import Engine, ModelFile, Question, Worker
@@ -28,6 +29,7 @@ from freehold.serving.scrub import Scrub
 from freehold.serving.sole import Sole
 from freehold.serving.turns import Meter, Ticket
 from freehold.store import Entry, Store
+from freehold.store.check import prune
 from freehold.store.kept import Kept
 
 _ASKING = 8
@@ -185,6 +187,11 @@ class Desk:
         except TimeoutError:
             raise _late(request.deadline) from None
 
+    async def context(self, request: Request) -> int:
+        """Tokens of context that the request's model has here."""
+        async with self._asked(request) as (worker, _):
+            return worker.context_length
+
     async def count(self, request: Request) -> int:
         """The tokens of the request's prompt."""
         return len(await self.tokenize(request, await self.prompt(request)))
@@ -229,6 +236,24 @@ class Desk:
     async def model(self, text: str) -> Entry:
         """One model of the catalog. Raises UnknownModel."""
         return await self._models.one(text)
+
+    async def forget(self, name: Name) -> None:
+        """Take a name out of the catalog, end the workers of a model that has no other, and free its place on the disk.
+
+        Raises UnknownModel, and Forbidden where one model alone is served.
+        """
+        if self.sole is not None:
+            raise Forbidden("this server is there for one model and removes none", "Remove it: freehold rm")
+        digest = await asyncio.to_thread(self._unbound, name)
+        if digest is not None:
+            await self.pool.stop(digest)
+        await asyncio.to_thread(prune, self.store)
+
+    def _unbound(self, name: Name) -> Digest | None:
+        """The model that has no name any more, once this one is gone."""
+        digest = self.store.resolve(name)
+        self.store.remove(name)
+        return None if any(bound.digest == digest for bound in self.store.catalog.bound()) else digest
 
     async def close(self) -> None:
         """End what runs beside requests, and the workers."""

@@ -8,6 +8,7 @@ import msgspec
 from freehold.core.errors import BadInput, Unsupported
 from freehold.core.request import Constraint, Message, Request, Sampling, Tool, ToolCall
 from freehold.dialects.anthropic import schema as wire
+from freehold.serving.decoding import converted
 
 _VENDORS_OWN = ("mcp_servers", "context_management", "container")
 _SILENT = ("thinking", "redacted_thinking")
@@ -84,14 +85,18 @@ def _texts(blocks: Sequence[wire.Block], param: str) -> Iterator[str]:
     for block in blocks:
         if block.type == "text" and block.text is not None:
             yield block.text
-        elif block.type == "document" and (block.source or {}).get("type") == "text":
+        elif block.type == "document" and (block.source or {}).get("type") in ("text", "content"):
             yield "\n".join(text for text in (block.title, block.context, _data(block)) if text)
         else:
             raise Unsupported(f"content of type {block.type!r} is not understood", "Send text", param=param)
 
 
 def _data(block: wire.Block) -> str:
-    data = (block.source or {}).get("data")
+    source = block.source or {}
+    if source.get("type") == "content":
+        given = source.get("content")
+        return given if isinstance(given, str) else "\n".join(_texts(converted(given, list[wire.Block]), "messages"))
+    data = source.get("data")
     if not isinstance(data, str):
         raise BadInput("a document has no text in its source", "Set source.data", param="messages")
     return data

@@ -18,7 +18,7 @@ from freehold.dialects.ollama import names, schema
 from freehold.dialects.ollama.lines import Tell, reported
 from freehold.formats import gguf
 from freehold.formats.modelfile import Modelfile, parameters
-from freehold.serving.decoding import decode
+from freehold.serving.decoding import decoded
 from freehold.serving.desk import Desk
 from freehold.serving.routes import Incoming, Route
 from freehold.store import Store, adapting, creating
@@ -53,7 +53,7 @@ async def add_blob(incoming: Incoming, desk: Desk) -> Response:
 
 async def create(incoming: Incoming, desk: Desk) -> Response:
     """POST /api/create: a model of another, or of files."""
-    body = decode(incoming.body, schema.CreateRequest)
+    body = await decoded(incoming.body, schema.CreateRequest)
     name = names.new(names.asked(body))
     if not body.base and not body.files:
         raise BadInput("neither 'from' or 'files' was specified", "Name a model, or files that were sent as blobs")

@@ -6,7 +6,17 @@ import msgspec
 
 from freehold.core import spans
 from freehold.core.errors import BadInput, Unsupported
-from freehold.core.request import FOREVER, Constraint, EmbedRequest, Message, Request, Sampling, Tool, ToolCall
+from freehold.core.request import (
+    FOREVER,
+    Constraint,
+    EmbedRequest,
+    Insert,
+    Message,
+    Request,
+    Sampling,
+    Tool,
+    ToolCall,
+)
 from freehold.dialects.ollama import schema as wire
 
 
@@ -21,17 +31,25 @@ def chat_request(body: wire.ChatRequest, model: str) -> Request:
 
 def generate_request(body: wire.GenerateRequest, model: str) -> Request:
     """One prompt, as a chat of one turn or, if `raw`, as it is. Raises BadInput and Unsupported."""
-    if body.suffix:
-        raise Unsupported(f"{model!r} does not support insert", "Leave out the suffix", param="suffix")
     if body.images:
         raise _blind("images")
     request = _request(body, model)
+    if body.suffix:
+        _refuse_beside_suffix(body)
+        return msgspec.structs.replace(request, prompt="", insert=Insert(body.prompt or "", body.suffix))
     if body.raw:
         if body.template or body.system or body.context:
             raise BadInput("raw mode does not support template, system, or context", "Leave them out", param="raw")
         return msgspec.structs.replace(request, prompt=body.prompt or "")
     system = (Message("system", body.system),) if body.system else ()
     return msgspec.structs.replace(request, messages=(*system, Message("user", body.prompt or "")))
+
+
+def _refuse_beside_suffix(body: wire.GenerateRequest) -> None:
+    """Raises BadInput for what no prompt with a suffix has."""
+    for name in ("raw", "system", "context", "think"):
+        if getattr(body, name):
+            raise BadInput(f"{name} does not go with a suffix", f"Leave out {name} or the suffix", param=name)
 
 
 def embed_request(body: wire.EmbedRequest, model: str) -> EmbedRequest | None:

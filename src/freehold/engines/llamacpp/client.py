@@ -11,13 +11,15 @@ import msgspec
 from freehold.core.errors import FreeholdError, Unsupported, WorkerFailed
 from freehold.core.event import Embeddings, Event, Failed, Ranking, Started, TokenLogprob, Usage
 from freehold.core.frames import Frames
-from freehold.core.request import Constraint, EmbedRequest, Request, RerankRequest
+from freehold.core.request import Constraint, EmbedRequest, Insert, Request, RerankRequest
 from freehold.engines.base import ModelFile, Question
 from freehold.engines.channel import Broken, Channel, Reply
 from freehold.engines.llamacpp import native, questions, scorer, wire
 from freehold.engines.llamacpp.plan import plan, prompt_of
 from freehold.engines.llamacpp.stops import Stops
 from freehold.engines.supervisor import STALL, Child, Socket, watchdog
+from freehold.formats import gguf, infill
+from freehold.formats.infill import Marks
 
 T = TypeVar("T")
 
@@ -243,6 +245,28 @@ class LlamaWorker:
         probe = [{"role": "user", "content": "?"}]
         body = {"messages": probe, **wire.constraint_body(constraint)}
         await self._json("POST", "/apply-template", _Prompt, body)
+
+    async def inserted(self, insert: Insert, prompt: str | Sequence[int]) -> list[int]:
+        """The tokens that show the model the place where text is to be written. Raises Unsupported."""
+        marks = await asyncio.to_thread(self._marks)
+        if marks is None:
+            raise Unsupported(
+                f"{self.label} cannot insert text before a suffix: it has no tokens that mark the place",
+                "Leave out the suffix, or take a model of code",
+                param="suffix",
+            )
+        begin = await self.tokenize("", special=True)
+        before, after = await self._plain(insert.prefix), await self._plain(insert.suffix)
+        written = await self._plain(prompt) if isinstance(prompt, str) else prompt
+        return [*begin[:1], marks.prefix, *before, marks.suffix, *after, marks.middle, *written]
+
+    def _marks(self) -> Marks | None:
+        return infill.marks(gguf.read_header(self._model.path).metadata)
+
+    async def _plain(self, text: str) -> list[int]:
+        """The tokens of a text in which nothing is special."""
+        body = {"content": text, "add_special": False, "parse_special": False}
+        return (await self._json("POST", "/tokenize", _Tokens, body)).tokens if text else []
 
     async def _chunks(self, route: str, body: Mapping[str, Any]) -> AsyncGenerator[Mapping[str, Any], None]:
         try:

@@ -8,7 +8,7 @@ import msgspec
 
 from freehold.core.errors import BadInput, Unsupported
 from freehold.core.event import Event, ToolCallPart
-from freehold.core.request import Constraint, Request, Tool
+from freehold.core.request import Constraint, Insert, Request, Tool
 from freehold.engines.llamacpp import native, tools, wire
 
 CHAT = "/v1/chat/completions"
@@ -24,6 +24,10 @@ class Server(Protocol):
 
     async def check(self, constraint: Constraint) -> None:
         """Raises BadInput for a constraint that does not compile."""
+        ...
+
+    async def inserted(self, insert: Insert, prompt: str | Sequence[int]) -> list[int]:
+        """The tokens that show a model the place where text is to be written. Raises Unsupported."""
         ...
 
 
@@ -146,9 +150,12 @@ async def _raw(
 ) -> Plan:
     if constraint is not None:
         await server.check(constraint)
-    if request.insert is not None:
+    if request.insert is not None and not request.detail:
+        prompt = await server.inserted(request.insert, prompt)
+    elif request.insert is not None:
         if not isinstance(prompt, str):
             raise BadInput("text is inserted after a text, not after token ids", "Send the prompt as text")
+        # llama-server's own route cuts both texts to a batch, which whoever asks for it expects.
         body = native.infill_body(request, choices, request.insert, prompt, constraint)
         return Plan(native.INFILL, body, new_filter)
     if request.detail and request.prompt is not None:

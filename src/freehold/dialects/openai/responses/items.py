@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from freehold.core.errors import BadInput, Unsupported
 from freehold.core.request import MAX_MESSAGES, Message, ToolCall
 from freehold.dialects.openai.responses import schema as wire
+from freehold.dialects.openai.responses.compaction import LEAD, opened
 
 Item = dict[str, Any]
 """An item as it is kept: complete, with an id."""
@@ -124,11 +125,19 @@ def _reasoning(item: wire.Item, ids: Ids) -> Item:
     }
 
 
+def _compaction(item: wire.Item, ids: Ids) -> Item:
+    if not item.encrypted_content:
+        raise _incomplete("a compaction needs its encrypted_content")
+    opened(item.encrypted_content)
+    return {"id": item.id or ids.new("cmp"), "type": "compaction", "encrypted_content": item.encrypted_content}
+
+
 _FORMS: Mapping[str, Callable[[wire.Item, Ids], Item]] = {
     "message": _message,
     "function_call": _call,
     "function_call_output": _output,
     "reasoning": _reasoning,
+    "compaction": _compaction,
 }
 
 
@@ -169,6 +178,8 @@ class _Reader:
             self._call(item)
         elif kind == "function_call_output":
             self._output(item)
+        elif kind == "compaction":
+            self._summary(opened(item["encrypted_content"]))
         elif item["role"] == "assistant":
             self._close()
             self._turn = _Turn(_joined(item["content"]), [], self._taken())
@@ -178,6 +189,20 @@ class _Reader:
             self._add(Message("system", _joined(item["content"])))
         else:
             self._opening.append(_joined(item["content"]))
+
+    def _summary(self, text: str) -> None:
+        """What the user said before it becomes one turn: many templates want turns that alternate."""
+        self._close()
+        self._taken()
+        said: list[str] = []
+        while self._found and self._found[-1].role == "user":
+            said.insert(0, self._found.pop().content)
+        if said:
+            self._found.append(Message("user", "\n\n".join(said)))
+        if text and self._found:
+            self._found.append(Message("assistant", LEAD + text))
+        elif text:
+            self._opening.append(LEAD + text)
 
     def end(self) -> list[Message]:
         """All that was said."""

@@ -100,13 +100,29 @@ class ReasoningWish(msgspec.Struct):
     mode: Label | None = None
 
 
-class _Asked(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What both routes that read a conversation take."""
+class Conversation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What every route that reads a conversation takes."""
 
     model: ModelName
     input: Text | Annotated[list[Item], Meta(max_length=4096)] | None = None
     instructions: Text | None = None
     previous_response_id: Label | None = None
+
+
+class CompactRequest(Conversation, kw_only=True, forbid_unknown_fields=True):
+    """POST /v1/responses/compact."""
+
+    # Without effect on what a local model answers:
+    service_tier: Label | None = None
+    prompt_cache_key: Label | None = None
+    prompt_cache_retention: Label | None = None
+    prompt_cache_options: Any = None
+    image: Any = None
+
+
+class _Asked(Conversation, kw_only=True, forbid_unknown_fields=True):
+    """What both routes that answer or count a conversation take."""
+
     tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
