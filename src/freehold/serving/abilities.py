@@ -31,6 +31,7 @@ class Abilities(msgspec.Struct, frozen=True):
     tools: bool = False
     insert: bool = False
     thinking: bool = False
+    vision: bool = False
 
 
 def of(store: Store, manifest: Manifest) -> Abilities:
@@ -47,6 +48,7 @@ def of(store: Store, manifest: Manifest) -> Abilities:
         tools=not embedding and bool(template),  # of templates that know none too: they are told in words
         insert="tokenizer.ggml.fim_pre_token_id" in metadata and "tokenizer.ggml.fim_suf_token_id" in metadata,
         thinking=not embedding and any(mark in template for mark in _THINKING),
+        vision=not embedding and manifest.part("projector") is not None,
     )
 
 

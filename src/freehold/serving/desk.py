@@ -95,7 +95,7 @@ class Desk:
         """One vector per input."""
         try:
             async with asyncio.timeout(request.deadline):
-                async with self._worker(request, embedding_cost(request)) as (worker, _):
+                async with self._worker(request) as (worker, _):
                     return await worker.embed(await fitting.texts(worker, request) if request.truncate else request)
         except TimeoutError:
             raise _late(request.deadline) from None
@@ -104,7 +104,7 @@ class Desk:
         """A score for each document."""
         try:
             async with asyncio.timeout(request.deadline):
-                async with self._worker(request, ranking_cost(request)) as (worker, _):
+                async with self._worker(request) as (worker, _):
                     return await worker.rerank(request)
         except TimeoutError:
             raise _late(request.deadline) from None
@@ -113,14 +113,16 @@ class Desk:
         """What the engine of the request's model tells of itself, as `engines.base.Worker.ask` has it."""
         try:
             async with asyncio.timeout(request.deadline), self._asking:
-                async with self._worker(request, 0, queued=False) as (worker, _):
+                async with self._worker(request, queued=False) as (worker, _):
                     return await worker.ask(question, body or {})
         except TimeoutError:
             raise _late(request.deadline) from None
 
     async def count(self, request: Request) -> int:
         """The tokens of the request's prompt."""
-        return len(await self.tokenize(request, await self.prompt(request)))
+        limits.check(request)
+        async with self._asked(request) as (worker, source):
+            return await worker.count(await asyncio.to_thread(source.applied, request))
 
     async def prompt(self, request: Request) -> str:
         """The text that the request has the model read."""
@@ -169,8 +171,7 @@ class Desk:
         self._models.close()
 
     async def _events(self, request: Request) -> AsyncGenerator[Event, None]:
-        tokens = cost(request, self.settings.context_length)
-        async with self._worker(request, tokens) as (worker, source):
+        async with self._worker(request) as (worker, source):
             request = await asyncio.to_thread(source.applied, request)
             if request.truncate:
                 request = await fitting.conversation(worker, request)
@@ -182,25 +183,26 @@ class Desk:
     async def _asked(self, request: Request) -> AsyncIterator[tuple[Worker, ready.Source]]:
         """The same for what takes no tokens, within the request's deadline."""
         try:
-            async with asyncio.timeout(request.deadline), self._worker(request, 0) as found:
+            async with asyncio.timeout(request.deadline), self._worker(request, brief=True) as found:
                 yield found
         except TimeoutError:
             raise _late(request.deadline) from None
 
     @asynccontextmanager
     async def _worker(
-        self, request: Request | EmbedRequest | RerankRequest, tokens: int, *, queued: bool = True
+        self, request: Request | EmbedRequest | RerankRequest, *, queued: bool = True, brief: bool = False
     ) -> AsyncIterator[tuple[Worker, ready.Source]]:
-        """A place and a worker for one request, and what the name of its model means."""
+        """A place and a worker for one request, and what the name of its model means; `brief` takes no tokens."""
         source = await asyncio.to_thread(self._source, request.model)
         await asyncio.to_thread(source.require, self.settings)
+        tokens = await asyncio.to_thread(self._cost, request, source)
         ranking = isinstance(request, RerankRequest)
         key = Key(source.digest, ranking or isinstance(request, EmbedRequest), ranking=ranking)
         if self.sole is not None and self.sole.embedding:
             key = Key(source.digest, True, ranking=self.sole.ranking)
         if key.embedding and source.adapter:
             raise Unsupported("adapters are applied where text is generated only", "Name the base alone", param="model")
-        async with self.admission.slot(key, tokens) if queued else nullcontext():
+        async with self.admission.slot(key, 0 if brief else tokens) if queued else nullcontext():
             file = await asyncio.to_thread(source.file)
             file = msgspec.structs.replace(file, embedding=key.embedding, ranking=key.ranking)
             if source.adapter:
@@ -209,6 +211,21 @@ class Desk:
                 key, file = await asyncio.to_thread(self._widened, key, file, request.context_length)
             async with self.pool.worker(key, file, source.lease, request.keep_alive) as worker:
                 yield worker, source
+
+    def _cost(self, request: Request | EmbedRequest | RerankRequest, source: ready.Source) -> int:
+        """Tokens that it may take. Raises Unsupported for images to a model that sees none."""
+        if isinstance(request, EmbedRequest):
+            return embedding_cost(request)
+        if isinstance(request, RerankRequest):
+            return ranking_cost(request)
+        eye = source.eye() if request.seen else None
+        if request.seen and eye is None:
+            raise Unsupported(
+                f"{source.label} does not see images",
+                "Send text alone, or take a model with a projector",
+                param="messages",
+            )
+        return cost(request, self.settings.context_length, eye.tokens if eye else 0)
 
     async def _before_sleep(self, held: Held) -> None:
         """Keep what the one model's worker counted."""
