@@ -1,4 +1,4 @@
-"""The real llama.cpp with a tiny projector of random weights: what it says of an image is nonsense, but of that image."""
+"""The real llama.cpp with a tiny projector of random weights: what it says of an image is nonsense, but of that one."""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -104,9 +104,7 @@ async def test_tokens_of_images_are_counted(tiny_gguf: Path, projector: Path, se
 
 
 @in_loop
-async def test_raw_text_constraints_prefills_and_calls_see_it_too(
-    tiny_gguf: Path, projector: Path, settings: Settings
-):
+async def test_raw_text_constraints_prefills_and_calls_see_it_too(tiny_gguf: Path, projector: Path, settings: Settings):
     async with _worker(tiny_gguf, projector, settings) as worker:
         words = Constraint("schema", {"type": "object", "properties": {"a": {"type": "string", "maxLength": 12}},
                                       "required": ["a"], "additionalProperties": False})  # fmt: skip
@@ -186,7 +184,7 @@ async def test_a_broken_image_costs_its_request_alone(tiny_gguf: Path, projector
 async def test_what_would_be_handed_to_ffmpeg_is_not(
     tiny_gguf: Path, projector: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """llama.cpp runs ffprobe from the PATH for what it cannot decode; a file that got to it must not have that effect."""
+    """llama.cpp runs ffprobe from the PATH for what it cannot decode: a file that got to it must not do that."""
     trap, sprung = tmp_path / "bin", tmp_path / "sprung"
     trap.mkdir()
     for name in ("ffprobe", "ffmpeg"):
@@ -196,7 +194,9 @@ async def test_what_would_be_handed_to_ffmpeg_is_not(
     monkeypatch.setenv("PATH", f"{trap}:/usr/bin:/bin")
     assert shutil.which("ffprobe") == str(trap / "ffprobe")
     async with _worker(tiny_gguf, projector, settings) as worker:
-        monkeypatch.setattr("freehold.engines.llamacpp.looking.decoded", lambda images: [image.data for image in images])
+        monkeypatch.setattr(
+            "freehold.engines.llamacpp.looking.decoded", lambda images: [image.data for image in images]
+        )
         for data in (picture("red", "WEBP"), picture("red")[:60]):
             assert isinstance((await _events(worker, _asking(seen(data))))[-1], Failed)
         assert await _said(worker, _asking(RED))

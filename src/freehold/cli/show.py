@@ -68,21 +68,22 @@ def _show_foreign(name: str, settings: "Settings", json: bool) -> None:
     """A model of another tool: what its header says and whether it fits."""
     from freehold.convert.outlook import outlook
     from freehold.formats import projector
-    from freehold.store import splits
+    from freehold.store import projectors, splits
     from freehold.store.neighbours import inspect, lookup
 
     found = lookup(name)
     details = inspect(found)
-    seen = None
+    seen, eye = None, None
     if found.path is not None and not found.path.is_dir():
         files = splits.files(found.path)
-        eye = projector.read(found.projector) if found.projector else None
+        seeing = projectors.usable(found.projector)
+        eye = projector.read(seeing) if seeing else None
         seen = outlook(splits.header(files, files), settings, eye)
     if json:
         emit({"name": found.label, "found": found, "details": details, "outlook": described(seen) if seen else None})
         return
     line(found.label)
-    rows = [*_details(details), ("sees images with", found.projector.name if found.projector else "")]
+    rows = [*_details(details), ("sees images with", _seeing(eye))]
     pairs([*rows, ("size", size(found.size)), ("file", str(found.path)), ("remark", found.remark)])
     if seen is not None:
         print_outlook(seen)

@@ -26,7 +26,8 @@ _FORMS = {"image/png": b"PNG ", "image/jpeg": b"JPEG", "image/webp": b"WEBP", "i
 def decoded(images: Sequence[Image], *, seconds: float = SECONDS) -> list[bytes]:
     """Each image as a PNG file: upright, its first frame, on white, in RGB, of at most MOST_READ pixels.
 
-    A coarse one has at most COARSE pixels a side. Blocks. Raises BadInput for one that cannot be read, or takes too much memory or more than `seconds`.
+    A coarse one has at most COARSE pixels a side. Blocks. Raises BadInput for one that cannot be read, or takes too
+    much memory or more than `seconds`.
     """
     asked = b"".join(
         struct.pack(">I4sIII", len(image.data), _FORMS[image.media_type], image.width, image.height, _most(image))

@@ -22,7 +22,7 @@ from freehold.formats import projector
 from freehold.formats.projector import Projector
 from freehold.proofs.sign.models import require
 from freehold.serving import defaults
-from freehold.store import Store, beside, neighbours, splits
+from freehold.store import Store, beside, neighbours, projectors, splits
 from freehold.store.neighbours.base import read_text
 
 _converting = threading.Lock()
@@ -172,8 +172,8 @@ class Foreign:
         self._store = store
         self._path = found.path or Path()
         self._texts = found.texts
-        self._projector = found.projector
-        beside = [*found.texts.values(), *([found.projector] if found.projector else [])]
+        self._projector = projectors.usable(found.projector)
+        beside = [*found.texts.values(), *([self._projector] if self._projector else [])]
         stamps = [stamp for path in (self._path, *beside) for stamp in _stamps(path, self.label)]
         self.digest = Digest.of_json([str(self._path), *stamps])
 

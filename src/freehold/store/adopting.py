@@ -9,7 +9,7 @@ from freehold.core.digest import Digest
 from freehold.core.errors import BadName, Conflict, UnknownModel
 from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.core.name import Name
-from freehold.store import importing, neighbours, splits
+from freehold.store import importing, neighbours, projectors, splits
 from freehold.store.beside import translated
 from freehold.store.blobs import shareable
 from freehold.store.neighbours import Found
@@ -59,7 +59,7 @@ def adopt(store: Store, found: Found, name: Name | None = None, *, dry_run: bool
                 share=True,
                 expected=_stated_files(found),
                 filename=_filename(found, quantization),
-                projector=found.projector,
+                projector=projectors.usable(found.projector),
             )
             manifest = _with_texts(store, target, found, manifest)
     how: How = "present" if before else "link" if store.holds(largest) else "copy"

@@ -74,7 +74,7 @@ def _adapter_files(modelfile: Modelfile, folder: Path) -> list[Path]:
 
 def _sees(path: Path | None) -> bool:
     """Whether a file is a projector. Raises BadModelFile."""
-    return path is not None and path.is_file() and projector.is_projector(gguf.read_header(path))
+    return path is not None and there(path) and path.is_file() and projector.is_projector(gguf.read_header(path))
 
 
 def create(store: Store, name: Name, modelfile: Modelfile, folder: Path, converter: adapting.Converter) -> Manifest:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from freehold.core.digest import Digest
+from freehold.core.errors import FreeholdError
 from freehold.core.manifest import Part
 from freehold.core.reference import quant_in
 from freehold.formats import projector
@@ -29,6 +30,14 @@ def beside(path: Path, inside: Iterable[Path]) -> Path | None:
     """The same of a file on the disk, among the files of one folder."""
     files = {each.name: each for each in inside}
     return files.get(chosen(files, path.name))
+
+
+def usable(path: Path | None) -> Path | None:
+    """The file, if images can be seen with it: a model of another tool is of use without."""
+    try:
+        return path if path is not None and projector.read(path) else None
+    except FreeholdError:
+        return None
 
 
 def _above(name: str, model: str) -> bool:

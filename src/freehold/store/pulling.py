@@ -7,7 +7,16 @@ from pathlib import Path
 import msgspec
 
 from freehold.core.digest import Digest
-from freehold.core.errors import BadInput, BadModelFile, BadName, Conflict, DiskFull, FreeholdError, SourceFailed
+from freehold.core.errors import (
+    BadInput,
+    BadModelFile,
+    BadName,
+    Conflict,
+    DiskFull,
+    FreeholdError,
+    SourceFailed,
+    Unsupported,
+)
 from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.core.name import Name
 from freehold.core.reference import Reference
@@ -115,7 +124,7 @@ def _from_gguf(store: Store, offer: Offer, name: Name, digests: list[Digest]) ->
     names = importing.gguf_names([file.filename for file, _ in main], name)
     parts = [Part("gguf", digest, file.size, label) for (file, digest), label in zip(main, names, strict=True)]
     beside = [
-        Part(role, digest, file.size, _projector(store, file, digest, names) if role == "projector" else file.filename)
+        _projector(store, file, digest, names) if role == "projector" else Part(role, digest, file.size, file.filename)
         for file, role, digest in rows
         if role != "gguf"
     ]
@@ -125,10 +134,13 @@ def _from_gguf(store: Store, offer: Offer, name: Name, digests: list[Digest]) ->
     return Manifest(parts=(*parts, *beside, *made), details=details, licence=importing.gguf_licence(blobs[0]))
 
 
-def _projector(store: Store, file: Remote, digest: Digest, taken: Sequence[str]) -> str:
-    """What to call a projector that was fetched. Raises BadModelFile, Unsupported."""
-    projector.read(store.path(digest), label=Path(file.filename))
-    return projectors.name_for(file.filename, taken)
+def _projector(store: Store, file: Remote, digest: Digest, taken: Sequence[str]) -> Part:
+    """A projector that was fetched; one that only hears is of no use here, but the model's. Raises BadModelFile."""
+    try:
+        projector.read(store.path(digest), label=Path(file.filename))
+    except Unsupported:
+        return Part("other", digest, file.size, file.filename)
+    return Part("projector", digest, file.size, projectors.name_for(file.filename, taken))
 
 
 def _from_folder(store: Store, offer: Offer, name: Name, digests: list[Digest]) -> Manifest:

@@ -72,9 +72,8 @@ def look(reference: Reference, outbound: Outbound) -> Offer:
         kept = _LAYERS[layer.media_type.removeprefix(_PREFIX)]
         called = kept.filename or f"{reference.model}.gguf"
         files.append(_file(base, layer, kept, reference, _another(called, [file.filename for file in files])))
-        roles.append(kept.role)
-    if roles.count("projector") > 1:
-        raise Unsupported(f"{reference} has {roles.count('projector')} projectors", "Choose a tag that has one")
+        # A model sees with one projector; what more there is belongs to it, and is of no use here.
+        roles.append("other" if kept.role == "projector" and "projector" in roles else kept.role)
     if roles.count("gguf") != 1:
         raise Unsupported(f"{reference} has {roles.count('gguf')} GGUF layers", "Choose a tag that has one")
     return Offer(
