@@ -14,7 +14,7 @@ from freehold.core.event import Event, Failed, Finished, Logprobs, Text, ToolCal
 from freehold.core.request import Constraint, Image, Message, Request, Sampling, Tool, ToolCall
 from freehold.core.settings import Settings
 from freehold.engines.base import ModelFile
-from freehold.engines.llamacpp import LlamaCpp
+from freehold.engines.llamacpp import LlamaCpp, wire
 from freehold.engines.llamacpp.client import LlamaWorker
 from tests.pictures import FORMS, picture, seen
 from tests.serving.support import in_loop
@@ -194,11 +194,10 @@ async def test_what_would_be_handed_to_ffmpeg_is_not(
     monkeypatch.setenv("PATH", f"{trap}:/usr/bin:/bin")
     assert shutil.which("ffprobe") == str(trap / "ffprobe")
     async with _worker(tiny_gguf, projector, settings) as worker:
-        monkeypatch.setattr(
-            "freehold.engines.llamacpp.looking.decoded", lambda images: [image.data for image in images]
-        )
         for data in (picture("red", "WEBP"), picture("red")[:60]):
-            assert isinstance((await _events(worker, _asking(seen(data))))[-1], Failed)
+            body = wire.conversation_body(_asking(seen(data)))
+            with pytest.raises(BadInput, match="Failed to load image"):
+                await worker._answer("POST", "/v1/chat/completions", body)
         assert await _said(worker, _asking(RED))
     assert not sprung.exists()
 
