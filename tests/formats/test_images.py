@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freehold.core.errors import BadInput, NotFound, TooLarge, Unsupported
+from freehold.core.errors import BadInput, NotFound, TooLarge
 from freehold.core.request import MAX_IMAGE
 from freehold.formats import images
 from tests.pictures import FORMS, base64_of, huge_png, picture, url_of
@@ -140,8 +140,8 @@ def test_base64_as_clients_write_it() -> None:
         ("AAAAA", "", BadInput, "not in base64"),
         (base64_of(b"hello"), "", BadInput, "no PNG"),
         (base64_of(picture()), "image/jpeg", BadInput, "is called image/jpeg and is image/png"),
-        (base64_of(picture()), "image/svg+xml", Unsupported, "svg"),
-        (base64_of(picture()), "text/html", Unsupported, "text/html"),
+        (base64_of(picture()), "image/svg+xml", BadInput, "svg"),
+        (base64_of(picture()), "text/html", BadInput, "text/html"),
         ("A" * (images.MAX_BASE64 + 1), "", TooLarge, "too large"),
         (base64_of(bytes(MAX_IMAGE + 1)), "", TooLarge, f"{MAX_IMAGE + 1} bytes"),
     ],
@@ -163,19 +163,19 @@ def test_data_urls(head: str) -> None:
 @pytest.mark.parametrize(
     ("url", "kind", "said"),
     [
-        ("http://127.0.0.1/x.png", Unsupported, "not fetched from http:"),
-        ("https://example.com/x.png", Unsupported, "not fetched from https:"),
-        ("file:///etc/passwd", Unsupported, "not fetched from file:"),
-        ("ftp://x/y.png", Unsupported, "not fetched"),
-        ("//host/x.png", Unsupported, "not fetched"),
-        ("x.png", Unsupported, "not fetched"),
-        ("", Unsupported, "not fetched"),
-        (base64_of(picture()), Unsupported, "not fetched"),
+        ("http://127.0.0.1/x.png", BadInput, "not fetched from http:"),
+        ("https://example.com/x.png", BadInput, "not fetched from https:"),
+        ("file:///etc/passwd", BadInput, "not fetched from file:"),
+        ("ftp://x/y.png", BadInput, "not fetched"),
+        ("//host/x.png", BadInput, "not fetched"),
+        ("x.png", BadInput, "not fetched"),
+        ("", BadInput, "not fetched"),
+        (base64_of(picture()), BadInput, "not fetched"),
         ("data:image/png,AAAA", BadInput, "not in base64"),
         ("data:image/png;base64", BadInput, "not in base64"),
-        (url_of(picture(), "text/plain"), Unsupported, "text/plain"),
-        (url_of(picture(), ""), Unsupported, "''"),
-        (url_of(picture(), "image/svg+xml"), Unsupported, "svg"),
+        (url_of(picture(), "text/plain"), BadInput, "text/plain"),
+        (url_of(picture(), ""), BadInput, "''"),
+        (url_of(picture(), "image/svg+xml"), BadInput, "svg"),
         (url_of(b"GIF89a"), BadInput, "ends inside its header"),
     ],
 )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from freehold.core.errors import BadInput, TooLarge, Unsupported
+from freehold.core.errors import BadInput, TooLarge
 from freehold.core.request import MAX_IMAGE, MAX_SIDE, Image
 from freehold.formats.reading import regular_file, shown
 
@@ -70,7 +70,7 @@ def _check_size(width: int, height: int) -> None:
 def of_base64(text: str, stated: str = "", *, param: str | None = None) -> Image:
     """The image that a request holds in base64; if `stated` it must be of that media type.
 
-    Raises BadInput, TooLarge, and Unsupported for other media types.
+    Raises BadInput and TooLarge.
     """
     try:
         kind = _taken(stated) if stated else ""
@@ -86,12 +86,12 @@ def of_base64(text: str, stated: str = "", *, param: str | None = None) -> Image
 
 def of_url(url: str, *, param: str | None = None) -> Image:
     """The image in a data URL (RFC 2397). That it says another type of image than it is counts for nothing, since
-    many clients say the same of all. Raises as `of_base64`, and Unsupported for an address.
+    many clients say the same of all. Raises as `of_base64`, for an address too.
     """
     scheme, colon, rest = url.partition(":")
     if not colon or scheme.lower() != "data":
         what = f"{scheme[:16].lower()}: addresses" if colon else "what is no data: URL"
-        raise Unsupported(
+        raise BadInput(
             f"images are not fetched from {what}", "Send the image itself: data:image/png;base64,…", param=param
         )
     head, comma, text = rest.partition(",")
@@ -124,10 +124,10 @@ def url_of(image: Image) -> str:
 
 
 def _taken(stated: str) -> str:
-    """The media type, if images of it are taken. Raises Unsupported."""
+    """The media type, if images of it are taken. Raises BadInput."""
     kind = _ALIASES.get(stated.lower(), stated.lower())
     if kind not in ("image/png", "image/jpeg", "image/webp", "image/gif"):
-        raise Unsupported(f"files of type {stated[:80]!r} are not looked at", "Send PNG, JPEG, WebP or GIF")
+        raise BadInput(f"files of type {stated[:80]!r} are not looked at", "Send PNG, JPEG, WebP or GIF")
     return kind
 
 

@@ -99,7 +99,7 @@ def _image(block: wire.Block, param: str) -> Image:
     source = block.source or {}
     kind, data, stated = source.get("type"), source.get("data"), source.get("media_type")
     if kind != "base64":
-        raise Unsupported(
+        raise BadInput(
             f"images from a {str(kind)[:40]!r} are not fetched",
             "Send the image itself: source.type base64",
             param=param,

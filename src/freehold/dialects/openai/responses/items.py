@@ -76,7 +76,7 @@ def _asked(part: wire.Part) -> Item:
     if part.type != "input_image":
         return {"type": "input_text", "text": _text(part)}
     if part.image_url is None:
-        raise Unsupported("images are not taken from files", "Send the image itself as image_url", param="input")
+        raise BadInput("images are not taken from files", "Send the image itself as image_url", param="input")
     images.of_url(part.image_url, param="input")
     return {"type": "input_image", "image_url": part.image_url, "detail": part.detail or "auto"}
 
