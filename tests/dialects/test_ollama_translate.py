@@ -121,13 +121,6 @@ def test_text_before_a_suffix():
             generate(prompt="p", suffix="s", **field)
 
 
-def test_what_cannot_be_done_is_refused():
-    with pytest.raises(Unsupported, match="images"):
-        generate(prompt="p", images=["aGk="])
-    with pytest.raises(Unsupported, match="images"):
-        chat(messages=[{"role": "user", "content": "x", "images": ["aGk="]}])
-
-
 def embed(**fields: Any) -> Any:
     return translate.embed_request(msgspec.convert({"model": "m", **fields}, wire.EmbedRequest), "m")
 

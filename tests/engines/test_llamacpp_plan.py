@@ -16,6 +16,8 @@ SCHEMA = Constraint("schema", {"type": "string"})
 class Server:
     """Renders a conversation plainly and remembers what it was asked."""
 
+    mark = ""
+
     def __init__(self) -> None:
         self.rendered: list[tuple[str, ...]] = []
         self.checked: list[Constraint] = []

@@ -211,6 +211,9 @@ class ReciterWorker:
     async def detokenize(self, tokens: Sequence[int]) -> str:
         raise NotImplementedError
 
+    async def count(self, request: Request) -> int:
+        raise NotImplementedError
+
     async def score(self, tokens: Sequence[int], top: int = 0) -> tuple[TokenLogprob, ...]:
         raise NotImplementedError
 

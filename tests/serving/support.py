@@ -109,6 +109,10 @@ class FakeWorker:
     async def detokenize(self, tokens: Sequence[int]) -> str:
         return "".join("x" * token + " " for token in tokens)
 
+    async def count(self, request: Request) -> int:
+        """A token for each image too."""
+        return len(await self.tokenize(await self.prompt(request))) + len(request.seen)
+
     async def score(self, tokens: Sequence[int], top: int = 0, *, adapter: str = "") -> tuple[TokenLogprob, ...]:
         """Each token is as likely as any other; in its place there could have been shorter ones."""
         told = [TokenLogprob("x" * token, -1.0 * bool(place)) for place, token in enumerate(tokens)]

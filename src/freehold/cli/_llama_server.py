@@ -121,6 +121,8 @@ def _sole(given: Given, settings: Settings, store: "Store") -> "Sole | None":
         ranking=ranking,
         chat_template=_template(own),
         adapters=tuple(Path(each).absolute() for each in own.get("lora", ())),
+        projector=Path(own["mmproj"]).expanduser().absolute() if own.get("mmproj") else None,
+        blind=not own.get("mmproj_auto", True),
         slots=own.get("slots", True),
         metrics=own.get("metrics", False),
         verbose=own.get("verbose", False),
@@ -128,6 +130,7 @@ def _sole(given: Given, settings: Settings, store: "Store") -> "Sole | None":
     )
     if sole.path is not None:
         gguf.read_header(sole.path)  # what cannot be loaded is said before anybody waits for it
+    sole.eye()
     return sole
 
 

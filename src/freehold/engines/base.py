@@ -50,6 +50,8 @@ class ModelFile(msgspec.Struct, frozen=True):
     ranking: bool = False
     """Whether it scores documents for a query; then `embedding` is set too."""
     launch: Launch | None = None
+    projector: Path | None = None
+    """A checked file with which it sees images."""
 
 
 class Fit(msgspec.Struct, frozen=True):
@@ -109,6 +111,10 @@ class Worker(Protocol):
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of tokens, special ones as they are written."""
+        ...
+
+    async def count(self, request: Request) -> int:
+        """The tokens of the request's prompt, those of its images among them."""
         ...
 
     async def score(self, tokens: Sequence[int], top: int = 0, *, adapter: str = "") -> tuple[TokenLogprob, ...]:

@@ -37,6 +37,7 @@ class Abilities(msgspec.Struct, frozen=True):
     insert: bool = False
     """It can write what stands between two texts."""
     thinking: bool = False
+    vision: bool = False
 
 
 def of(store: Store, manifest: Manifest) -> Abilities:
@@ -53,6 +54,7 @@ def of(store: Store, manifest: Manifest) -> Abilities:
         tools=not embedding and bool(template),  # of templates that know none too: they are told in words
         insert=not embedding and (infill.marks(metadata) is not None or _insertion(store, manifest) is not None),
         thinking=not embedding and any(mark in template for mark in _THINKING),
+        vision=not embedding and manifest.part("projector") is not None,
     )
 
 

@@ -45,8 +45,11 @@ class Preempted(Exception):
     """Work of the background had to stop for a request that somebody waits for. It is to be begun again."""
 
 
-def cost(request: Request, context_length: int) -> int:
-    """Tokens that a request may take at most, estimated before anything is tokenised."""
+def cost(request: Request, context_length: int, image: int = 0) -> int:
+    """Tokens that a request may take at most, estimated before anything is tokenised.
+
+    An image counts as `image` tokens, or as the whole context where that is 0.
+    """
     text = sum(len(message.content) for message in request.messages)
     if isinstance(request.prompt, str):
         text += len(request.prompt)
@@ -54,7 +57,8 @@ def cost(request: Request, context_length: int) -> int:
         insert = request.insert
         text += len(insert.prefix) + len(insert.suffix) + sum(len(file.text) for file in insert.files)
     given = 0 if isinstance(request.prompt, str | None) else len(request.prompt)
-    prompt = min(given + text // _BYTES_PER_TOKEN + 1, context_length)
+    images = len(request.seen) * (image or context_length)
+    prompt = min(given + images + text // _BYTES_PER_TOKEN + 1, context_length)
     return request.n * (prompt + min(request.max_tokens or context_length, context_length))
 
 

@@ -159,10 +159,10 @@ class Desk:
         """One vector per input."""
         try:
             async with asyncio.timeout(request.deadline):
-                async with self._worker(request, tokens := embedding_cost(request)) as (worker, _, ticket):
+                async with self._worker(request) as (worker, _, ticket):
                     request = await fitting.texts(worker, request) if request.truncate else request
                     found = await worker.embed(request)
-                    ticket.took(found.usage.prompt_tokens or tokens)
+                    ticket.took(found.usage.prompt_tokens or ticket.tokens)
                     return found
         except TimeoutError:
             raise _late(request.deadline) from None
@@ -171,9 +171,9 @@ class Desk:
         """A score for each document."""
         try:
             async with asyncio.timeout(request.deadline):
-                async with self._worker(request, tokens := ranking_cost(request)) as (worker, _, ticket):
+                async with self._worker(request) as (worker, _, ticket):
                     found = await worker.rerank(request)
-                    ticket.took(found.usage.prompt_tokens or tokens)
+                    ticket.took(found.usage.prompt_tokens or ticket.tokens)
                     return found
         except TimeoutError:
             raise _late(request.deadline) from None
@@ -182,19 +182,21 @@ class Desk:
         """What the engine of the request's model tells of itself, as `engines.base.Worker.ask` has it."""
         try:
             async with asyncio.timeout(request.deadline), self._asking:
-                async with self._worker(request, 0, queued=False) as (worker, *_):
+                async with self._worker(request, queued=False) as (worker, *_):
                     return await worker.ask(question, body or {})
         except TimeoutError:
             raise _late(request.deadline) from None
 
     async def context(self, request: Request) -> int:
         """Tokens of context that the request's model has here."""
-        async with self._asked(request) as (worker, _):
+        async with self._asked(request) as (worker, *_):
             return worker.context_length
 
     async def count(self, request: Request) -> int:
         """The tokens of the request's prompt."""
-        return len(await self.tokenize(request, await self.prompt(request)))
+        limits.check(request)
+        async with self._asked(request) as (worker, source, _):
+            return await worker.count(await asyncio.to_thread(source.applied, request))
 
     async def prompt(self, request: Request) -> str:
         """The text that the request has the model read."""
@@ -265,8 +267,7 @@ class Desk:
         self._models.close()
 
     async def _events(self, request: Request) -> AsyncGenerator[Event, None]:
-        tokens = cost(request, self.settings.context_length)
-        async with self._worker(request, tokens) as (worker, source, ticket):
+        async with self._worker(request) as (worker, source, ticket):
             request = await asyncio.to_thread(source.applied, request)
             if request.truncate:
                 request = await fitting.conversation(worker, request)
@@ -290,18 +291,19 @@ class Desk:
     async def _asked(self, request: Request | EmbedRequest) -> AsyncIterator[Placed]:
         """The same for what takes no tokens, within the request's deadline."""
         try:
-            async with asyncio.timeout(request.deadline), self._worker(request, _LOOK) as found:
+            async with asyncio.timeout(request.deadline), self._worker(request, brief=True) as found:
                 yield found
         except TimeoutError:
             raise _late(request.deadline) from None
 
     @asynccontextmanager
     async def _worker(
-        self, request: Request | EmbedRequest | RerankRequest, tokens: int, *, queued: bool = True
+        self, request: Request | EmbedRequest | RerankRequest, *, queued: bool = True, brief: bool = False
     ) -> AsyncIterator[Placed]:
-        """A place and a worker for one request, and what the name of its model means."""
+        """A place and a worker for one request, and what the name of its model means; `brief` takes few tokens."""
         source = await asyncio.to_thread(self._source, request.model)
         await asyncio.to_thread(source.require, self.settings)
+        tokens = await asyncio.to_thread(self._cost, request, source)
         ranking = isinstance(request, RerankRequest)
         key = Key(source.digest, ranking or isinstance(request, EmbedRequest), ranking=ranking)
         if self.sole is not None and self.sole.embedding:
@@ -309,7 +311,8 @@ class Desk:
         if key.embedding and source.adapter:
             raise Unsupported("adapters are applied where text is generated only", "Name the base alone", param="model")
         patience = request.deadline - min(_MOMENT, request.deadline / 2)
-        place = self.admission.slot(key, tokens, patience) if queued else nullcontext(Ticket(asking.get(), 0))
+        counted = _LOOK if brief else tokens
+        place = self.admission.slot(key, counted, patience) if queued else nullcontext(Ticket(asking.get(), 0))
         async with place as ticket:
             file = await asyncio.to_thread(source.file)
             file = msgspec.structs.replace(file, embedding=key.embedding, ranking=key.ranking)
@@ -321,6 +324,21 @@ class Desk:
                 if ticket.begun is not None:
                     ticket.begun = asyncio.get_running_loop().time()
                 yield Placed(worker, source, ticket)
+
+    def _cost(self, request: Request | EmbedRequest | RerankRequest, source: ready.Source) -> int:
+        """Tokens that it may take. Raises Unsupported for images to a model that sees none."""
+        if isinstance(request, EmbedRequest):
+            return embedding_cost(request)
+        if isinstance(request, RerankRequest):
+            return ranking_cost(request)
+        eye = source.eye() if request.seen else None
+        if request.seen and eye is None:
+            raise Unsupported(
+                f"{source.label} does not see images",
+                "Send text alone, or take a model with a projector",
+                param="messages",
+            )
+        return cost(request, self.settings.context_length, eye.tokens if eye else 0)
 
     async def _before_sleep(self, held: Held) -> None:
         """Keep what the one model's worker counted."""

@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 
 from freehold.core.errors import BadInput, Unsupported
-from freehold.core.request import Constraint, Message, Request, Sampling, Tool, ToolCall
+from freehold.core.request import Constraint, Image, Message, Request, Sampling, Tool, ToolCall, joined, moved
 from freehold.dialects.anthropic import schema as wire
+from freehold.formats import images
 from freehold.serving.decoding import converted
 
 _VENDORS_OWN = ("mcp_servers", "context_management", "container")
@@ -73,12 +74,40 @@ def _turns(message: wire.Message) -> Iterator[Message]:
     for result in results:
         if not result.tool_use_id:
             raise BadInput("a tool_result names no call", "Set tool_use_id", param="messages")
-        said = result.content if isinstance(result.content, str) else "\n".join(_texts(result.content or (), "results"))
-        yield Message("tool", f"Error: {said}" if result.is_error else said, tool_call_id=result.tool_use_id)
-    text = "\n".join(_texts(rest, "messages"))
-    if text or calls or not results:
+        content = [result.content] if isinstance(result.content, str) else _content(result.content or (), "results")
+        said, seen = joined(content, "\n")
+        before = "Error: " if result.is_error else ""
+        yield Message("tool", before + said, tool_call_id=result.tool_use_id, images=moved(seen, len(before)))
+    text, seen = joined(_content(rest, "messages"), "\n")
+    if seen and message.role != "user":
+        raise BadInput(f"a {message.role} message cannot hold images", "Check the roles", param="messages")
+    if text or seen or calls or not results:
         thought = "\n".join(block.thinking or "" for block in message.content if block.type == "thinking")
-        yield Message(message.role, text, tool_calls=tuple(_call(call) for call in calls), reasoning=thought)
+        called = tuple(_call(call) for call in calls)
+        yield Message(message.role, text, tool_calls=called, reasoning=thought, images=seen)
+
+
+def _content(blocks: Sequence[wire.Block], param: str) -> Iterator[str | Image]:
+    """Texts and images in their order."""
+    for block in blocks:
+        if block.type == "image":
+            yield _image(block, param)
+        else:
+            yield from _texts([block], param)
+
+
+def _image(block: wire.Block, param: str) -> Image:
+    source = block.source or {}
+    kind, data, stated = source.get("type"), source.get("data"), source.get("media_type")
+    if kind != "base64":
+        raise BadInput(
+            f"images from a {str(kind)[:40]!r} are not fetched",
+            "Send the image itself: source.type base64",
+            param=param,
+        )
+    if not isinstance(data, str) or not isinstance(stated, str):
+        raise BadInput("an image has no data or no media_type in its source", "Set both", param=param)
+    return images.of_base64(data, stated, param=param)
 
 
 def _texts(blocks: Sequence[wire.Block], param: str) -> Iterator[str]:

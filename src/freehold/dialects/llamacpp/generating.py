@@ -100,7 +100,7 @@ async def _requests(incoming: Incoming, desk: Desk, body: wire.CompletionRequest
     model = await mapping.model_of(incoming, desk, body.model)
     found = []
     for prompt in translate.prompts(body.prompt):
-        request = translate.completion_request(body, model, await mapping.resolved(desk, model, prompt))
+        request = translate.completion_request(body, model, *await mapping.illustrated(desk, model, prompt))
         found.append(await mapping.biased(desk, request, body.logit_bias))
     return found
 

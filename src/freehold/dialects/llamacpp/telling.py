@@ -110,6 +110,9 @@ async def properties(incoming: Incoming, desk: Desk) -> Response:
     if told is None:
         told = await desk.ask(Request(model=model), "properties")
     own = {"model_alias": model, "ui": False, "webui": False, "is_sleeping": False, "endpoint_props": False}
+    # Of what its projector may do, images alone are taken here.
+    seeing = bool(told.get("modalities", {}).get("vision"))
+    own["modalities"] = {"vision": seeing, "video": False, "audio": False}
     if sole is not None:
         sole.properties = told
         own["is_sleeping"] = not desk.pool.workers

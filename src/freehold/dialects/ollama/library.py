@@ -43,7 +43,7 @@ def _shown(store: Store, text: str, *, verbose: bool) -> dict[str, Any]:
     if made.template is None and header is not None:
         made = msgspec.structs.replace(made, template=str(header.metadata.get("tokenizer.chat_template", "")))
     able = abilities.of(store, manifest)
-    known = {"tools": able.tools, "insert": able.insert, "thinking": able.thinking}
+    known = {"vision": able.vision, "tools": able.tools, "insert": able.insert, "thinking": able.thinking}
     info = models.info_of(header, verbose=verbose) if header else models.info_of_details(manifest.details)
     return models.shown(
         made,

@@ -55,7 +55,8 @@ async def generate(incoming: Incoming, desk: Desk) -> Response:
         request = await asyncio.to_thread(_templated, request, body.template)
     if body.context:
         request = await while_connected(incoming.gone, _continued(desk, request, body.context))
-    return await _answered(incoming, desk, request, answer, stream=body.stream is not False, context=not body.raw)
+    context = not body.raw and not body.images  # tokens cannot stand for images
+    return await _answered(incoming, desk, request, answer, stream=body.stream is not False, context=context)
 
 
 async def embed(incoming: Incoming, desk: Desk) -> Response:

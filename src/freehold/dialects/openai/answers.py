@@ -46,7 +46,13 @@ def model_body(entry: Entry) -> dict[str, Any]:
         "object": "model",
         "created": int(entry.modified),
         "owned_by": entry.name.org or "freehold",
+        "architecture": modalities(entry.manifest.part("projector") is not None),
     }
+
+
+def modalities(seeing: bool) -> dict[str, Any]:
+    """What a model takes and gives, as OpenRouter and llama-server list it beside OpenAI's fields."""
+    return {"input_modalities": ["text", *(["image"] if seeing else [])], "output_modalities": ["text"]}
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from freehold.formats.images import MAX_URL
+
 Text = Annotated[str, Meta(max_length=8 << 20)]
 Label = Annotated[str, Meta(max_length=256)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -26,12 +28,20 @@ LogitBias = Annotated[
 Metadata = Annotated[dict[Label, Any], Meta(max_length=64)]
 
 
+class ImageUrl(msgspec.Struct):
+    """An image, as a data: URL."""
+
+    url: Annotated[str, Meta(max_length=MAX_URL)]
+    detail: Literal["auto", "low", "high", "original"] | None = None
+
+
 class ContentPart(msgspec.Struct):
-    """A piece of a message; only text is understood."""
+    """A piece of a message: text or an image."""
 
     type: Label
     text: Text | None = None
     refusal: Text | None = None
+    image_url: ImageUrl | None = None
 
 
 class FunctionCall(msgspec.Struct):

@@ -1,9 +1,14 @@
 """OpenAI's requests as ours. Pure. What cannot be done is refused by name; what changes an answer is never dropped."""
 
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
 from freehold.core.errors import BadInput, Unsupported
-from freehold.core.request import Constraint, EmbedRequest, Insert, Message, Request, Tool, ToolCall
+from freehold.core.request import Constraint, EmbedRequest, Image, Insert, Message, Request, Tool, ToolCall, joined
 from freehold.dialects.openai import schema as wire
 from freehold.dialects.openai.sampling import sampling, stops
+from freehold.formats import images
 
 MAX_CHOICES = 128
 """Choices of all prompts of one request."""
@@ -127,9 +132,13 @@ def _message(message: wire.Message) -> Message:
         raise BadInput("a tool's answer names no call", "Set tool_call_id", param="messages")
     if message.audio is not None or message.function_call is not None:
         raise _unsupported("messages", "messages with audio or function_call are not known")
+    text, seen = joined(content(message.content))
+    if seen and message.role not in ("user", "tool"):
+        raise _unsupported("messages", f"images are not understood in a message of role {message.role}")
     return Message(
         role="system" if message.role == "developer" else message.role,
-        content=_content(message),
+        content=text or message.refusal or "",
+        images=seen,
         tool_calls=tuple(
             ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ()
         ),
@@ -138,16 +147,20 @@ def _message(message: wire.Message) -> Message:
     )
 
 
-def _content(message: wire.Message) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    pieces = []
-    for part in message.content or ():
+def content(given: str | Sequence[wire.ContentPart] | None) -> Iterator[str | Image]:
+    """Texts and images of a message in their order. Raises BadInput and Unsupported."""
+    if isinstance(given, str):
+        yield given
+        return
+    for part in given or ():
         text = part.text if part.type == "text" else part.refusal if part.type == "refusal" else None
-        if text is None:
+        if part.type == "image_url" and part.image_url is not None:
+            image = images.of_url(part.image_url.url, param="messages")
+            yield msgspec.structs.replace(image, coarse=part.image_url.detail == "low")
+        elif text is None:
             raise _unsupported("messages", f"content of type {part.type!r} is not understood")
-        pieces.append(text)
-    return "".join(pieces) or message.refusal or ""
+        else:
+            yield text
 
 
 def _tool(tool: wire.Tool) -> Tool:

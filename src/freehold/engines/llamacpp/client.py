@@ -15,7 +15,8 @@ from freehold.core.request import Constraint, EmbedRequest, Insert, Request, Rer
 from freehold.engines.base import ModelFile, Question
 from freehold.engines.channel import Broken, Channel, Reply
 from freehold.engines.llamacpp import native, questions, scorer, wire
-from freehold.engines.llamacpp.plan import plan, prompt_of
+from freehold.engines.llamacpp.looking import Looking
+from freehold.engines.llamacpp.plan import known, plan, prompt_of
 from freehold.engines.llamacpp.stops import Stops
 from freehold.engines.supervisor import STALL, Child, Socket, watchdog
 from freehold.formats import gguf, infill
@@ -28,9 +29,15 @@ class _Generation(msgspec.Struct):
     n_ctx: int
 
 
+class _Modalities(msgspec.Struct):
+    vision: bool = False
+
+
 class _Properties(msgspec.Struct):
     default_generation_settings: _Generation
     chat_template_caps: dict[str, Any] = {}
+    modalities: _Modalities = msgspec.field(default_factory=_Modalities)
+    media_marker: str = ""
 
 
 class _Row(msgspec.Struct):
@@ -69,6 +76,10 @@ class _Prompt(msgspec.Struct):
     prompt: str
 
 
+class _Input(msgspec.Struct):
+    input_tokens: int
+
+
 class LlamaWorker:
     """One llama.cpp process holding one model; an engines.base.Worker.
 
@@ -93,6 +104,9 @@ class LlamaWorker:
         """By the adapter that is applied."""
         self._scoring = asyncio.Lock()
         self._knows_tools = False
+        self.mark = ""
+        """What stands in a prompt for an image; empty where the model sees none."""
+        self._looking = Looking()
         self._channel = Channel(socket.path)
 
     async def connect(self) -> None:
@@ -101,6 +115,7 @@ class LlamaWorker:
         properties = await self._json("GET", "/props", _Properties)
         self.context_length = properties.default_generation_settings.n_ctx
         self._knows_tools = bool(properties.chat_template_caps.get("supports_tools"))
+        self.mark = properties.media_marker if properties.modalities.vision else ""
 
     @property
     def alive(self) -> bool:
@@ -117,6 +132,7 @@ class LlamaWorker:
         try:
             if self._embedding:
                 raise Unsupported("this worker makes embeddings only", "Start one for generation")
+            request = await self._looking.at(request)
             for start in range(0, request.n, self._slots):
                 choices = range(start, min(request.n, start + self._slots))
                 async with aclosing(self._choices(request, choices)) as events:
@@ -174,6 +190,15 @@ class LlamaWorker:
         """The text of tokens, special ones as they are written."""
         return (await self._json("POST", "/detokenize", _Content, {"tokens": list(tokens)})).content
 
+    async def count(self, request: Request) -> int:
+        """The tokens of the request's prompt, those of its images among them."""
+        if request.prompt is not None or not request.seen:
+            return len(await self.tokenize(await self.prompt(request)))
+        asked = wire.conversation_body(await self._looking.at(known(request, self._knows_tools)))
+        told = await self._json("POST", "/v1/chat/completions/input_tokens", _Input, asked)
+        begun = await self.tokenize(request.prefill, special=False) if request.prefill else []
+        return told.input_tokens + len(begun)
+
     async def score(self, tokens: Sequence[int], top: int = 0, *, adapter: str = "") -> tuple[TokenLogprob, ...]:
         """Each token with its natural-log probability given those before it, 0 for the first, and the `top` likeliest.
 
@@ -201,10 +226,12 @@ class LlamaWorker:
     async def _choices(self, request: Request, choices: range) -> AsyncGenerator[Event, None]:
         asked = await plan(request, choices, self._knows_tools, self)
         filters = {index: asked.new_filter() for index in choices}
-        stops = {index: Stops(request.stop if wire.stops_here(request) else ()) for index in choices}
+        natively = asked.route in (native.COMPLETION, native.INFILL)
+        looked_for = request.stop if wire.stops_here(request) and not natively else ()
+        stops = {index: Stops(looked_for) for index in choices}
         reader: wire.StreamReader | native.NativeReader = (
             native.NativeReader(choices, request)
-            if asked.route in (native.COMPLETION, native.INFILL)
+            if natively
             else wire.StreamReader(choices, request.logprobs, progress=request.progress)
         )
         async with aclosing(self._chunks(asked.route, asked.body | self._adapted(request.adapter))) as chunks:
@@ -238,7 +265,8 @@ class LlamaWorker:
 
     async def render(self, request: Request) -> str:
         """The prompt that the model's template makes of a request's messages and tools."""
-        return (await self._json("POST", "/apply-template", _Prompt, wire.conversation_body(request))).prompt
+        body = wire.conversation_body(wire.outlined(request))
+        return (await self._json("POST", "/apply-template", _Prompt, body)).prompt
 
     async def check(self, constraint: Constraint) -> None:
         """Have the constraint compiled. Raises BadInput. The completion route would ignore a schema it cannot read."""

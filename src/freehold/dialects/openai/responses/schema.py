@@ -19,6 +19,7 @@ from freehold.dialects.openai.schema import (
     StreamOptions,
     Text,
 )
+from freehold.formats.images import MAX_URL
 
 Metadata = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
@@ -26,11 +27,14 @@ Metadata = Annotated[
 
 
 class Part(msgspec.Struct):
-    """A piece of a message, of a tool's answer or of reasoning; only text is understood."""
+    """A piece of a message, of a tool's answer or of reasoning: text or an image."""
 
     type: Label
     text: Text | None = None
     refusal: Text | None = None
+    image_url: Annotated[str, Meta(max_length=MAX_URL)] | None = None
+    file_id: Label | None = None
+    detail: Literal["auto", "low", "high", "original"] | None = None
 
 
 Parts = Annotated[list[Part], Meta(max_length=1024)]
