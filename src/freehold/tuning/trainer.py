@@ -202,8 +202,9 @@ class Trainer:
         layout = Rows.of([len(sample.ids) for sample in samples], self.device)
         counted = weights.nonzero().squeeze(1)
         hidden = self.model(ids, layout)
-        scale = self.model.shape.logit_scale
-        total = head_loss(hidden[counted], self.model.head, ids[counted + 1], weights[counted], scale)
+        shape = self.model.shape
+        logits = (shape.logit_scale, shape.logit_cap)
+        total = head_loss(hidden[counted], self.model.head, ids[counted + 1], weights[counted], *logits)
         return total / weights.sum()
 
     @torch.no_grad()
