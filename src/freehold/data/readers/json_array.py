@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from freehold.core.errors import BadData
-from freehold.data.readers import Reader, Table, columns_of
+from freehold.data.readers import Reader, Record, Table, columns_of, parted
 from freehold.data.text import read_text
 
 
@@ -16,16 +16,16 @@ def read(path: Path) -> Table:
         values = msgspec.json.decode(read_text(path))
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadData(f"{path} is not JSON: {error}", "Give an array of objects, or one object a line") from error
-    _check(path, values)
-    return Table(tuple(enumerate(values, 1)), columns_of(iter(values)))
-
-
-def _check(path: Path, values: Any) -> None:
     if not isinstance(values, list):
         raise BadData(f"{path} holds no array", "Give an array of objects, or one object a line")
-    for number, value in enumerate(values, 1):
-        if not isinstance(value, dict):
-            raise BadData(f"{path} item {number} is not an object", 'Each item must be like {"prompt": "…"}')
+    records, faults = parted(enumerate(values, 1), _object)
+    return Table(records, columns_of(records), faults=faults, unit="item")
+
+
+def _object(value: Any) -> Record:
+    if not isinstance(value, dict):
+        raise BadData("is not an object", 'Each item must be like {"prompt": "…"}')
+    return value
 
 
 def _likelihood(head: bytes, suffix: str) -> int:
