@@ -96,9 +96,10 @@ def test_an_adapter_has_the_losses_of_one_in_peft(job: Jobs, base: Path, run: Ru
     from freehold.tuning import lora
 
     asked = job(steps=6, warmup=0.5, batch_tokens=200, held_out=None, rank=4, alpha=6.0)
-    start = model.load(base, torch.device("cpu"), torch.float32)
-    paths = lora.attach(start, asked.rank, asked.alpha, asked.seed)
-    lora.save(start, paths, tmp_path / "start", rank=asked.rank, alpha=asked.alpha, base="base")
+    cpu = torch.device("cpu")
+    start = model.load(base, cpu, torch.float32, full=False)
+    halves = lora.attach(start.linears, asked.rank, asked.alpha, asked.seed, cpu)
+    lora.save(halves, tmp_path / "start", rank=asked.rank, alpha=asked.alpha, base="base")
     theirs = PeftModel.from_pretrained(plain(base), tmp_path / "start", is_trainable=True)
     result = run(asked)
     assert result.losses == pytest.approx(reference(theirs, asked), rel=2e-4)
@@ -154,7 +155,7 @@ def test_weights_that_are_lost_end_it_with_an_error_and_not_with_a_model(job: Jo
 
         def _step(self, samples, step: int) -> float:
             if step == 2:
-                next(self.model.parameters()).data.fill_(float("nan"))
+                next(iter(self.trained.values())).data.fill_(float("nan"))
             return super()._step(samples, step)
 
     with pytest.raises(WorkerFailed, match="not a number at step 2") as caught:

@@ -1,6 +1,5 @@
 """draft: a recipe for a data file, written after a look at the file."""
 
-import json
 import re
 from collections.abc import Sequence
 from importlib import resources
@@ -11,6 +10,7 @@ import msgspec
 from freehold import data
 from freehold.core.errors import BadName
 from freehold.core.name import Name
+from freehold.recipes.writing import quoted
 from freehold.tuning.job import TrainJob
 
 HELD_OUT = 0.1
@@ -85,21 +85,16 @@ def _text(name: str, path: Path, recipe_folder: Path, found: data.Dataset, held_
     absolute = path.absolute()
     inside = absolute.is_relative_to(recipe_folder.absolute())
     shown = absolute.relative_to(recipe_folder.absolute()) if inside else absolute
-    columns = ", ".join(f"{role} = {_quoted(column)}" for role, column in found.columns.items())
+    columns = ", ".join(f"{role} = {quoted(column)}" for role, column in found.columns.items())
     return _TEMPLATE.format(
-        name=_quoted(name),
-        path=_quoted(shown.as_posix()),
+        name=quoted(name),
+        path=quoted(shown.as_posix()),
         columns=f"columns = {{{columns}}}\n" if columns else "",
-        format=_quoted(found.format),
+        format=quoted(found.format),
         held_out=HELD_OUT,
         rows=min(200, held_out),
         seed=SEED,
     )
-
-
-def _quoted(text: str) -> str:
-    """A TOML string: JSON's escapes are TOML's, but for DEL."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 _TEMPLATE = """\

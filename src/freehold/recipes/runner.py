@@ -37,18 +37,27 @@ def make(
     call goes on.
     """
     file = read(recipe_path)
+    with running(file, settings, tools, on_event) as run:
+        begin = time.monotonic()
+        run.go()
+        return outcome_of(file, run.results, run.store, run.folder, time.monotonic() - begin)
+
+
+@contextmanager
+def running(file: RecipeFile, settings: Settings, tools: Tools | None, on_event: OnEvent) -> "Iterator[Run]":
+    """A run whose store is open and whose folder is its own."""
     with Store.open(settings.store, quota=settings.quota) as store:
-        run = _Run(file, settings, store, tools or rooms.real(), on_event)
+        run = Run(file, settings, store, tools or rooms.real(), on_event)
         planned = plan(file, store, settings)
         if planned.runs(*_NEED_EXTRA):
             run.tools.require()
             check_signed(file, store, settings)
             check_room(file, store, settings)
         with _run_folder(run):
-            return run.go()
+            yield run
 
 
-class _Run:
+class Run:
     """One execution."""
 
     def __init__(self, file: RecipeFile, settings: Settings, store: Store, tools: Tools, on_event: OnEvent) -> None:
@@ -58,17 +67,15 @@ class _Run:
         self.results: dict[str, Result] = {}
         self.current = ""
 
-    def go(self) -> Outcome:
-        """Run every task that is not done; release only past the gate."""
+    def go(self, *wanted: str) -> None:
+        """Run every task that is not done, or of those the `wanted`; release only past the gate."""
         sweep(self.settings.runs / "scratch")
-        tasks = tasks_of(self.file, self.store)
-        begin = time.monotonic()
+        tasks = [task for task in tasks_of(self.file, self.store) if not wanted or task.name in wanted]
         for number, task in enumerate(tasks, 1):
             if task.step == "release" and not gate_passed(self.results):
                 break
             self.current = task.name
             self._do(task, number, len(tasks))
-        return outcome_of(self.file, self.results, self.store, self.folder, time.monotonic() - begin)
 
     def _do(self, task: Task, number: int, total: int) -> None:
         item = look(task, self.results, self.store, self.history)
@@ -104,7 +111,7 @@ class _Run:
 
 
 @contextmanager
-def _run_folder(run: _Run) -> Iterator[None]:
+def _run_folder(run: Run) -> Iterator[None]:
     """The recipe's folder, for this process alone; gone again when the run failed before it got anywhere."""
     fresh = not run.folder.exists()
     try:

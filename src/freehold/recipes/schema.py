@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from freehold.core import spans
 from freehold.core.digest import Digest
 from freehold.core.errors import BadName, BadRecipe
 from freehold.core.name import Name
 from freehold.core.paths import expanded
-from freehold.tuning.job import Architecture, Dtype, Method, TrainJob
+from freehold.tuning.job import Architecture, Dtype, Method, Switch, TrainJob
 
 MAX_SIZE = 1 << 20
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -60,11 +61,17 @@ class TuneSection(Section, frozen=True, kw_only=True):
     weight_decay: Share = 0.0
     epochs: Annotated[float, Meta(gt=0, le=10_000)] = 3.0
     steps: Annotated[int, Meta(ge=0, le=100_000_000)] = 0
+    time: Annotated[str, Meta(max_length=32)] = ""
+    """Time to fit, as in 45s, 30m or 1h30m, in place of epochs."""
     batch_tokens: Annotated[int, Meta(ge=16, le=1 << 24)] = 4096
+    batch: Annotated[int, Meta(ge=0, le=1 << 20)] = 0
     max_length: Annotated[int, Meta(ge=16, le=1 << 20)] = 1024
     prompt_weight: Share = 0.0
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 1
     dtype: Dtype = "auto"
+    checkpointing: Switch = "auto"
+    evaluations: Annotated[int, Meta(ge=0, le=1000)] = 4
+    patience: Annotated[int, Meta(ge=0, le=1000)] = 0
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     checkpoint_seconds: Annotated[float, Meta(gt=0, le=86400)] = 60.0
     vocab: Annotated[int, Meta(ge=300, le=1 << 20)] = 4096
@@ -80,7 +87,8 @@ class TuneSection(Section, frozen=True, kw_only=True):
         values = msgspec.structs.asdict(self)
         shape = Architecture(**{key: values[key] for key in Architecture.__struct_fields__})
         common = {key: values[key] for key in TrainJob.__struct_fields__ if key in values}
-        return TrainJob(out=out, train=train, held_out=held_out, base=base, architecture=shape, **common)
+        limit = spans.seconds(self.time) if self.time else 0.0
+        return TrainJob(out=out, train=train, held_out=held_out, base=base, architecture=shape, seconds=limit, **common)
 
 
 class QuantizeSection(Section, frozen=True, kw_only=True):
@@ -222,6 +230,19 @@ def _check_keys(values: Mapping[str, Any], path: Path) -> None:
                 )
 
 
+def _check_time(section: TuneSection, path: Path) -> None:
+    if not section.time:
+        return
+    try:
+        limit = spans.seconds(section.time)
+    except ValueError as error:
+        raise BadRecipe(f"{path}: [tune] time {error}", "Write 45s, 30m or 1h30m") from error
+    if limit <= 0:
+        raise BadRecipe(f"{path}: [tune] time is {section.time}", "Give it some time, as in 30m")
+    if section.steps:
+        raise BadRecipe(f"{path}: [tune] has steps and time", "Keep one of them")
+
+
 def _check_sense(recipe: Recipe, path: Path) -> None:
     """What no single key can tell."""
     from freehold.convert.types import TYPES
@@ -232,6 +253,7 @@ def _check_sense(recipe: Recipe, path: Path) -> None:
             Name(name.org, name.model, tag)
     except BadName as error:
         raise BadRecipe(f"{path}: {error.message}", error.remedy) from error
+    _check_time(recipe.tune, path)
     if bool(recipe.data.path) == bool(recipe.data.generator):
         raise BadRecipe(f"{path}: [data] needs either path or generator", 'As in: path = "tickets.csv"')
     for kind in recipe.quantize.types:

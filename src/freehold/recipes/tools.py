@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from freehold.engines.base import Engine
-from freehold.tuning.job import Progress, TrainJob, TrainResult
+from freehold.tuning.job import Progress, TrainJob, TrainPlan, TrainResult
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class Tools:
     require: Callable[[], None]
     """Raises MissingExtra unless tuning is possible here."""
     train: Callable[[TrainJob, Callable[[Progress], None]], TrainResult]
+    plan: Callable[[TrainJob, Callable[[Progress], None]], TrainPlan]
     merge: Callable[[Path, Path, Path], None]
     convert: Callable[[Path, Path], None]
     quantize: Callable[[Path, Path, str, int, Callable[[int, int], None]], None]
@@ -25,7 +26,7 @@ class Tools:
 
 def real() -> Tools:
     """The program's own rooms, imported when a step needs them."""
-    return Tools(_require, _train, _merge, _convert, _quantize, _engine, _draw)
+    return Tools(_require, _train, _plan, _merge, _convert, _quantize, _engine, _draw)
 
 
 def _require() -> None:
@@ -38,6 +39,12 @@ def _train(job: TrainJob, on_progress: Callable[[Progress], None]) -> TrainResul
     from freehold.tuning.launch import train
 
     return train(job, on_progress)
+
+
+def _plan(job: TrainJob, on_progress: Callable[[Progress], None]) -> TrainPlan:
+    from freehold.tuning.launch import plan
+
+    return plan(job, on_progress)
 
 
 def _merge(base: Path, adapter: Path, out: Path) -> None:

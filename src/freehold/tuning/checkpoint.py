@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,9 @@ import torch
 from torch import nn
 
 from freehold.tuning.job import HeldOutLoss
+
+Trained = Mapping[str, nn.Parameter]
+Optimisers = list[torch.optim.Optimizer]
 
 
 class State(msgspec.Struct):
@@ -21,16 +25,19 @@ class State(msgspec.Struct):
     resumed: int = 0
     losses: list[float] = []
     held_out_losses: list[HeldOutLoss] = []
+    steps: int = 0
+    """Planned for a time that was given; 0 where none was."""
+    best_step: int = 0
 
 
-def save(folder: Path, state: State, model: nn.Module, optimisers: list[torch.optim.Optimizer]) -> None:
+def save(folder: Path, state: State, trained: Trained, optimisers: Optimisers) -> None:
     """Write a checkpoint and drop the one before it."""
     from safetensors.torch import save_file
 
     unfinished = folder / "checkpoint.new"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    save_file(_tensors(model, optimisers), unfinished / "state.safetensors")
+    save_file(_tensors(trained, optimisers), unfinished / "state.safetensors")
     (unfinished / "state.json").write_bytes(msgspec.json.encode(state))
     for path in (*unfinished.iterdir(), unfinished):
         _sync(path)
@@ -44,14 +51,14 @@ def save(folder: Path, state: State, model: nn.Module, optimisers: list[torch.op
     shutil.rmtree(previous, ignore_errors=True)
 
 
-def load(folder: Path, model: nn.Module, optimisers: list[torch.optim.Optimizer]) -> State:
+def load(folder: Path, trained: Trained, optimisers: Optimisers) -> State:
     """Put the last whole checkpoint into model and optimisers; a fresh State where there is none."""
     from safetensors.torch import load_file
 
     for name in ("checkpoint", "checkpoint.old"):
         if (folder / name / "state.json").exists():
             tensors = load_file(folder / name / "state.safetensors")
-            _restore(tensors, model, optimisers)
+            _restore(tensors, trained, optimisers)
             return msgspec.json.decode((folder / name / "state.json").read_bytes(), type=State)
     return State()
 
@@ -62,13 +69,9 @@ def drop(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {path: param for path, param in model.named_parameters() if param.requires_grad}
-
-
-def _tensors(model: nn.Module, optimisers: list[torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
-    names = {id(param): path for path, param in _trainable(model).items()}
-    tensors = {f"model/{path}": param.detach() for path, param in _trainable(model).items()}
+def _tensors(trained: Trained, optimisers: Optimisers) -> dict[str, torch.Tensor]:
+    names = {id(param): path for path, param in trained.items()}
+    tensors = {f"model/{path}": param.detach() for path, param in trained.items()}
     for index, optimiser in enumerate(optimisers):
         for param, values in optimiser.state.items():
             for key, value in values.items():
@@ -76,10 +79,9 @@ def _tensors(model: nn.Module, optimisers: list[torch.optim.Optimizer]) -> dict[
     return {key: value.cpu().contiguous() for key, value in tensors.items()}
 
 
-def _restore(tensors: dict[str, torch.Tensor], model: nn.Module, optimisers: list[torch.optim.Optimizer]) -> None:
-    params = _trainable(model)
+def _restore(tensors: dict[str, torch.Tensor], trained: Trained, optimisers: Optimisers) -> None:
     with torch.no_grad():
-        for path, param in params.items():
+        for path, param in trained.items():
             param.copy_(tensors[f"model/{path}"])
     for key, value in tensors.items():
         kind, _, rest = key.partition("/")
@@ -87,7 +89,7 @@ def _restore(tensors: dict[str, torch.Tensor], model: nn.Module, optimisers: lis
             index, path, name = rest.split("/")
             optimiser = optimisers[int(index)]
             # Step counters stay on the CPU, as the optimisers keep them.
-            optimiser.state[params[path]][name] = value if name == "step" else value.to(params[path].device)
+            optimiser.state[trained[path]][name] = value if name == "step" else value.to(trained[path].device)
 
 
 def _sync(path: Path) -> None:

@@ -6,8 +6,11 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-Method = Literal["lora", "full", "scratch"]
+Method = Literal["lora", "rslora", "full", "scratch"]
+ADAPTERS = ("lora", "rslora")
+"""Methods that train an adapter beside a frozen base."""
 Dtype = Literal["auto", "f32", "bf16"]
+Switch = Literal["auto", "on", "off"]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 
@@ -44,16 +47,45 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     epochs: Annotated[float, Meta(gt=0, le=10_000)] = 3.0
     steps: Annotated[int, Meta(ge=0, le=100_000_000)] = 0
     """Optimiser steps; 0 takes `epochs`."""
+    seconds: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    """Time to fit: the steps are planned after a look at how long one takes. 0 takes `steps` or `epochs`."""
     batch_tokens: Annotated[int, Meta(ge=16, le=1 << 24)] = 4096
     """Tokens per optimiser step; short rows are packed side by side up to this."""
+    batch: Annotated[int, Meta(ge=0, le=1 << 20)] = 0
+    """Rows per optimiser step at most; 0 sets no limit but `batch_tokens`."""
     max_length: Annotated[int, Meta(ge=16, le=1 << 20)] = 1024
     """Tokens of one row; what is beyond is cut and counted."""
     prompt_weight: Fraction = 0.0
     """Loss weight of tokens that the assistant did not write."""
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 1
     dtype: Dtype = "auto"
+    checkpointing: Switch = "auto"
+    """Whether layers are computed again for the backward pass instead of kept; auto does so when memory is short."""
+    evaluations: Annotated[int, Meta(ge=0, le=1000)] = 4
+    """Times that the held-out loss is measured, the start and the end included."""
+    patience: Annotated[int, Meta(ge=0, le=1000)] = 0
+    """Stop after this many measurements without a lower held-out loss, and take the weights of the lowest; 0 never."""
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     checkpoint_seconds: Annotated[float, Meta(gt=0, le=86400)] = 60.0
+    probe: Annotated[float, Meta(ge=0, le=3600)] = 0.0
+    """Seconds to try the job for, in place of doing it; the answer is a TrainPlan."""
+
+
+class TrainPlan(msgspec.Struct, frozen=True, kw_only=True, tag="plan"):
+    """What a job would take, by a try of its largest and some of its usual steps."""
+
+    steps: int
+    tokens: int
+    """Of all steps."""
+    seconds: float
+    """Of training to the end."""
+    tokens_per_second: float
+    peak_rss: int
+    """Bytes."""
+    peak_private: int
+    """Bytes that no file backs."""
+    checkpointing: bool
+    dtype: str
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
@@ -101,6 +133,11 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     """Times that the run went on from a checkpoint."""
     peak_rss: int
     """Bytes."""
+    peak_private: int = 0
+    """Bytes that no file backs: what the system cannot take back by dropping pages of the base."""
+    checkpointing: bool = False
+    best_step: int = 0
+    """The step whose weights were taken, where training stopped early."""
 
 
 class TrainError(msgspec.Struct, frozen=True, tag="error"):
@@ -111,7 +148,7 @@ class TrainError(msgspec.Struct, frozen=True, tag="error"):
     remedy: str
 
 
-Report = Progress | TrainResult | TrainError
+Report = Progress | TrainResult | TrainPlan | TrainError
 
 Value = TypeVar("Value")
 

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from typing import TypeVar
 
 import msgspec
 
 from freehold.core import errors
-from freehold.tuning.job import Progress, Report, TrainError, TrainJob, TrainResult, decode, encode
+from freehold.tuning.job import Progress, Report, TrainError, TrainJob, TrainPlan, TrainResult, decode, encode
 
+Answer = TypeVar("Answer", TrainResult, TrainPlan)
 _KEEP = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "VIRTUAL_ENV")
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -38,12 +40,22 @@ def require_extra() -> None:
         )
 
 
+def plan(job: TrainJob, on_progress: Callable[[Progress], None]) -> TrainPlan:
+    """What `job`, which asks for a probe, would take. Raises what `train` does."""
+    return _run(job, on_progress, TrainPlan)
+
+
 def train(job: TrainJob, on_progress: Callable[[Progress], None]) -> TrainResult:
     """Run `job` to its end, or on from its last checkpoint.
 
     Raises MissingExtra, BadData, BadModelFile, NotEnoughMemory, DiskFull, WorkerFailed; Interrupted after a
     KeyboardInterrupt, with a checkpoint written.
     """
+    return _run(job, on_progress, TrainResult)
+
+
+def _run(job: TrainJob, on_progress: Callable[[Progress], None], kind: type[Answer]) -> Answer:
+    """The child's answer, of the kind that `job` asks for."""
     require_extra()
     job.out.mkdir(parents=True, exist_ok=True)
     path = job.out / "job.json"
@@ -51,7 +63,7 @@ def train(job: TrainJob, on_progress: Callable[[Progress], None]) -> TrainResult
     command = [sys.executable, "-m", "freehold.tuning.child", str(path)]
     with (job.out / "trainer.log").open("wb") as log, _child(command, log.fileno()) as child:
         result = _follow(child, on_progress)
-    if result is None:
+    if not isinstance(result, kind):
         raise _death(child.returncode, (job.out / "trainer.log").read_text("utf-8", "replace"))
     return result
 
@@ -94,7 +106,7 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def _follow(child: subprocess.Popen[bytes], on_progress: Callable[[Progress], None]) -> TrainResult | None:
+def _follow(child: subprocess.Popen[bytes], on_progress: Callable[[Progress], None]) -> TrainResult | TrainPlan | None:
     result = None
     for line in child.stdout or ():
         try:
@@ -103,7 +115,7 @@ def _follow(child: subprocess.Popen[bytes], on_progress: Callable[[Progress], No
             break  # it died in the middle of a report; how it ended says why
         if isinstance(report, Progress):
             on_progress(report)
-        elif isinstance(report, TrainResult):
+        elif isinstance(report, TrainResult | TrainPlan):
             result = report
         elif isinstance(report, TrainError):
             raise getattr(errors, report.kind)(report.message, report.remedy)

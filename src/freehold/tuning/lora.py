@@ -1,64 +1,55 @@
-"""LoRA: a low-rank difference beside each frozen linear layer, kept in PEFT's file format.
+"""LoRA: a low-rank difference beside each frozen projection, kept in PEFT's file format.
 
 Source: Hu et al. 2021, arXiv 2106.09685.
 """
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from freehold.core.errors import Unsupported
+from freehold.tuning.decoder.functions import Adapter, Linear
 
 _PREFIX = "base_model.model."
 """PEFT's name for the wrapped model inside its checkpoint."""
+_SIDES = ("lora_A", "lora_B")
 
 
-class LoraLinear(nn.Module):
-    """y = base(x) + alpha / rank * B A x. A starts random, B at zero, so training starts from the base exactly."""
+def attach(
+    linears: Mapping[str, Linear], rank: int, scale: float, seed: int, device: torch.device
+) -> dict[str, nn.Parameter]:
+    """Put an adapter beside each projection. Returns what is trained, by PEFT's names without their prefix.
 
-    def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator) -> None:
-        super().__init__()
-        self.base = base
-        self.scale = alpha / rank
-        bound = 1 / math.sqrt(base.in_features)
-        start = torch.empty(rank, base.in_features).uniform_(-bound, bound, generator=generator)
-        self.lora_A = nn.Parameter(start.to(base.weight.device))
-        self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=base.weight.device))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[…, in] -> […, out]."""
-        low = nn.functional.linear(x, self.lora_A)
-        out: Tensor = self.base(x) + nn.functional.linear(low, self.lora_B) * self.scale
-        return out
-
-
-def attach(model: nn.Module, rank: int, alpha: float, seed: int) -> list[str]:
-    """Freeze `model` and put an adapter beside every linear layer of its decoder. Returns their paths."""
-    model.requires_grad_(False)
-    layers = {
-        path: module for path, module in model.named_modules() if isinstance(module, nn.Linear) and ".layers." in path
-    }
-    if not layers:
+    The first half starts random, the second at zero, so training starts from the base exactly.
+    """
+    if not linears:
         raise Unsupported("the base has no linear layers to adapt", "Use method = 'full'")
     generator = torch.Generator().manual_seed(seed)
-    for path, layer in layers.items():
-        parent, _, name = path.rpartition(".")
-        setattr(model.get_submodule(parent), name, LoraLinear(layer, rank, alpha, generator))
-    return list(layers)
+    trained: dict[str, nn.Parameter] = {}
+    for path, linear in linears.items():
+        rows, columns = linear.matrix.shape
+        bound = 1 / math.sqrt(columns)
+        start = torch.empty(rank, columns).uniform_(-bound, bound, generator=generator)
+        down, up = nn.Parameter(start.to(device)), nn.Parameter(torch.zeros(rows, rank, device=device))
+        linear.adapter = Adapter(down, up, scale)
+        trained |= {f"{path}.{side}.weight": half for side, half in zip(_SIDES, (down, up), strict=True)}
+    return trained
 
 
-def save(model: nn.Module, paths: list[str], folder: Path, *, rank: int, alpha: float, base: str) -> None:
+def scale(method: str, rank: int, alpha: float) -> float:
+    """What multiplies an adapter's part. rslora: Kalajdzievski 2023, arXiv 2312.03732."""
+    return alpha / (math.sqrt(rank) if method == "rslora" else rank)
+
+
+def save(trained: Mapping[str, nn.Parameter], folder: Path, *, method: str, rank: int, alpha: float, base: str) -> None:
     """Write adapter_model.safetensors and adapter_config.json as PEFT reads them."""
     from safetensors.torch import save_file
 
-    tensors = {}
-    for path in paths:
-        layer = model.get_submodule(path)
-        for side in ("lora_A", "lora_B"):
-            tensors[f"{_PREFIX}{path}.{side}.weight"] = getattr(layer, side).detach().float().cpu().contiguous()
+    tensors = {f"{_PREFIX}{name}": half.detach().float().cpu().contiguous() for name, half in trained.items()}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = {
@@ -71,9 +62,9 @@ def save(model: nn.Module, paths: list[str], folder: Path, *, rank: int, alpha: 
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
-        "target_modules": sorted({path.rpartition(".")[2] for path in paths}),
+        "target_modules": sorted({name.split(".lora_")[0].rpartition(".")[2] for name in trained}),
         "modules_to_save": None,
-        "use_rslora": False,
+        "use_rslora": method == "rslora",
         "use_dora": False,
     }
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")

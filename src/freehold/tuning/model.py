@@ -2,22 +2,22 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import torch
 from torch import nn
 
-from freehold.core.errors import BadModelFile, NotEnoughMemory, Unsupported
-from freehold.tuning import attention
-from freehold.tuning.job import TrainJob
+from freehold.core.errors import BadModelFile
+from freehold.tuning.decoder.model import Decoder
+from freehold.tuning.decoder.rope import read_ropes
+from freehold.tuning.decoder.shape import Shape
+from freehold.tuning.decoder.weights import open_weights
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-SUPPORTED = ("llama", "mistral", "qwen2", "qwen3", "olmo2", "smollm3")
-"""Families whose head is one plain matrix, as the loss head assumes."""
 _COPIED = (
     "config.json",
     "generation_config.json",
@@ -55,53 +55,33 @@ def tokenizer(folder: Path) -> "Tokenizer":
         ) from error
 
 
-def load(folder: Path, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """The base with packed attention. Raises BadModelFile, Unsupported."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    attention.register()
-    kind = _json(folder / "config.json").get("model_type", "")
-    if kind not in SUPPORTED:
-        raise Unsupported(f"cannot tune model type {kind!r}", f"Supported: {', '.join(SUPPORTED)}")
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        config._attn_implementation = attention.NAME
-        model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise BadModelFile(f"cannot load the base {folder}: {error}", "Check that the folder is complete") from error
-    module: nn.Module = model.to(device)
-    return module
+def load(
+    folder: Path, device: torch.device, compute: torch.dtype, *, full: bool, checkpointing: bool = False
+) -> Decoder:
+    """The base, ready to be trained as a whole or to have adapters put beside it. Raises BadModelFile, Unsupported."""
+    shape = Shape.read(folder)
+    return Decoder(
+        shape,
+        open_weights(folder),
+        read_ropes(folder, shape),
+        compute=compute,
+        device=device,
+        full=full,
+        checkpointing=checkpointing,
+    )
 
 
-def check_memory(folder: Path, job: TrainJob) -> None:
-    """Refuse before loading what cannot fit. Raises NotEnoughMemory with the numbers, in MB."""
-    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    shape = _json(folder / "config.json")
-    hidden, layers = int(shape.get("hidden_size", 1)), int(shape.get("num_hidden_layers", 1))
-    # Full training holds weights, gradients and two moments in float32; an adapter's share of these is small.
-    states = weights * (2 if job.method == "lora" else 8)
-    # About 34 numbers of hidden size per token and layer are kept for the backward pass (Korthikanti et al. 2022).
-    activations = job.batch_tokens * hidden * layers * 34 * 4
-    free = psutil.virtual_memory().available
-    if states + activations > free:
-        raise NotEnoughMemory(
-            f"tuning needs about {(states + activations) >> 20} MB and {free >> 20} MB are free",
-            "Lower batch_tokens, use method = 'lora', or a smaller base",
-        )
+def weights_size(folder: Path) -> int:
+    """Bytes of a base's weights."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
-def save(model: nn.Module, base: Path, out: Path) -> None:
+def save(trained: Mapping[str, nn.Parameter], base: Path, out: Path) -> None:
     """Write weights as bfloat16 and the base's other files beside them."""
     from safetensors.torch import save_file
 
     config = _json(base / "config.json")
-    tied = bool(config.get("tie_word_embeddings"))
-    keep = torch.bfloat16
-    tensors = {}
-    for name, value in model.state_dict().items():
-        if tied and name == "lm_head.weight":
-            continue
-        tensors[name] = value.detach().to(keep).cpu().contiguous()
+    tensors = {name: value.detach().to(torch.bfloat16).cpu().contiguous() for name, value in sorted(trained.items())}
     out.mkdir(parents=True, exist_ok=True)
     copy_companions(base, out)
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})

@@ -1,6 +1,6 @@
 """Optimisers: AdamW for adapters, embeddings and vectors; Muon for the matrices of a model trained from scratch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,19 @@ class Muon(torch.optim.Optimizer):
     """Momentum whose update is made orthogonal by Newton-Schulz iterations, scaled to the size of an AdamW step.
 
     Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); scale of Liu et al. 2025, arXiv 2502.16982.
-    Computes in float32: torch's own casts to bfloat16, which many CPUs multiply slower.
+    Computes in `compute`: torch's own casts to bfloat16, which many CPUs multiply slower than float32.
     """
 
     def __init__(
-        self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        compute: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.compute = compute
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -32,33 +38,34 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(param)
                 velocity = state["momentum"].lerp_(param.grad, 1 - group["momentum"])
-                update = orthogonal(param.grad.lerp(velocity, group["momentum"]))
+                update = orthogonal(param.grad.lerp(velocity, group["momentum"]), self.compute)
                 param.mul_(1 - group["lr"] * group["weight_decay"])
                 param.add_(update, alpha=-group["lr"] * 0.2 * max(param.shape) ** 0.5)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest matrix with singular values of about one, same shape."""
+def orthogonal(matrix: Tensor, compute: torch.dtype = torch.float32) -> Tensor:
+    """The nearest matrix with singular values of about one, same shape and type; made in products of type `compute`."""
     a, b, c = _COEFFICIENTS
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = wide / (wide.norm() + 1e-7)
+    x = (wide / (wide.norm() + 1e-7)).to(compute)
     for _ in range(_ITERATIONS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     nearest: Tensor = x.T if matrix.shape[0] > matrix.shape[1] else x
-    return nearest
+    return nearest.to(matrix.dtype)
 
 
-def build(model: nn.Module, method: str, learning_rate: float, weight_decay: float) -> list[torch.optim.Optimizer]:
-    """The optimisers for the trainable parameters of `model`."""
-    trainable = [(path, param) for path, param in model.named_parameters() if param.requires_grad]
+def build(
+    trained: Mapping[str, nn.Parameter], method: str, learning_rate: float, weight_decay: float, compute: torch.dtype
+) -> list[torch.optim.Optimizer]:
+    """The optimisers for parameters by their names."""
     if method != "scratch":
-        params = [param for _, param in trainable]
+        params = list(trained.values())
         return [torch.optim.AdamW(params, learning_rate, (0.9, 0.95), weight_decay=weight_decay, fused=True)]
-    matrices = [param for path, param in trainable if param.ndim == 2 and ".layers." in path]
-    rest = [param for path, param in trainable if not (param.ndim == 2 and ".layers." in path)]
+    matrices = [param for name, param in trained.items() if param.ndim == 2 and ".layers." in name]
+    rest = [param for name, param in trained.items() if not (param.ndim == 2 and ".layers." in name)]
     return [
-        Muon(matrices, learning_rate, weight_decay=weight_decay),
+        Muon(matrices, learning_rate, weight_decay=weight_decay, compute=compute),
         torch.optim.AdamW(rest, learning_rate, (0.9, 0.95), weight_decay=0.0, fused=True),
     ]
 

@@ -1,16 +1,13 @@
 """Ollama's requests as ours. Pure. What cannot be done is refused by name; what changes an answer is never dropped."""
 
-import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from freehold.core import spans
 from freehold.core.errors import BadInput, Unsupported
 from freehold.core.request import FOREVER, Constraint, EmbedRequest, Message, Request, Sampling, Tool, ToolCall
 from freehold.dialects.ollama import schema as wire
-
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PIECE = re.compile(r"(\d{1,12}(?:\.\d{0,9})?|\.\d{1,9})(ns|us|µs|ms|s|m|h)", re.ASCII)
 
 
 def chat_request(body: wire.ChatRequest, model: str) -> Request:
@@ -60,15 +57,11 @@ def seconds(duration: str | float | None) -> float | None:
 
 
 def _parsed(text: str) -> float:
-    plain = text.strip()
-    sign = -1.0 if plain.startswith("-") else 1.0
-    plain = plain[1:] if plain.startswith(("+", "-")) else plain
-    if re.fullmatch(r"\d{1,12}(\.\d{0,9})?", plain, re.ASCII):
-        return sign * float(plain)
-    pieces = _PIECE.findall(plain)
-    if not pieces or "".join(number + unit for number, unit in pieces) != plain:
-        raise BadInput(f"invalid duration {text[:40]!r}", "Write 5m, 1h30m or a number of seconds", param="keep_alive")
-    return sign * sum(float(number) * _UNITS[unit] for number, unit in pieces)
+    try:
+        return spans.seconds(text)
+    except ValueError as error:
+        remedy = "Write 5m, 1h30m or a number of seconds"
+        raise BadInput(f"invalid duration {text[:40]!r}", remedy, param="keep_alive") from error
 
 
 def _request(body: wire.ChatRequest | wire.GenerateRequest, model: str) -> Request:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from freehold.recipes.schema import RecipeFile
 from freehold.recipes.task import Result, Step, Task, Work
 from freehold.store import Store
+from freehold.tuning.job import ADAPTERS
 
 MODEL = "model.gguf"
 
@@ -14,7 +15,7 @@ def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     method = file.recipe.tune.method
     if method != "scratch":
         yield Task("convert base", "convert", ("base",))
-    yield Task("convert tuned", "convert", ("merge" if method == "lora" else "tune",))
+    yield Task("convert tuned", "convert", ("merge" if method in ADAPTERS else "tune",))
 
 
 def run(work: Work) -> Result:

@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from freehold.recipes.schema import RecipeFile
 from freehold.recipes.task import Result, Step, Task, Work
 from freehold.store import Store
+from freehold.tuning.job import ADAPTERS
 
 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     """One task, where there is an adapter."""
-    if file.recipe.tune.method == "lora":
+    if file.recipe.tune.method in ADAPTERS:
         yield Task("merge", "merge", ("base", "tune"))
 
 

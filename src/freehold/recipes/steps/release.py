@@ -17,6 +17,7 @@ from freehold.recipes.steps.gate import VERDICT
 from freehold.recipes.task import Output, Result, Step, Task, Work
 from freehold.store import Store, signatures
 from freehold.store.folders import inspect
+from freehold.tuning.job import ADAPTERS
 
 if TYPE_CHECKING:
     from freehold.proofs.sign.keys import PrivateKey
@@ -32,7 +33,7 @@ def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     needs = ["data", "tune", "convert tuned", "gate", *(f"quantize {kind}" for kind in kinds)]
     needs += ["evaluate tuned", *(f"evaluate {kind}" for kind in kinds)]
     needs += [] if recipe.tune.method == "scratch" else ["base", "evaluate base"]
-    needs += ["merge"] if recipe.tune.method == "lora" else []
+    needs += ["merge"] if recipe.tune.method in ADAPTERS else []
     parameters = {
         "name": str(recipe.name),
         "tags": list(recipe.release.tags),

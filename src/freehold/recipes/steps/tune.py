@@ -8,19 +8,20 @@ from freehold.recipes.schema import RecipeFile
 from freehold.recipes.steps.data import HELD_OUT, TRAIN
 from freehold.recipes.task import Output, Result, Step, Task, Work
 from freehold.store import Store
-from freehold.tuning.job import Architecture, Progress, TrainResult
+from freehold.tuning.job import ADAPTERS, Architecture, Progress, TrainResult
 
+RECORD = "training.json"
 _LORA = ("rank", "alpha")
 _COUNTS = ("tokens", "steps", "trainable", "dtype", "rows_cut", "rows_dropped")
 _EVIDENCE = (*_COUNTS, "method", "supervised_tokens", "losses", "held_out_losses", "rows", "threads")
-_FACTS = (*_COUNTS, "seconds", "peak_rss", "resumed")
+_FACTS = (*_COUNTS, "supervised_tokens", "seconds", "peak_rss", "peak_private", "checkpointing", "best_step", "resumed")
 
 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     """One task, which depends on the keys that its method reads."""
     method = file.recipe.tune.method
-    unused = {"checkpoint_seconds"}  # changes when it can be stopped, not what comes out
-    unused.update(_LORA if method != "lora" else (), Architecture.__struct_fields__ if method != "scratch" else ())
+    unused = {"checkpoint_seconds", "checkpointing"}  # change how it gets there, not what comes out
+    unused.update(() if method in ADAPTERS else _LORA, () if method == "scratch" else Architecture.__struct_fields__)
     parameters = {key: value for key, value in msgspec.structs.asdict(file.recipe.tune).items() if key not in unused}
     yield Task("tune", "tune", ("data",) if method == "scratch" else ("base", "data"), parameters)
 
@@ -42,8 +43,8 @@ def run(work: Work) -> Result:
         work.moved(report.step / report.steps if report.steps else 0.0, _text(report))
 
     trained = work.tools.train(job, progress)
-    kind = "adapter" if trained.method == "lora" else "model"
-    record = work.keep_bytes(_record(trained), "training.json")
+    kind = "adapter" if trained.method in ADAPTERS else "model"
+    record = work.keep_bytes(_record(trained), RECORD)
     files = (record, *work.keep_folder(trained.model, kind))
     return Result(files=files, extras=_curve(work, trained), facts=_facts(trained, notes))
 

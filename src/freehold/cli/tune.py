@@ -1,0 +1,153 @@
+"""Tune a model on a data file: the recipe's tune step alone."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from freehold.cli._options import Home, Json, Quiet, finite
+from freehold.cli._output import emit, line, pairs, size, table
+from freehold.core.errors import BadInput
+from freehold.core.name import Name
+from freehold.core.settings import load
+
+if TYPE_CHECKING:
+    from freehold.core.settings import Settings
+    from freehold.recipes.schema import RecipeFile
+    from freehold.recipes.tuning import Tuned
+    from freehold.tuning.job import TrainPlan
+
+_PROBE = 20.0
+"""Seconds for which a plan tries each method."""
+
+
+def command(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="A model's name, or a folder with safetensors.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A data file, as for 'freehold make --new'.")],
+    out: Annotated[str, typer.Option("--out", metavar="NAME", help="The name of what comes out.")] = "",
+    method: Annotated[str, typer.Option(metavar="METHOD", help="lora, rslora, full.")] = "lora",
+    rank: Annotated[int | None, typer.Option(min=1, max=4096, help="Of an adapter's matrices.")] = None,
+    alpha: Annotated[float | None, typer.Option(callback=finite, help="An adapter counts alpha / rank.")] = None,
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate", callback=finite, help="At its top.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=100_000_000, help="Optimiser steps.")] = None,
+    epochs: Annotated[float | None, typer.Option(callback=finite, help="Times through the data.")] = None,
+    time: Annotated[str, typer.Option("--time", metavar="SPAN", help="Time to fit, as in 45s, 30m, 1h30m.")] = "",
+    batch: Annotated[int | None, typer.Option(min=1, max=1 << 20, help="Rows per step.")] = None,
+    batch_tokens: Annotated[int | None, typer.Option(min=16, max=1 << 24, help="Tokens per step.")] = None,
+    max_length: Annotated[int | None, typer.Option(min=16, max=1 << 20, help="Tokens of a row; more is cut.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=(1 << 63) - 1, help="Repeats a run.")] = None,
+    dtype: Annotated[str, typer.Option(metavar="TYPE", help="auto, bf16 or f32.")] = "auto",
+    checkpointing: Annotated[str, typer.Option(metavar="WHEN", help="auto, on, off: compute layers twice.")] = "auto",
+    patience: Annotated[int | None, typer.Option(min=1, max=1000, help="Stop when it gets no better.")] = None,
+    held_out: Annotated[float | None, typer.Option("--held-out", callback=finite, help="Share not learned.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Of the processor.")] = None,
+    report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write figures as JSON.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what it would take; change nothing.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    home: Home = None,
+) -> None:
+    """Tune BASE on DATA and keep what comes out as NAME: an adapter, or a model.
+
+    Interrupted, the same command goes on. An adapter runs beside its base: freehold run BASE+NAME.
+    """
+    if not out and not plan:
+        raise BadInput("nothing says what the result is called", "Give --out NAME")
+    given = {
+        "method": method, "rank": rank, "alpha": alpha, "learning_rate": learning_rate, "steps": steps,
+        "epochs": epochs, "time": time or None, "batch": batch, "batch_tokens": batch_tokens,
+        "max_length": max_length, "seed": seed, "dtype": dtype, "checkpointing": checkpointing,
+        "patience": patience, "threads": threads,
+    }  # fmt: skip
+    section = {key: value for key, value in given.items() if value is not None}
+    if patience:
+        section["evaluations"] = max(10, patience + 2)
+    settings = load({"home": home})
+    if plan:
+        _plan(base, data, section, settings, json=json, quiet=quiet)
+        return
+    file = _recipe(base, data, out, section, held_out)
+    tuned = _tune(file, settings, quiet=quiet or json)
+    if report is not None:
+        _write(tuned, report)
+    if json:
+        emit(tuned)
+    elif not quiet:
+        _show(tuned, base)
+
+
+def _recipe(base: str, data: Path, out: str, section: dict[str, Any], held_out: float | None) -> "RecipeFile":
+    from freehold.recipes.tuning import check_name, recipe_of
+
+    name = Name.parse(out)
+    check_name(name, base)
+    values: dict[str, dict[str, Any]] = {
+        "model": {"name": str(name), "base": base},
+        "data": {"path": str(data.absolute()), **({} if held_out is None else {"held_out": held_out})},
+        "tune": section,
+    }
+    return recipe_of(values, Path.cwd())
+
+
+def _tune(file: "RecipeFile", settings: "Settings", *, quiet: bool) -> "Tuned":
+    from freehold.cli._makeview import View
+    from freehold.recipes.tuning import tune
+
+    with View(quiet=quiet) as view:
+        return tune(file, settings, on_event=view)
+
+
+def _write(tuned: "Tuned", path: Path) -> None:
+    import msgspec
+
+    from freehold.formats.atomic import replacing
+
+    with replacing(path) as temporary:
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(tuned, enc_hook=str), indent=2) + b"\n")
+
+
+def _show(tuned: "Tuned", base: str) -> None:
+    losses = f"{tuned.losses[0]:.3f} at the first step, {tuned.losses[-1]:.3f} at the last" if tuned.losses else ""
+    held = [point["loss"] for point in tuned.held_out_losses]
+    line(f"{tuned.name} is tuned: {tuned.tokens:,} tokens in {tuned.seconds:.0f} s.")
+    rows = [
+        ("loss", losses),
+        ("held-out loss", f"{held[0]:.3f} before, {held[-1]:.3f} after" if held else ""),
+        ("speed", f"{tuned.tokens_per_second:,.0f} tokens/s, computed in {tuned.settings['dtype']}"),
+        ("memory", f"{tuned.peak_rss_mb:,.0f} MB, of which {tuned.peak_private_mb:,.0f} MB are no pages of a file"),
+        ("loss curve", str(tuned.folder / "loss.png")),
+    ]
+    pairs([row for row in rows if row[1]])
+    line()
+    line("Next")
+    named = tuned.name if tuned.method == "full" else f"{base}+{tuned.name}"
+    line(f'  freehold run {named} "…"')
+
+
+def _plan(base: str, data: Path, section: dict[str, Any], settings: "Settings", *, json: bool, quiet: bool) -> None:
+    from freehold.cli._makeview import View
+    from freehold.recipes import tools
+    from freehold.recipes.tuning import plan
+
+    found: dict[str, TrainPlan] = {}
+    with View(quiet=quiet or json) as view:
+        for method in ("lora", "full"):
+            file = _recipe(base, data, "plan", {**section, "method": method}, None)
+            found[method] = plan(file, settings, seconds=_PROBE, on_event=view, tools=tools.real())
+    if json:
+        emit(found)
+        return
+    rows = [
+        (
+            method,
+            f"{each.steps:,}",
+            f"{each.tokens:,}",
+            f"{each.seconds / 60:.1f} min",
+            f"{each.tokens_per_second:,.0f}",
+            size(each.peak_rss),
+            size(each.peak_private),
+            "on" if each.checkpointing else "off",
+        )
+        for method, each in found.items()
+    ]
+    table(("method", "steps", "tokens", "time", "tokens/s", "memory", "private", "checkpointing"), rows)

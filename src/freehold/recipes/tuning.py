@@ -1,0 +1,135 @@
+"""The recipe's tune step alone: data and base to an adapter or a model with a name, and what it took."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from freehold.core.digest import Digest
+from freehold.core.errors import BadInput
+from freehold.core.manifest import Lineage, Manifest, Part
+from freehold.core.name import Name
+from freehold.core.settings import Settings
+from freehold.recipes.events import OnEvent
+from freehold.recipes.runner import Run, running
+from freehold.recipes.schema import RecipeFile, parse
+from freehold.recipes.steps.data import HELD_OUT, TRAIN
+from freehold.recipes.steps.tune import RECORD
+from freehold.recipes.task import Result
+from freehold.recipes.tools import Tools
+from freehold.recipes.writing import toml
+from freehold.store import importing
+from freehold.tuning.job import ADAPTERS, Progress, TrainJob, TrainPlan
+
+TASKS = ("base", "data", "tune")
+
+
+class Tuned(msgspec.Struct, frozen=True):
+    """What came out, and what it took."""
+
+    name: str
+    digest: str
+    method: str
+    tokens: int
+    supervised_tokens: int
+    seconds: float
+    tokens_per_second: float
+    peak_rss_mb: float
+    peak_private_mb: float
+    losses: tuple[float, ...]
+    """One per step, in nats per supervised token."""
+    held_out_losses: tuple[dict[str, float], ...]
+    settings: dict[str, Any]
+    """The recipe, and what its `auto` came to."""
+    folder: Path
+    """Loss curve and journal, for people."""
+
+
+def recipe_of(values: dict[str, dict[str, Any]], folder: Path) -> RecipeFile:
+    """A recipe without a file: its sections, with relative paths that start in `folder`. Raises BadRecipe."""
+    path = folder / f"{Name.parse(values['model']['name']).model}.toml"
+    return RecipeFile(parse(values, path), path, toml(values).encode())
+
+
+def tune(file: RecipeFile, settings: Settings, *, on_event: OnEvent, tools: Tools | None = None) -> Tuned:
+    """Run the recipe up to its tune step, and let its name point to what came out. Raises what `make` does."""
+    with running(file, settings, tools, on_event) as run:
+        run.go(*TASKS)
+        manifest = _keep(run)
+        return _tuned(run, manifest.digest)
+
+
+def plan(file: RecipeFile, settings: Settings, *, seconds: float, on_event: OnEvent, tools: Tools) -> TrainPlan:
+    """What the tune step would take, after a try of `seconds`. Raises what `make` does."""
+    with running(file, settings, tools, on_event) as run:
+        run.go("base", "data")
+        with run.store.room() as room:
+            return tools.plan(_job(run, room, seconds), lambda report: _ignore(report))
+
+
+def _job(run: Run, room: Path, seconds: float) -> TrainJob:
+    base = None
+    if "base" in run.results:
+        base = room / "base"
+        importing.materialise(run.store, _parts(run.results["base"], "model"), base)
+    sides = {name: run.store.path(run.results["data"].file(name).digest) for name in (TRAIN, HELD_OUT)}
+    job = run.file.recipe.tune.job(out=room / "out", train=sides[TRAIN], held_out=sides[HELD_OUT], base=base)
+    return msgspec.structs.replace(job, probe=seconds)
+
+
+def _ignore(report: Progress) -> None:
+    """A plan is soon made."""
+
+
+def _parts(result: Result, prefix: str) -> Manifest:
+    """A task's files under `prefix/`, as a model."""
+    named = [(output.name.removeprefix(f"{prefix}/"), output) for output in result.files]
+    inside = [Part("other", each.digest, each.size, name) for name, each in named if name != each.name]
+    return Manifest(parts=tuple(inside))
+
+
+def _keep(run: Run) -> Manifest:
+    """Import what the trainer wrote under the recipe's name, with where it comes from."""
+    recipe, results = run.file.recipe, run.results
+    base = results["base"].file("manifest.json").digest if "base" in results else None
+    lineage = Lineage(
+        base=base,
+        recipe=run.store.add_bytes(run.file.source),
+        data=tuple(results["data"].file(name).digest for name in (TRAIN, HELD_OUT)),
+    )
+    kind = "adapter" if recipe.tune.method in ADAPTERS else "model"
+    evidence = (results["tune"].file(RECORD).digest,)
+    with run.store.room() as room:
+        folder = room / kind
+        importing.materialise(run.store, _parts(results["tune"], kind), folder)
+        return importing.import_folder(
+            run.store, folder, recipe.name, lineage=lineage, evidence=evidence, licence=recipe.model.licence
+        )
+
+
+def _tuned(run: Run, digest: Digest) -> Tuned:
+    result, recipe = run.results["tune"], run.file.recipe
+    record = msgspec.json.decode(run.store.path(result.file(RECORD).digest).read_bytes())
+    facts = {**record, **result.facts}
+    chosen = {key: facts[key] for key in ("dtype", "checkpointing", "threads", "steps", "trainable", "best_step")}
+    return Tuned(
+        name=str(recipe.name),
+        digest=str(digest),
+        method=recipe.tune.method,
+        tokens=facts["tokens"],
+        supervised_tokens=facts["supervised_tokens"],
+        seconds=facts["seconds"],
+        tokens_per_second=facts["tokens"] / max(facts["seconds"], 1e-9),
+        peak_rss_mb=facts["peak_rss"] / (1 << 20),
+        peak_private_mb=facts["peak_private"] / (1 << 20),
+        losses=tuple(record["losses"]),
+        held_out_losses=tuple(record["held_out_losses"]),
+        settings={**msgspec.to_builtins(recipe.tune), **chosen},
+        folder=run.folder,
+    )
+
+
+def check_name(name: Name, base: str) -> None:
+    """Raises BadInput when the result would take its base's name."""
+    if str(name) == base:
+        raise BadInput(f"--out {name} is the base's own name", "Give another name")

@@ -1,0 +1,199 @@
+"""The parts of a layer as functions that keep little for their backward pass.
+
+Tensors of a sequence are [tokens, size]. `compute` is the type that products are made in.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import silu
+
+from freehold.tuning.decoder.weights import Matrix
+
+Grads = tuple[Tensor | None, ...]
+_aten = torch.ops.aten
+
+
+class Adapter(NamedTuple):
+    """A low-rank difference beside a matrix: scale * up @ down. down [rank, in], up [out, rank].
+
+    Source: Hu et al. 2021, arXiv 2106.09685.
+    """
+
+    down: Tensor
+    up: Tensor
+    scale: float
+
+
+class _RmsNorm(torch.autograd.Function):
+    """Keeps its input, which the residual stream holds anyway, and one number a row."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, out: torch.dtype) -> Tensor:
+        wide = x.float()
+        rate = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+        ctx.save_for_backward(x, weight, rate)
+        return (wide * rate).mul_(weight).to(out)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Grads:
+        x, weight, rate = ctx.saved_tensors
+        normal = x.float() * rate
+        grad = grads[0].float()
+        grad_weight = None
+        if ctx.needs_input_grad[1]:
+            grad_weight = (grad * normal).flatten(0, -2).sum(0).to(weight.dtype)
+        grad = grad * weight
+        mean = (grad * normal).mean(-1, keepdim=True)
+        grad = grad.sub_(normal.mul_(mean)).mul_(rate)
+        return grad.to(x.dtype), grad_weight, None, None
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, out: torch.dtype) -> Tensor:
+    """x / rms(x) * weight over the last dimension, in float32, as type `out`.
+
+    Source: Zhang and Sennrich 2019, arXiv 1910.07467.
+    """
+    made: Tensor = _RmsNorm.apply(x, weight, eps, out)  # type: ignore[no-untyped-call]
+    return made
+
+
+def _project(x: Tensor, matrix: Tensor, bias: Tensor | None, adapter: "_Kept") -> Tensor:
+    """x @ matrix + bias, and the adapter's part, of which the narrow product is kept."""
+    y = x @ matrix.T if bias is None else torch.addmm(bias.to(x.dtype), x, matrix.T)
+    if adapter.down is not None and adapter.up is not None:
+        adapter.low = (x @ adapter.down.to(x.dtype).T).mul_(adapter.scale)
+        y.addmm_(adapter.low, adapter.up.to(x.dtype).T)
+    return y
+
+
+class _Kept:
+    """An adapter, if there is one, and what its forward pass keeps."""
+
+    def __init__(self, down: Tensor | None, up: Tensor | None, scale: float, low: Tensor | None = None) -> None:
+        self.down, self.up, self.scale, self.low = down, up, scale, low
+
+    def tensors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """For save_for_backward."""
+        return self.down, self.up, self.low
+
+    def backward(self, x: Tensor, grad: Tensor, grad_x: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """The gradients of both halves; the adapter's part of the input's gradient is added to `grad_x`."""
+        if self.down is None or self.up is None or self.low is None:
+            return None, None
+        narrow = (grad @ self.up.to(grad.dtype)).mul_(self.scale)
+        if grad_x is not None:
+            grad_x.addmm_(narrow, self.down.to(grad.dtype))
+        return (narrow.T @ x).to(self.down.dtype), (grad.T @ self.low).to(self.up.dtype)
+
+
+class _Linear(torch.autograd.Function):
+    """Base and adapter in one: no gradient of a frozen matrix is made, and no copy of the input is kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, frozen: Matrix, weight: Tensor | None, bias: Tensor | None,
+        down: Tensor | None, up: Tensor | None, scale: float,
+    ) -> Tensor:  # fmt: skip
+        adapter = _Kept(down, up, scale)
+        y = _project(x, _dense(frozen, weight, x), bias, adapter)
+        ctx.frozen, ctx.scale = frozen, scale
+        ctx.save_for_backward(x, weight, *adapter.tensors())
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Grads:
+        x, weight, down, up, low = ctx.saved_tensors
+        grad = grads[0]
+        grad_x = grad @ _dense(ctx.frozen, weight, x) if ctx.needs_input_grad[0] else None
+        grad_weight = (grad.T @ x).to(weight.dtype) if ctx.needs_input_grad[2] else None
+        grad_bias = grad.sum(0) if ctx.needs_input_grad[3] else None
+        halves = _Kept(down, up, ctx.scale, low).backward(x, grad, grad_x)
+        return grad_x, None, grad_weight, grad_bias, *halves, None
+
+
+class _Gated(torch.autograd.Function):
+    """silu(gate) * up and the projection behind it; of the three wide tensors only two are kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, gate: Tensor, wide: Tensor, frozen: Matrix, weight: Tensor | None, bias: Tensor | None,
+        down: Tensor | None, up: Tensor | None, scale: float,
+    ) -> Tensor:  # fmt: skip
+        adapter = _Kept(down, up, scale)
+        y = _project(silu(gate).mul_(wide), _dense(frozen, weight, gate), bias, adapter)
+        ctx.frozen, ctx.scale = frozen, scale
+        ctx.save_for_backward(gate, wide, weight, *adapter.tensors())
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Grads:
+        gate, wide, weight, down, up, low = ctx.saved_tensors
+        grad = grads[0]
+        active = silu(gate)
+        x = active * wide
+        grad_x = grad @ _dense(ctx.frozen, weight, x)
+        grad_weight = (grad.T @ x).to(weight.dtype) if ctx.needs_input_grad[3] else None
+        grad_bias = grad.sum(0) if ctx.needs_input_grad[4] else None
+        halves = _Kept(down, up, ctx.scale, low).backward(x, grad, grad_x)
+        grad_gate = _aten.silu_backward(torch.mul(grad_x, wide, out=x), gate)
+        return grad_gate, grad_x.mul_(active), None, grad_weight, grad_bias, *halves, None
+
+
+def _dense(frozen: Matrix, weight: Tensor | None, like: Tensor) -> Tensor:
+    return frozen.dense(like.dtype) if weight is None else weight.to(like.dtype)
+
+
+class Linear:
+    """A projection: a matrix, trained or frozen, perhaps a bias, perhaps an adapter beside it."""
+
+    def __init__(self, matrix: Matrix, bias: Tensor | None = None) -> None:
+        self.matrix, self.bias = matrix, bias
+        self.adapter: Adapter | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[tokens, in] -> [tokens, out]."""
+        made: Tensor = _Linear.apply(x, self.matrix, self.matrix.trained, self.bias, *self._adapter())  # type: ignore[no-untyped-call]
+        return made
+
+    def gated(self, gate: Tensor, up: Tensor) -> Tensor:
+        """What it makes of silu(gate) * up, which is computed again for the backward pass."""
+        made: Tensor = _Gated.apply(gate, up, self.matrix, self.matrix.trained, self.bias, *self._adapter())  # type: ignore[no-untyped-call]
+        return made
+
+    def _adapter(self) -> tuple[Tensor | None, Tensor | None, float]:
+        return (None, None, 1.0) if self.adapter is None else (*self.adapter,)
+
+
+class _Rotate(torch.autograd.Function):
+    """Turning back is turning by the opposite angle: nothing is kept but the angles."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turn(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Grads:
+        cos, sin = ctx.saved_tensors
+        return _turn(grads[0], cos, -sin), None, None
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    half = cos.shape[-1]
+    first, second = x[..., :half].float(), x[..., half : 2 * half].float()
+    out = torch.empty_like(x)
+    out[..., :half] = (first * cos).addcmul_(second, sin, value=-1)
+    out[..., half : 2 * half] = (second * cos).addcmul_(first, sin)
+    out[..., 2 * half :] = x[..., 2 * half :]
+    return out
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn pairs of numbers by angles. x [tokens, heads, size], cos and sin [tokens, 1, half of what is turned].
+
+    Source: Su et al. 2021, arXiv 2104.09864; halves, as in transformers.
+    """
+    made: Tensor = _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call]
+    return made

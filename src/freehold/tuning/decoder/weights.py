@@ -1,0 +1,107 @@
+"""A base's matrices: memory-mapped from its safetensors, cast when they are used."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from freehold.core.errors import BadModelFile
+
+_INDEX = "model.safetensors.index.json"
+
+
+class Matrix(Protocol):
+    """A matrix of the base, [out, in]."""
+
+    @property
+    def trained(self) -> Tensor | None:
+        """The parameter, when the matrix itself is trained."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """All of it."""
+
+    def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
+        """Some rows, [ids, in]; through which no gradient flows unless the matrix is trained."""
+
+
+class Plain:
+    """A matrix of floating-point numbers, as it stands in the file when it is frozen."""
+
+    def __init__(self, tensor: Tensor, *, trained: bool = False) -> None:
+        self.trained = torch.nn.Parameter(tensor.float().clone()) if trained else None
+        self.tensor = tensor if self.trained is None else self.trained
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.tensor.shape[0], self.tensor.shape[1]
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """All of it, cast."""
+        return self.tensor.to(dtype)
+
+    def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
+        """Some rows, cast."""
+        return torch.nn.functional.embedding(ids, self.tensor).to(dtype)
+
+
+class Weights:
+    """The tensors of a model folder by their names in transformers."""
+
+    def __init__(self, tensors: dict[str, Tensor], origin: Path) -> None:
+        self.tensors, self.origin = tensors, origin
+        self._taken: set[str] = set()
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """A tensor of the shape that it must have. Raises BadModelFile."""
+        tensor = self.maybe(name, *shape)
+        if tensor is None:
+            raise BadModelFile(f"{self.origin} lacks the tensor {name}", "Check that the folder is complete")
+        return tensor
+
+    def maybe(self, name: str, *shape: int) -> Tensor | None:
+        """The same, or None where there is no such tensor."""
+        tensor = self.tensors.get(name)
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise BadModelFile(
+                f"{name} of {self.origin} is {list(tensor.shape)}, its configuration says {list(shape)}",
+                "Check that config.json and the weights belong together",
+            )
+        self._taken.add(name)
+        return tensor
+
+    def rest(self) -> list[str]:
+        """What was not taken: parts of a model that is not what its configuration says."""
+        return sorted(name for name in self.tensors.keys() - self._taken if not name.endswith("rotary_emb.inv_freq"))
+
+
+def open_weights(folder: Path) -> Weights:
+    """The weights of a folder, of which nothing is read yet. Raises BadModelFile."""
+    from safetensors import SafetensorError, safe_open
+
+    tensors: dict[str, Tensor] = {}
+    try:
+        for path in _shards(folder):
+            with safe_open(path, "pt") as shard:
+                for name in shard.keys():  # noqa: SIM118
+                    tensors[name] = shard.get_tensor(name)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise BadModelFile(f"cannot load the base {folder}: {error}", "Check that the folder is complete") from error
+    if not tensors:
+        raise BadModelFile(f"{folder} has no safetensors", "Check that the folder is complete")
+    return Weights(tensors, folder)
+
+
+def _shards(folder: Path) -> Iterator[Path]:
+    """The files of weights. Those of the index where there is one, since others may lie beside them."""
+    if (folder / _INDEX).exists():
+        names = set(json.loads((folder / _INDEX).read_bytes())["weight_map"].values())
+        return (folder / Path(name).name for name in sorted(names))
+    return iter(sorted(folder.glob("*.safetensors")))

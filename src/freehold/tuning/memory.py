@@ -1,0 +1,121 @@
+"""What training holds in memory: an estimate before it starts, and the most that it held."""
+
+import resource
+import threading
+from pathlib import Path
+
+import msgspec
+import psutil
+import torch
+
+from freehold.core.errors import NotEnoughMemory
+from freehold.tuning.decoder.shape import Shape
+from freehold.tuning.job import ADAPTERS, TrainJob
+
+_STATUS = Path("/proc/self/status")
+_PERIOD = 0.02
+"""Seconds between two looks at the memory: a layer of a step takes longer."""
+_SHARE = 0.8
+"""Of the free memory that activations may take before they are computed again instead of kept."""
+_PROGRAM = 400 << 20
+"""Bytes of Python, torch and their libraries."""
+_LOGITS = 3 * (1 << 23) * 4
+"""Bytes of the loss head's chunk: logits, their exponentials and the gradient."""
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """Bytes that a job holds at its largest step."""
+
+    weights: int
+    """Of the base: pages of its file when it is frozen."""
+    states: int
+    """Parameters that are trained, their gradients and the optimiser's moments."""
+    kept: int
+    """What the forward pass keeps for the backward pass."""
+
+    @property
+    def private(self) -> int:
+        """What no file backs."""
+        return self.states + self.kept + _LOGITS + _PROGRAM
+
+
+def estimate(shape: Shape, job: TrainJob, weights: int, tokens: int, *, checkpointing: bool, size: int) -> Estimate:
+    """What `job` holds: `weights` bytes of base, steps of `tokens` tokens, computed in numbers of `size` bytes."""
+    adapted = job.method in ADAPTERS
+    linears, layers = _linears(shape), len(shape.layers)
+    if adapted:
+        trained = layers * job.rank * sum(rows + columns for rows, columns in linears)
+    else:
+        heads = 1 if shape.tied else 2
+        trained = layers * sum(rows * columns for rows, columns in linears) + heads * shape.vocab * shape.hidden
+    stream = shape.hidden * (size if adapted else 4)
+    # The inputs of both norms and what they give, attention's three parts and its result, gate and up.
+    layer = 2 * stream + size * (2 * shape.hidden + 4 * shape.heads * shape.head_dim + 2 * shape.intermediate)
+    kept = layers * stream + layer if checkpointing else layers * layer
+    # Weights, gradients and two moments, in float32; a layer's parts come and go while it is computed.
+    return Estimate(weights, trained * 16, tokens * (kept + 2 * layer))
+
+
+def _linears(shape: Shape) -> list[tuple[int, int]]:
+    """Rows and columns of a layer's matrices."""
+    wide, narrow, hidden = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim, shape.hidden
+    attention = [(wide, hidden), (narrow, hidden), (narrow, hidden), (hidden, wide)]
+    return [*attention, *[(shape.intermediate, hidden)] * 2, (hidden, shape.intermediate)]
+
+
+def plan(shape: Shape, job: TrainJob, weights: int, tokens: int, size: int) -> bool:
+    """Whether activations are computed again instead of kept.
+
+    Raises NotEnoughMemory, with the numbers in MB, for what fits in no way.
+    """
+    free = psutil.virtual_memory().available
+    frugal = estimate(shape, job, weights, tokens, checkpointing=True, size=size)
+    if frugal.private > free:
+        raise NotEnoughMemory(
+            f"tuning needs about {frugal.private >> 20} MB and {free >> 20} MB are free",
+            "Lower batch_tokens, use method = 'lora', or a smaller base",
+        )
+    if job.checkpointing != "auto":
+        return job.checkpointing == "on"
+    return bool(estimate(shape, job, weights, tokens, checkpointing=False, size=size).private > _SHARE * free)
+
+
+class Watch:
+    """Looks at this process's memory all the while, from a thread of its own; `private` is the most that it saw."""
+
+    def __init__(self) -> None:
+        self.private = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="memory", daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while True:
+            self.private = max(self.private, _status("RssAnon"))
+            if self._over.wait(_PERIOD):
+                return
+
+
+def peak_rss() -> int:
+    """Bytes of memory that this process held at most. Linux's getrusage would count its parent's too."""
+    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _status(key: str) -> int:
+    """A line of the kernel's account of this process, in bytes; 0 where there is none."""
+    if not _STATUS.exists():
+        return 0
+    found = _STATUS.read_text("ascii").partition(f"{key}:")[2].split()
+    return int(found[0]) * 1024 if found else 0
+
+
+def number_size(compute: torch.dtype) -> int:
+    """Bytes of a number."""
+    return torch.finfo(compute).bits // 8

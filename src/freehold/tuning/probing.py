@@ -1,0 +1,52 @@
+"""What a job would take: its largest step for the memory, some usual ones for the time."""
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from freehold.tuning.job import TrainPlan
+from freehold.tuning.memory import Watch, peak_rss
+
+_LEAST = 3
+"""Steps that are timed whatever they take."""
+Step = Callable[[Sequence[int]], None]
+
+
+def seconds_per_token(order: Sequence[Sequence[int]], lengths: Sequence[int], step: Step, limit: float) -> float:
+    """Of usual steps, tried for about `limit` seconds. The first is not counted: memory is new to it."""
+    begin, speeds = time.monotonic(), []
+    for batch in order:
+        started = time.monotonic()
+        step(batch)
+        speeds.append((time.monotonic() - started) / sum(lengths[index] for index in batch))
+        if len(speeds) > _LEAST and time.monotonic() - begin > limit:
+            break
+    return median(speeds[1:] or speeds)
+
+
+def probe(
+    order: Sequence[Sequence[int]],
+    lengths: Sequence[int],
+    step: Step,
+    *,
+    steps: int,
+    seconds: float,
+    watch: Watch,
+    checkpointing: bool,
+    dtype: str,
+) -> TrainPlan:
+    """Try some of a job's `steps`. `order` is the first of them, as indices into `lengths`, the rows' tokens."""
+    largest = max(order, key=lambda batch: len(batch) * max(lengths[index] for index in batch))
+    step(largest)
+    each = seconds_per_token(order, lengths, step, seconds)
+    tokens = round(sum(lengths[index] for batch in order for index in batch) * steps / len(order))
+    return TrainPlan(
+        steps=steps,
+        tokens=tokens,
+        seconds=tokens * each,
+        tokens_per_second=1 / each,
+        peak_rss=peak_rss(),
+        peak_private=watch.private,
+        checkpointing=checkpointing,
+        dtype=dtype,
+    )
