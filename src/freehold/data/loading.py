@@ -122,7 +122,13 @@ def _broken(path: Path, unit: str, faults: Sequence[Fault], broken: Broken) -> l
     if broken == "drop":
         return [finding("broken", "dropped", "broken row{s} {are} left out", lines, unit)]
     return [
-        finding("broken", "refused", "broken row{s}: nothing is made of the file before they are mended", lines, unit)
+        finding(
+            "broken",
+            "refused",
+            "broken row{s}: nothing is made of the file unless broken rows are mended or dropped",
+            lines,
+            unit,
+        )
     ]
 
 

@@ -169,8 +169,9 @@ def _is_phone(text: str) -> bool:
     digits = sum(character.isdigit() for character in text)
     if _DATE.search(text) or text.count("(") != text.count(")"):
         return False
-    if text.startswith(("+", "00")):  # no country's code begins with 0
-        return 8 <= digits - 2 * text.startswith("00") <= 15 and not text.lstrip("+(").removeprefix("00").startswith("0")
+    if text.startswith(("+", "00")):
+        country = text.lstrip("+").removeprefix("00").lstrip(" (")
+        return 8 <= digits - 2 * text.startswith("00") <= 15 and not country.startswith("0")
     if _NORTH_AMERICAN.fullmatch(text):
         return True
     grouped = any(mark in text for mark in " -/()")

@@ -27,7 +27,7 @@ class Material(msgspec.Struct, frozen=True, kw_only=True):
     held_out: tuple[AnyRow, ...] = ()
     unit: str = "line"
     lengths: tuple[int, ...] = ()
-    """Tokens of each row, where a base tells them."""
+    """Tokens of each row, where a base tells them; 0 for a row that was not measured."""
     similarity: float = THRESHOLDS[0]
     """From which two questions count as near-duplicates."""
     max_length: int = 0

@@ -16,10 +16,11 @@ def run(material: Material) -> Found:
     facts: dict[str, Value] = {"rows": len(material.rows), **_quantiles("characters", characters)}
     if material.held_out:
         facts["held_out.rows"] = len(material.held_out)
-    if not material.lengths:
+    lengths = [length for length in material.lengths if length]
+    if not lengths:
         return Found(facts=facts, tables={"characters": histogram(characters)})
-    facts |= {**_quantiles("tokens", material.lengths), "tokens.total": sum(material.lengths)}
-    return Found(_too_long(material), facts, {"tokens": histogram(material.lengths)})
+    facts |= {**_quantiles("tokens", lengths), "tokens.total": sum(lengths), "tokens.rows": len(lengths)}
+    return Found(_too_long(material), facts, {"tokens": histogram(lengths)})
 
 
 def _quantiles(name: str, values: Sequence[int]) -> dict[str, Value]:
