@@ -9,6 +9,7 @@ from msgspec import Meta
 Method = Literal["lora", "rslora", "full", "scratch"]
 ADAPTERS = ("lora", "rslora")
 """Methods that train an adapter beside a frozen base."""
+Objective = Literal["sft", "text", "dpo", "orpo", "kto"]
 Dtype = Literal["auto", "f32", "bf16"]
 Switch = Literal["auto", "on", "off"]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
@@ -36,6 +37,10 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     base: Path | None = None
     """Folder with config.json, safetensors and tokenizer.json; None only for method scratch."""
     method: Method = "lora"
+    objective: Objective = "sft"
+    """What is aimed at: answers, plain text, or answers that are preferred."""
+    beta: Annotated[float, Meta(ge=0, le=1000)] = 0.1
+    """For preferences: how much it costs to leave the model that training began with; for orpo, what they count."""
     architecture: Architecture = Architecture()
     """Read only by method scratch."""
     rank: Annotated[int, Meta(ge=1, le=4096)] = 16

@@ -55,6 +55,16 @@ class Renderer:
             for row, (_, spans), encoding in zip(chunk, texts, encodings, strict=True):
                 yield self._sample(encoding.ids, encoding.offsets, spans, _weights(row))
 
+    def texts(self, texts: Sequence[str]) -> Iterator[Sample]:
+        """Plain texts, in order, in pieces of at most `max_length` tokens; the model's end of text is behind each."""
+        end = self._tokenizer.token_to_id(str(self._names.get("eos_token", "")))
+        for begin in range(0, len(texts), _CHUNK):
+            for encoding in self._tokenizer.encode_batch(texts[begin : begin + _CHUNK], add_special_tokens=False):
+                ids = [*encoding.ids, *([] if end is None else [end])]
+                for at in range(0, len(ids), self._max_length):
+                    piece = ids[at : at + self._max_length]
+                    yield Sample(array("i", piece), array("f", [1.0] * len(piece)), False)
+
     def texts_and_spans(self, rows: Sequence[Chat]) -> list[tuple[str, list[tuple[int, int]]]]:
         """The rendered chats, and the character ranges that the assistant wrote, end of turn included."""
         given = [_row(row) for row in rows]
