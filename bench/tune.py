@@ -243,7 +243,7 @@ def main() -> int:
     ]
     figures: dict[str, Any] = {
         "shape": options.shape, "checkpointing": options.checkpointing, "speed": speed, "private": private,
-        "loss_difference": loss, "ours": middle[0], "theirs": middle[1], "losses": pairs[0][0].losses, 
+        "loss_difference": loss, "ours": middle[0], "theirs": middle[1], "losses": pairs[0][0].losses,
         "their_losses": pairs[0][1].losses,
     }  # fmt: skip
     if options.json:

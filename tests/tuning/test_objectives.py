@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from freehold.core.errors import BadData
+from freehold.core.errors import BadData, BadRecipe
 from freehold.core.request import Message
-from freehold.data.rows import AnyRow, Document, Judged, Preference, write_rows
+from freehold.data.rows import AnyRow, Document, Judged, Preference, Prompt, write_rows
 from freehold.tuning import model
 from freehold.tuning.job import Objective, TrainJob, TrainResult
 from freehold.tuning.merge import merge
@@ -184,3 +184,25 @@ def test_plain_text_asks_for_no_chat_template(job: Jobs, base: Path, run: Run, t
 def test_rows_of_another_kind_are_refused(job: Jobs, run: Run, objective: str) -> None:
     with pytest.raises(BadData, match=r"line 1 is of the kind 'chat', not"):
         run(job(objective=objective))
+
+
+def prompts(count: int, seed: int = 0) -> list[Prompt]:
+    return [Prompt(row.messages[:-1], row.line, reference=row.answer) for row in rows(count, seed)]
+
+
+def test_what_is_worth_more_is_said_more_often(job: Jobs, base: Path, run: Run, tmp_path: Path) -> None:
+    path = written(tmp_path, prompts(12))
+    asked = job(
+        objective="grpo", rewards=("regex:[aeiou]", "regex:has", "regex:it", "regex: "), train=path, held_out=path,
+        steps=12, batch=4, learning_rate=1e-2, rank=8, alpha=16.0, beta=0.01, group=8, max_answer=12, evaluations=2,
+    )  # fmt: skip
+    result = run(asked)
+    before, after = (-point.loss for point in result.held_out_losses)
+    assert after > before + 0.1
+    again = run(job(**{**{key: getattr(asked, key) for key in asked.__struct_fields__}, "out": tmp_path / "again"}))
+    assert again.losses == result.losses
+
+
+def test_grpo_needs_rewards(job: Jobs, run: Run, tmp_path: Path) -> None:
+    with pytest.raises(BadRecipe, match="needs rewards"):
+        run(job(objective="grpo", train=written(tmp_path, prompts(4)), held_out=None))

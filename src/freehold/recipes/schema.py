@@ -67,8 +67,13 @@ class TuneSection(Section, frozen=True, kw_only=True):
 
     method: Method = "lora"
     objective: Objective = "sft"
-    """What is aimed at: sft (answers), text (plain text), dpo, orpo or kto (answers that are preferred)."""
+    """What is aimed at: sft (answers), text (plain text), dpo, orpo, kto (preferences), grpo (rewards)."""
     beta: Annotated[float, Meta(ge=0, le=1000)] = 0.1
+    rewards: Annotated[tuple[Annotated[str, Meta(max_length=4096)], ...], Meta(max_length=32)] = ()
+    """For grpo: json, number, exact, regex:PATTERN, or FILE.py:NAME beside the recipe."""
+    group: Annotated[int, Meta(ge=2, le=1024)] = 8
+    max_answer: Annotated[int, Meta(ge=1, le=1 << 16)] = 128
+    temperature: Annotated[float, Meta(gt=0, le=10)] = 1.0
     rank: Annotated[int, Meta(ge=1, le=4096)] = 16
     alpha: Annotated[float, Meta(gt=0, le=65536)] = 32.0
     learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 5e-4

@@ -73,6 +73,17 @@ def load(
     )
 
 
+def ends(folder: Path) -> set[int]:
+    """The tokens that end an answer, by generation_config.json and the tokenizer. Raises BadModelFile for none."""
+    given = _json(folder / "generation_config.json").get("eos_token_id")
+    found = {each for each in (given if isinstance(given, list) else [given]) if isinstance(each, int)}
+    named = tokenizer(folder).token_to_id(_token(_json(folder / "tokenizer_config.json").get("eos_token")))
+    found |= set() if named is None else {named}
+    if not found:
+        raise BadModelFile(f"{folder} names no token that ends an answer", "Add eos_token to tokenizer_config.json")
+    return found
+
+
 def weights_size(folder: Path) -> int:
     """Bytes of a base's weights."""
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))

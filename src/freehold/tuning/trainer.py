@@ -18,10 +18,11 @@ from freehold.tuning.job import ADAPTERS, HeldOutLoss, Progress, Report, TrainJo
 from freehold.tuning.memory import Watch
 from freehold.tuning.objectives import objectives
 from freehold.tuning.objectives.base import Example
-from freehold.tuning.policy import Policy
+from freehold.tuning.policy import Drawing, Policy
 from freehold.tuning.precision import choose
 from freehold.tuning.probing import probe, seconds_per_token
 from freehold.tuning.render import Renderer
+from freehold.tuning.rewards import rewards
 from freehold.tuning.stopping import Best, points
 
 _HELD_OUT = 256
@@ -133,6 +134,20 @@ class Trainer:
         if self.objective.compares and not adapted:
             first = model.load(self.base, self.device, self.compute, full=False)
         self.policy = Policy(self.model, self.device, job.beta, first)
+        if job.objective == "grpo":
+            self.policy.drawing = self._drawing()
+
+    def _drawing(self) -> Drawing:
+        job, tokenizer = self.job, model.tokenizer(self.base)
+        return Drawing(
+            reward=rewards(job.rewards, job.train.parent),
+            text=lambda ids: tokenizer.decode(ids, skip_special_tokens=True),
+            ends=frozenset(model.ends(self.base)),
+            group=job.group,
+            most=job.max_answer,
+            temperature=job.temperature,
+            seed=job.seed,
+        )
 
     def _schedule(self) -> Iterator[list[int]]:
         return schedule(self.lengths, self.job.batch_tokens, self.job.seed, self.job.batch)
@@ -192,6 +207,7 @@ class Trainer:
 
     def _step(self, examples: Sequence[Example], step: int) -> float:
         scale = optimiser.rate(step, self.steps, self.job.warmup)
+        self.policy.at(step)
         for one in self.optimisers:
             for group in one.param_groups:
                 group["lr"] = self.job.learning_rate * scale

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from freehold.tuning.decoder.cache import Cache
+
 _SHORT = 512
 """Tokens up to which torch's backward pass is faster in float32 than in bfloat16: 20 against 67 ms at 100 tokens."""
 _aten = torch.ops.aten
@@ -59,12 +61,14 @@ class _Flash(torch.autograd.Function):
         return (*(part.to(q.dtype) for part in made), None, None)
 
 
-def packed(q: Tensor, k: Tensor, v: Tensor, rows: Rows, *, scale: float, window: int = 0) -> Tensor:
+def packed(q: Tensor, k: Tensor, v: Tensor, rows: Rows | Cache, *, scale: float, window: int = 0) -> Tensor:
     """Causal attention within rows.
 
     q [tokens, heads, size], k and v [tokens, kv_heads, size] -> [tokens, heads * size].
     Right padding needs no mask: a row's tokens come before it, and what is computed for it is thrown away.
     """
+    if isinstance(rows, Cache):
+        return rows.attend(q, k, v, scale=scale, window=window)
     tokens, heads, _ = q.shape
     longest = rows.padded.shape[1]
     repeat = heads // k.shape[1]

@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from freehold.core.errors import BadModelFile
 from freehold.tuning.decoder.attention import Rows, packed
+from freehold.tuning.decoder.cache import Cache
 from freehold.tuning.decoder.functions import Linear, rms_norm, rotate
 from freehold.tuning.decoder.rope import Rope
 from freehold.tuning.decoder.shape import Layer, Shape
@@ -90,7 +91,7 @@ class Attention:
         self.k_norm = parts.maybe_norm(f"{path}.k_norm", narrow if whole else shape.head_dim)
         self.whole = whole
 
-    def __call__(self, x: Tensor, rows: Rows, angles: Angles) -> Tensor:
+    def __call__(self, x: Tensor, rows: Rows | Cache, angles: Angles) -> Tensor:
         """[tokens, hidden] -> the same."""
         q, k = self._heads(self.q(x), self.q_norm), self._heads(self.k(x), self.k_norm)
         v = self._heads(self.v(x), None)
@@ -135,7 +136,7 @@ class Block:
         self.mlp = Mlp(parts, f"{path}.mlp")
         self.compute, self.scale = parts.compute, shape.residual_scale
 
-    def __call__(self, x: Tensor, rows: Rows, angles: Angles) -> Tensor:
+    def __call__(self, x: Tensor, rows: Rows | Cache, angles: Angles) -> Tensor:
         """[tokens, hidden] -> the same."""
         x = self._add(x, self.first, partial(self.attention, rows=rows, angles=angles))
         return self._add(x, self.second, self.mlp)
@@ -182,7 +183,7 @@ class Decoder:
             weights.maybe("lm_head.weight", self.shape.vocab, self.shape.hidden)
         return self.shape.tied
 
-    def __call__(self, ids: Tensor, rows: Rows) -> Tensor:
+    def __call__(self, ids: Tensor, rows: Rows | Cache) -> Tensor:
         """The hidden states behind the last norm. ids [tokens] -> [tokens, hidden]."""
         x = self.embedding.rows(ids, self.residual)
         if self.shape.embedding_scale != 1.0:
@@ -192,7 +193,7 @@ class Decoder:
             x = self._through(block, x, rows, angles[layer.kind])
         return self.norm(x)
 
-    def _through(self, block: Block, x: Tensor, rows: Rows, angles: Angles) -> Tensor:
+    def _through(self, block: Block, x: Tensor, rows: Rows | Cache, angles: Angles) -> Tensor:
         if not (self.checkpointing and torch.is_grad_enabled()):
             return block(x, rows, angles)
         kept: Tensor = checkpoint(block, x, rows, angles, use_reentrant=False, preserve_rng_state=False)

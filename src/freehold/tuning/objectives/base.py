@@ -16,6 +16,9 @@ class Example(NamedTuple):
     number: int
     """Among the examples of its file."""
     label: float = 0.0
+    question: str = ""
+    reference: str = ""
+    """What a right answer says, where answers are drawn."""
 
     @property
     def tokens(self) -> int:
@@ -26,6 +29,13 @@ class Example(NamedTuple):
     def supervised(self) -> bool:
         """Whether something is left to learn in each sequence."""
         return all(sample.supervised for sample in self.samples)
+
+
+class Drawn(NamedTuple):
+    """Answers to one prompt: with it as samples, and what each is worth, [answers]."""
+
+    samples: tuple[Sample, ...]
+    worth: Tensor
 
 
 class Policy(Protocol):
@@ -42,6 +52,12 @@ class Policy(Protocol):
 
     def reference(self, examples: Sequence[Example]) -> Tensor:
         """The same sums from the model that training began with, [examples, sequences of each]."""
+
+    def draw(self, example: Example) -> Drawn:
+        """New answers to a prompt."""
+
+    def compared(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor]:
+        """For each token of the answers: its log-probability, that by the first model, and the sample that it is of."""
 
 
 class Objective(Protocol):
