@@ -26,9 +26,7 @@ def command(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A data file, as for 'freehold make --new'.")],
     out: Annotated[str, typer.Option("--out", metavar="NAME", help="The name of what comes out.")] = "",
     method: Annotated[str, typer.Option(metavar="METHOD", help="lora, rslora, full.")] = "lora",
-    objective: Annotated[
-        str, typer.Option(metavar="AIM", help="sft, text, dpo, orpo, kto; grpo has more keys.")
-    ] = "sft",
+    objective: Annotated[str, typer.Option(metavar="AIM", help="sft, text, dpo, orpo, kto or grpo.")] = "sft",
     rank: Annotated[int | None, typer.Option(min=1, max=4096, help="Of an adapter's matrices.")] = None,
     alpha: Annotated[float | None, typer.Option(callback=finite, help="An adapter counts alpha / rank.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", callback=finite, help="At its top.")] = None,
