@@ -161,8 +161,8 @@ def test_what_is_left_out_and_assumed_is_told(write: Write) -> None:
     notes = "\n".join(found.notes)
     assert len(found.rows) == len(PAIRS) + 1
     assert f"2 rows without question or answer are left out (line {len(PAIRS) + 4}, {len(PAIRS) + 5})" in notes
-    assert "1 exact repetitions" in notes
-    assert "1 questions have more than one answer" in notes
+    assert f"1 exact repetition is left out (line {len(PAIRS) + 2})" in notes
+    assert f"1 question has more than one answer: the model can match only one of them (line {len(PAIRS) + 3})" in notes
     assert "user text is in column 'question'" in notes
 
 
@@ -173,12 +173,14 @@ def test_unused_columns_and_separator_are_told(write: Write) -> None:
     assert "fields are separated by semicolon" in notes
 
 
-def test_weights_are_told(write: Write) -> None:
+def test_conversations_without_anything_that_counts_are_left_out(write: Write) -> None:
     lines = [
-        json.dumps({"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a, "weight": 0}]})
-        for q, a in PAIRS
+        {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a, "weight": number % 2}]}
+        for number, (q, a) in enumerate(PAIRS)
     ]
-    assert "weights are not used" in " ".join(data.load(write("a.jsonl", "\n".join(lines))).notes)
+    found = data.load(write("a.jsonl", "\n".join(map(json.dumps, lines))), minimum=1)
+    assert [row.line for row in found.rows] == [2, 4, 6, 8, 10, 12]
+    assert "6 conversations with no answer of a weight over 0 are left out (line 1, 3, 5, 7, 9, …)" in found.notes
 
 
 def test_conversations_in_which_the_assistant_is_silent(write: Write) -> None:
@@ -189,4 +191,4 @@ def test_conversations_in_which_the_assistant_is_silent(write: Write) -> None:
     silent = json.dumps({"messages": [{"role": "user", "content": "Anyone?"}]})
     found = data.load(write("a.jsonl", "\n".join([*lines, silent])))
     assert len(found.rows) == len(PAIRS)
-    assert "1 rows without" in " ".join(found.notes)
+    assert f"1 row without question or answer is left out (line {len(PAIRS) + 1})" in found.notes

@@ -174,7 +174,7 @@ def test_parquet_that_another_program_wrote(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"question": ["a", "b"], "answer": [float("nan"), 2.5]}), path)
     assert _only(path).messages == _pair("b", "2.5")
     parquet.write_table(pa.table({"question": [b"\xff"], "answer": ["x"]}), path)
-    assert "column 'question' holds bytes that are not UTF-8" in _refusal(path).message
+    assert "row 1 holds bytes that are not UTF-8 in column 'question'" in _refusal(path).message
     offsets, letters = pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff")
     parquet.write_table(
         pa.table({"question": pa.Array.from_buffers(pa.string(), 1, [None, offsets, letters]), "answer": ["x"]}), path

@@ -32,7 +32,7 @@ def _messages(path: Path, **options: object) -> list[tuple[Message, ...]]:
 
 
 def test_every_module_of_the_folder_is_a_format() -> None:
-    assert set(readers()) == {"csv", "jsonl", "json", "parquet"}
+    assert set(readers()) == {"csv", "jsonl", "json", "parquet", "xlsx", "pdf", "text"}
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
@@ -143,7 +143,7 @@ def test_parquet_without_pyarrow_names_the_extra(write: Write, monkeypatch: pyte
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(MissingExtra) as caught:
         data.load(write("a.parquet", b"PAR1"))
-    assert "pip install 'freehold[tune]'" in caught.value.remedy
+    assert "pip install 'freehold[data]'" in caught.value.remedy
 
 
 def test_canonical_file_round_trip(tmp_path: Path, write: Write) -> None:

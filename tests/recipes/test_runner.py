@@ -51,7 +51,7 @@ def test_manifest_carries_its_evidence(run: Run, settings: Settings, workshop: P
         assert manifest.lineage.base is not None
         assert store.manifest(manifest.lineage.base).part("weights")
         documents = [msgspec.json.decode(store.path(digest).read_bytes()) for digest in manifest.evidence]
-        assert [document["kind"] for document in documents] == ["training", *["evaluation"] * 3, "gate"]
+        assert [document["kind"] for document in documents] == ["data", "training", *["evaluation"] * 3, "gate"]
         for digest in manifest.lineage.data:
             assert store.path(digest).read_bytes().startswith(b'{"messages":')
         weights = store.get(Name.parse("desk:weights"))

@@ -11,7 +11,7 @@ from freehold.cli._server import error_of, named, nonsense, running, unreachable
 from freehold.core.errors import WorkerFailed
 from freehold.core.event import Event, Failed, Finished, FinishReason, Text, Usage
 from freehold.core.frames import Frames
-from freehold.core.request import Message, Request, pieces
+from freehold.core.request import Constraint, Message, Request, pieces
 from freehold.core.settings import Settings
 from freehold.formats import images
 
@@ -109,6 +109,7 @@ def _body(request: Request) -> dict[str, Any]:
         "max_completion_tokens": request.max_tokens,
         "stream": True,
         "stream_options": {"include_usage": True},
+        "response_format": _form(request.constraint),
         **sampling,
     }
     return {key: value for key, value in body.items() if value is not None}
@@ -123,6 +124,15 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
         else {"type": "image_url", "image_url": {"url": images.url_of(piece)}}
         for piece in pieces(message.content, message.images)
     ]
+
+
+def _form(constraint: Constraint | None) -> dict[str, Any] | None:
+    """What the answer must be; a server takes no grammar on this route."""
+    if constraint is None or constraint.kind == "grammar":
+        return None
+    if constraint.kind == "json":
+        return {"type": "json_object"}
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": constraint.schema, "strict": True}}
 
 
 class _Delta(msgspec.Struct):

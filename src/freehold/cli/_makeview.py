@@ -153,6 +153,7 @@ def show_places(outcome: "Outcome") -> None:
         [
             ("names", ", ".join(outcome.names)),
             ("manifest", str(next(iter(outcome.names.values()), ""))),
+            ("data card", str(outcome.folder / "data-card.md")),
             ("loss curve", str(outcome.folder / "loss.png")),
             ("every answer", str(outcome.folder / f"answers-{outcome.released}.json")),
             ("journal", str(outcome.folder / "journal.jsonl")),

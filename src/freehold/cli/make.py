@@ -82,11 +82,21 @@ def _write(data: Path, *, dry_run: bool, json: bool) -> None:
         with target.open("x", encoding="utf-8") as file:
             file.write(made.text)
     if json:
-        emit({"recipe": str(target), "name": made.name, **dict(made.findings), "assumed": made.notes})
+        emit(
+            {
+                "recipe": str(target),
+                "name": made.name,
+                **dict(made.findings),
+                "assumed": made.notes,
+                "wrong": made.wrong,
+            }
+        )
         return
     line(f"{'would write' if dry_run else 'wrote'} {target}, which makes the model {made.name!r}")
     pairs(list(made.findings))
     for text in made.notes:
         note(f"  assumed: {text}")
+    for text in made.wrong:
+        note(f"  found: {text}")
     line()
     line(f"Next: freehold make {target}")

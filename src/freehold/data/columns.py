@@ -6,6 +6,7 @@ from typing import Any
 
 from freehold.core.errors import BadData
 from freehold.core.request import Message
+from freehold.data.conversations import checked
 
 NAMES: dict[str, tuple[str, ...]] = {
     "user": (
@@ -36,6 +37,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "system": ("system", "system prompt", "system message"),
 }
+ROLES = (*NAMES, "input", "chosen", "rejected", "label", "text", "reference", "anchor", "positive", "negative", "score")
 _ALPACA = ("instruction", "input", "output")
 
 
@@ -44,14 +46,7 @@ def find(columns: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
 
     `named` wins over names that are recognised.
     """
-    _check_named(columns, named)
-    found = {role: column for role, names in NAMES.items() if (column := _first(columns, names))}
-    found.update(named)
-    if "user" in named and found.get("assistant") == named["user"]:
-        del found["assistant"]
-    alpaca = {_plain(column): column for column in columns}
-    if not named and all(name in alpaca for name in _ALPACA):
-        found = {**found, "user": alpaca["instruction"], "input": alpaca["input"], "assistant": alpaca["output"]}
+    found = guess(columns, named)
     missing = [role for role in ("user", "assistant") if role not in found]
     if missing or found["user"] == found["assistant"]:
         raise BadData(
@@ -61,26 +56,58 @@ def find(columns: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def messages(record: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[Message, ...] | None:
-    """The conversation in a record, or None when question or answer is empty."""
-    user = "\n\n".join(text for role in ("user", "input") if (text := _text(record, columns, role)))
-    assistant = _text(record, columns, "assistant")
-    if not user or not assistant:
-        return None
-    system = _text(record, columns, "system")
-    opening = (Message("system", system),) if system else ()
-    return (*opening, Message("user", user), Message("assistant", assistant))
+def guess(columns: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
+    """As `find`, with the roles that have no column left out."""
+    found = {role: column for role, names in NAMES.items() if (column := first(columns, names))}
+    found.update(named)
+    if "user" in named and found.get("assistant") == named["user"]:
+        del found["assistant"]
+    alpaca = {_plain(column): column for column in columns}
+    if not named and all(name in alpaca for name in _ALPACA):
+        found = {**found, "user": alpaca["instruction"], "input": alpaca["input"], "assistant": alpaca["output"]}
+    return found
 
 
-def _check_named(columns: Sequence[str], named: Mapping[str, str]) -> None:
-    roles = (*NAMES, "input")
+def check_named(columns: Sequence[str], named: Mapping[str, str]) -> None:
+    """Raises BadData for a role or a column that is not there."""
     for role, column in named.items():
-        if role not in roles:
-            raise BadData(f"columns: {role!r} is no role{_nearest(role, roles)}", f"Roles: {', '.join(roles)}")
+        if role not in ROLES:
+            raise BadData(f"columns: {role!r} is no role{_nearest(role, ROLES)}", f"Roles: {', '.join(ROLES)}")
         if column not in columns:
             raise BadData(
                 f"columns: there is no column {column!r}{_nearest(column, columns)}", f"Columns: {', '.join(columns)}"
             )
+
+
+def first(columns: Sequence[str], names: Sequence[str]) -> str | None:
+    """The column with the first of these names."""
+    plain = {_plain(column): column for column in reversed(columns)}
+    return next((plain[name] for name in names if name in plain), None)
+
+
+def opening(record: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[Message, ...]:
+    """The system message and what the user says; nothing when the user says nothing."""
+    user = "\n\n".join(said for role in ("user", "input") if (said := text(record, columns.get(role))))
+    if not user:
+        return ()
+    system = text(record, columns.get("system"))
+    return (*((Message("system", system),) if system else ()), Message("user", user))
+
+
+def messages(record: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[Message, ...] | None:
+    """The conversation in a record, or None when question or answer is empty."""
+    before = opening(record, columns)
+    assistant = text(record, columns.get("assistant"))
+    return (*before, Message("assistant", assistant)) if before and assistant else None
+
+
+def text(record: Mapping[str, Any], column: str | None) -> str:
+    """What stands in a column, as text; empty for no column. Raises BadData."""
+    # A file may have a column without a name: it is not that of a role without a column.
+    value = None if column is None else record.get(column)
+    if value is None or value != value:  # NaN, by which pandas says that nothing is there
+        return ""
+    return checked(_spelt(value, column).replace("\r\n", "\n").strip())
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:
@@ -88,28 +115,16 @@ def _nearest(word: str, known: Sequence[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _first(columns: Sequence[str], names: Sequence[str]) -> str | None:
-    """The column with the first of these names."""
-    plain = {_plain(column): column for column in reversed(columns)}
-    return next((plain[name] for name in names if name in plain), None)
-
-
 def _plain(column: str) -> str:
     return " ".join(column.lower().replace("_", " ").replace("-", " ").split())
 
 
-def _text(record: Mapping[str, Any], columns: Mapping[str, str], role: str) -> str:
-    # A file may have a column without a name: it is not that of a role without a column.
-    value = record.get(columns[role]) if role in columns else None
-    if value is None or value != value:  # NaN, by which pandas says that nothing is there
-        return ""
-    return _spelt(value, columns[role]).replace("\r\n", "\n").strip()
-
-
-def _spelt(value: Any, column: str) -> str:
+def _spelt(value: Any, column: str | None) -> str:
+    if isinstance(value, list | dict):
+        raise BadData(f"holds no text in column {column!r}", "Give text there, or a list of turns under 'messages'")
     if not isinstance(value, bytes):
         return str(value)
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        raise BadData(f"column {column!r} holds bytes that are not UTF-8", "Store it as text") from error
+        raise BadData(f"holds bytes that are not UTF-8 in column {column!r}", "Store it as text") from error

@@ -37,7 +37,7 @@ class Grouping(msgspec.Struct, frozen=True):
 
 def group_texts(texts: Sequence[str]) -> Grouping:
     """Group normalised texts. The result does not depend on their order, but for the numbers of the groups."""
-    bags = [frozenset(text[:_MAX_CHARACTERS].split()) for text in texts]
+    bags = _bags(texts)
     distinct = sorted(set(bags), key=sorted)
     numbers = {bag: number for number, bag in enumerate(distinct)}
     limit = max(_SMALL, int(len(distinct) * _LARGEST))
@@ -48,6 +48,27 @@ def group_texts(texts: Sequence[str]) -> Grouping:
     names: dict[int, int] = {}
     group = tuple(names.setdefault(roots[numbers[bag]], len(names)) for bag in bags)
     return Grouping(group, threshold)
+
+
+def similar(texts: Sequence[str], others: Sequence[str], threshold: float) -> dict[int, int]:
+    """For each of the normalised `texts` that has a near-duplicate among `others`: their numbers, the first of those.
+
+    Texts without words have none.
+    """
+    own, theirs = _bags(texts), _bags(others)
+    first = {bag: number for number, bag in reversed(list(enumerate(theirs))) if bag}
+    wanted = set(own)
+    distinct = sorted(wanted | set(first), key=sorted)
+    near = {bag: number for bag, number in first.items() if bag in wanted}
+    for one, other in _pairs(distinct, threshold) if threshold < 1.0 else ():
+        for bag, its in ((distinct[one], distinct[other]), (distinct[other], distinct[one])):
+            if bag in wanted and its in first:
+                near[bag] = min(near.get(bag, first[its]), first[its])
+    return {number: near[bag] for number, bag in enumerate(own) if bag in near}
+
+
+def _bags(texts: Sequence[str]) -> list[frozenset[str]]:
+    return [frozenset(text[:_MAX_CHARACTERS].split()) for text in texts]
 
 
 def _components(bags: Sequence[frozenset[str]], threshold: float) -> list[int]:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Generic
 
 import msgspec
 
@@ -9,21 +10,21 @@ from freehold.core.digest import Digest
 from freehold.core.errors import BadData
 from freehold.data.grouping import group_texts
 from freehold.data.normal import normal
-from freehold.data.rows import Row
+from freehold.data.rows import AnyRow, R
 
 
-class Split(msgspec.Struct, frozen=True):
+class Split(msgspec.Struct, Generic[R], frozen=True):
     """Both sides, each in an order drawn from seed and content, and how they were kept apart."""
 
-    train: tuple[Row, ...]
-    held_out: tuple[Row, ...]
+    train: tuple[R, ...]
+    held_out: tuple[R, ...]
     groups: int
     """Groups of near-duplicate questions; each is wholly on one side."""
     threshold: float
     """Similarity from which questions count as near-duplicates."""
 
 
-def split(rows: Sequence[Row], held_out: float, seed: int) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+def split(rows: Sequence[R], held_out: float, seed: int) -> tuple[tuple[R, ...], tuple[R, ...]]:
     """(train, held out). `held_out` below 1 is a share, otherwise a number of rows. Raises BadData.
 
     Depends on the rows' content and the seed, not on their order.
@@ -32,7 +33,7 @@ def split(rows: Sequence[Row], held_out: float, seed: int) -> tuple[tuple[Row, .
     return parts.train, parts.held_out
 
 
-def divide(rows: Sequence[Row], held_out: float, seed: int) -> Split:
+def divide(rows: Sequence[R], held_out: float, seed: int) -> Split[R]:
     """As `split`, with the figures. Answers play no part: thousands of questions may share one."""
     wanted = round(len(rows) * held_out) if held_out < 1 else int(held_out)
     if not 0 < wanted < len(rows):
@@ -42,7 +43,7 @@ def divide(rows: Sequence[Row], held_out: float, seed: int) -> Split:
         )
     questions = [normal(row.question) for row in rows]
     grouping = group_texts(questions)
-    members: dict[int, list[tuple[str, Row]]] = defaultdict(list)
+    members: dict[int, list[tuple[str, R]]] = defaultdict(list)
     for number, row in zip(grouping.group, rows, strict=True):
         members[number].append((_hash(row, seed), row))
     # A group's place is the least of its members' hashes: as good as drawn, and the same in any order of rows.
@@ -53,14 +54,14 @@ def divide(rows: Sequence[Row], held_out: float, seed: int) -> Split:
             f"{len(rows)} rows are near-duplicates of each other: none can be held out",
             "Add rows that ask something else",
         )
-    sides: tuple[list[tuple[str, Row]], list[tuple[str, Row]]] = ([], [])
+    sides: tuple[list[tuple[str, R]], list[tuple[str, R]]] = ([], [])
     for number, group in enumerate(groups):
         sides[number in chosen].extend(group)
     train, held = (tuple(row for _, row in sorted(side, key=_place)) for side in sides)
     return Split(train, held, len(groups), grouping.threshold)
 
 
-def _place(member: tuple[str, Row]) -> str:
+def _place(member: tuple[str, AnyRow]) -> str:
     return member[0]
 
 
@@ -75,10 +76,10 @@ def _choose(sizes: Sequence[int], wanted: int) -> set[int]:
     return chosen or {min(range(len(sizes)), key=lambda number: sizes[number])}
 
 
-def sample(rows: Sequence[Row], count: int, seed: int) -> tuple[Row, ...]:
+def sample(rows: Sequence[R], count: int, seed: int) -> tuple[R, ...]:
     """At most `count` of the rows, drawn by content and seed whatever their order."""
     return tuple(sorted(rows, key=lambda row: _hash(row, seed))[:count])
 
 
-def _hash(row: Row, seed: int) -> str:
+def _hash(row: AnyRow, seed: int) -> str:
     return Digest.of_bytes(f"{seed}:".encode() + row.encode()).hex

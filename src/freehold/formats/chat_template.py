@@ -27,10 +27,16 @@ _REMEDY = "Use a model whose tokenizer has a working chat template"
 
 
 class Wanted(NamedTuple):
-    """A conversation, and whether the prompt ends where the assistant is to speak."""
+    """A conversation, whether the prompt ends where the assistant is to speak, and the tools that it offers."""
 
     messages: Sequence[Mapping[str, Any]]
     generate: bool
+    tools: Sequence[Mapping[str, Any]] = ()
+
+    def variables(self) -> dict[str, Any]:
+        """What the template is told of it."""
+        told = {"messages": self.messages, "add_generation_prompt": self.generate}
+        return {**told, "tools": self.tools} if self.tools else told
 
 
 class _Answer(msgspec.Struct):
@@ -75,7 +81,7 @@ def render_many(
     request = {
         "template": template,
         "variables": {"tools": None, "documents": None, **variables},
-        "wanted": [{"messages": each.messages, "add_generation_prompt": each.generate} for each in wanted],
+        "wanted": [each.variables() for each in wanted],
         "seconds": seconds,
         "characters": characters,
     }

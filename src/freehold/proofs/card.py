@@ -64,19 +64,19 @@ def _details(manifest: Manifest) -> str:
         ("context", f"{details.context_length} tokens" if details.context_length else "unknown"),
         ("licence", manifest.licence or "unknown"),
     ]
-    return _table(("", ""), rows)
+    return table(("", ""), rows)
 
 
 def _parts(manifest: Manifest) -> str:
     rows = [(part.filename, part.role, str(part.size), part.digest.text) for part in manifest.parts]
-    return "## Files\n\n" + _table(("file", "role", "bytes", "digest"), rows)
+    return "## Files\n\n" + table(("file", "role", "bytes", "digest"), rows)
 
 
 def _lineage(store: Store, manifest: Manifest) -> str:
     lineage = manifest.lineage
     rows = [("base", lineage.base), ("recipe", lineage.recipe), *(("data", digest) for digest in lineage.data)]
     known = [(what, digest.text, _label(store, digest)) for what, digest in rows if digest]
-    text = _table(("", "digest", ""), known) if known else "Unknown.\n"
+    text = table(("", "digest", ""), known) if known else "Unknown.\n"
     return "## Made from\n\n" + text
 
 
@@ -91,7 +91,7 @@ def _facts(facts: Sequence[dict[str, Any]]) -> str:
     if not facts:
         return "## Evidence\n\nNone was recorded.\n"
     rows = [(str(fact["name"]), _value(fact["value"]), str(fact["grade"]), _value(fact["subject"])) for fact in facts]
-    return "## Evidence\n\n" + _table(("fact", "value", "grade", "about"), rows)
+    return "## Evidence\n\n" + table(("fact", "value", "grade", "about"), rows)
 
 
 def _value(value: Any) -> str:
@@ -100,12 +100,13 @@ def _value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([_cell(cell) for cell in row] for row in rows)]
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of plain text."""
+    lines = [head, ["---"] * len(head), *([cell(text) for text in row] for row in rows)]
     return "\n".join(f"| {' | '.join(row)} |" for row in lines) + "\n"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text that stays in its cell and is no markup."""
     plain = "".join(c if c.isprintable() else " " for c in text)
     return "".join(f"\\{c}" if c in "\\|`*[]<>&" else c for c in plain)

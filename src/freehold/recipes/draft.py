@@ -10,6 +10,7 @@ import msgspec
 from freehold import data
 from freehold.core.errors import BadName
 from freehold.core.name import Name
+from freehold.data import pii
 from freehold.recipes.writing import quoted
 from freehold.tuning.job import TrainJob
 
@@ -27,6 +28,9 @@ class Draft(msgspec.Struct, frozen=True):
     findings: tuple[tuple[str, str], ...]
     """Pairs of a word and what there is to say about it."""
     notes: tuple[str, ...]
+    """What was assumed."""
+    wrong: tuple[str, ...] = ()
+    """What is wrong with rows, and what becomes of them."""
 
 
 def draft(path: Path, recipe_folder: Path) -> Draft:
@@ -40,6 +44,7 @@ def draft(path: Path, recipe_folder: Path) -> Draft:
     answers = len({row.answer for row in found.rows})
     findings = (
         ("format", found.format),
+        ("kind", found.kind),
         ("columns", ", ".join(f"{column!r} is the {role}'s" for role, column in found.columns.items())),
         ("rows", f"{len(found.rows):,}, with {answers:,} different answers"),
         ("held out", f"{len(parts.held_out):,} rows ({HELD_OUT:.0%}), of questions that no other row repeats"),
@@ -49,16 +54,18 @@ def draft(path: Path, recipe_folder: Path) -> Draft:
     )
     name = _name(path)
     text = _text(name, path, recipe_folder, found, len(parts.held_out))
-    return Draft(name, text, tuple(pair for pair in findings if pair[1]), found.notes)
+    wrong = (*found.findings, *pii.kept(found.rows, found.unit))
+    shown = tuple(pair for pair in findings if pair[1])
+    return Draft(name, text, shown, found.assumed, tuple(each.said() for each in wrong))
 
 
 def _required() -> int:
     return len(TrainJob.__struct_fields__) - len(TrainJob.__struct_defaults__)
 
 
-def _lengths(rows: Sequence[data.Row]) -> list[int]:
+def _lengths(rows: Sequence[data.AnyRow]) -> list[int]:
     """Tokens of each row, as the starter model counts them."""
-    texts = [[message.content for message in row.messages] for row in rows]
+    texts = [data.texts(row) for row in rows]
     shipped = resources.files("freehold.assets").joinpath("starter", "tokenizer.json")
     if not shipped.is_file():
         return [sum(len(text.split()) * 3 // 2 + _TURN for text in row) for row in texts]
@@ -91,6 +98,7 @@ def _text(name: str, path: Path, recipe_folder: Path, found: data.Dataset, held_
         path=quoted(shown.as_posix()),
         columns=f"columns = {{{columns}}}\n" if columns else "",
         format=quoted(found.format),
+        kind=f"kind = {quoted(found.kind)}\n" if found.kind != "chat" else "",
         held_out=HELD_OUT,
         rows=min(200, held_out),
         seed=SEED,
@@ -107,8 +115,9 @@ base = "starter"           # or another model of 'freehold list' with safetensor
 [data]
 path = {path}
 format = {format}
-{columns}held_out = {held_out}             # share of the rows that is not learned from, to measure on
+{kind}{columns}held_out = {held_out}             # share of the rows that is not learned from, to measure on
 # system = "You are the help desk of …"
+# pii = "mask"             # e-mail addresses, telephone numbers, IBANs and card numbers: keep, drop or mask
 
 [tune]
 method = "full"            # all weights: best for small bases; "lora" (an adapter) for large ones

@@ -122,8 +122,8 @@ def _content(store: Store, result: Result, name: str) -> bytes:
 
 
 def _show(file: RecipeFile, results: Mapping[str, Result], store: Store, folder: Path) -> None:
-    """Copies of loss curve and answers under plain names."""
-    shown = {output.name: output for output in results["tune"].extras}
+    """Copies of data card, loss curve and answers under plain names."""
+    shown = {output.name: output for task in ("data", "tune") for output in results[task].extras}
     for task, result in _evaluations(file, results):
         shown[f"answers-{task.removeprefix('evaluate ')}.json"] = result.file(REPORT)
     for name, output in shown.items():

@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -15,7 +15,8 @@ from freehold.core.digest import Digest
 from freehold.core.errors import BadName, BadRecipe
 from freehold.core.name import Name
 from freehold.core.paths import expanded
-from freehold.tuning.job import Architecture, Dtype, Method, Switch, TrainJob
+from freehold.data.loading import Pii
+from freehold.tuning.job import Architecture, Dtype, Method, Objective, Switch, TrainJob
 
 MAX_SIZE = 1 << 20
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -45,15 +46,34 @@ class DataSection(Section, frozen=True, kw_only=True):
     system: Annotated[str, Meta(max_length=1 << 16)] = ""
     held_out: Annotated[float, Meta(gt=0, le=10_000_000)] = 0.1
     """A share below 1, or a number of rows."""
+    held_out_path: Short = ""
+    """A file of its own to hold out, in place of `held_out`. Rows of `path` that ask the same are left out."""
     format: Annotated[str, Meta(max_length=32)] = "auto"
+    """csv, json, jsonl, parquet, xlsx, text or pdf."""
+    kind: Annotated[str, Meta(max_length=32)] = "auto"
+    """What a row is: chat, preference, judged, prompt, text, labelled or pair."""
     rows: Annotated[int, Meta(ge=0, le=100_000_000)] = 0
     """At most this many rows are used; 0 uses all. For a generator, the number given to its --rows."""
+    broken: Literal["stop", "drop"] = "stop"
+    """What becomes of rows that cannot be read: nothing is made, or it is made without them."""
+    pii: Pii = "keep"
+    """What becomes of rows with e-mail addresses, telephone numbers, IBANs, card numbers: keep, drop or mask."""
+    about: dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=4096)]] = {}
+    """What you declare in the data card: source, licence, collected, people, consent, contact."""
 
 
 class TuneSection(Section, frozen=True, kw_only=True):
     """How it is learned. The keys mean what they mean in `tuning.job.TrainJob`."""
 
     method: Method = "lora"
+    objective: Objective = "sft"
+    """What is aimed at: sft (answers), text (plain text), dpo, orpo, kto (preferences), grpo (rewards)."""
+    beta: Annotated[float, Meta(ge=0, le=1000)] = 0.1
+    rewards: Annotated[tuple[Annotated[str, Meta(max_length=4096)], ...], Meta(max_length=32)] = ()
+    """For grpo: json, number, exact, regex:PATTERN, or FILE.py:NAME beside the recipe."""
+    group: Annotated[int, Meta(ge=2, le=1024)] = 8
+    max_answer: Annotated[int, Meta(ge=1, le=1 << 16)] = 128
+    temperature: Annotated[float, Meta(gt=0, le=10)] = 1.0
     rank: Annotated[int, Meta(ge=1, le=4096)] = 16
     alpha: Annotated[float, Meta(gt=0, le=65536)] = 32.0
     learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 5e-4
@@ -243,6 +263,19 @@ def _check_time(section: TuneSection, path: Path) -> None:
         raise BadRecipe(f"{path}: [tune] has steps and time", "Keep one of them")
 
 
+def _check_data(section: DataSection, path: Path) -> None:
+    from freehold.data.rows import KINDS
+    from freehold.proofs.data_card import ABOUT
+
+    if section.held_out_path and section.generator:
+        raise BadRecipe(f"{path}: [data] has a generator and held_out_path", "A generator writes what is held out")
+    kinds, keys = ("auto", *KINDS), tuple(ABOUT)
+    for what, given, known in (("kind", section.kind, kinds), *(("about", key, keys) for key in section.about)):
+        if given not in known:
+            where = f"{path}: [data] {what}: {given!r} is unknown{_nearest(given, known)}"
+            raise BadRecipe(where, _known("Known", known))
+
+
 def _check_sense(recipe: Recipe, path: Path) -> None:
     """What no single key can tell."""
     from freehold.convert.types import TYPES
@@ -256,6 +289,7 @@ def _check_sense(recipe: Recipe, path: Path) -> None:
     _check_time(recipe.tune, path)
     if bool(recipe.data.path) == bool(recipe.data.generator):
         raise BadRecipe(f"{path}: [data] needs either path or generator", 'As in: path = "tickets.csv"')
+    _check_data(recipe.data, path)
     for kind in recipe.quantize.types:
         if kind not in TYPES:
             raise BadRecipe(f"{path}: [quantize] unknown type {kind!r}{_nearest(kind, TYPES)}", _known("Types", TYPES))

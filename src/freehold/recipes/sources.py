@@ -29,19 +29,35 @@ class Base(msgspec.Struct, frozen=True):
 def base_of(file: RecipeFile, store: Store) -> Base:
     """The model that is tuned. Raises UnknownModel, NotFound, BadModelFile, Unsupported for one without weights."""
     text = file.recipe.model.base
-    folder = file.resolve(text)
+    place = place_of(text, file.resolve(text), store)
+    if isinstance(place, Manifest):
+        return Base(place)
+    return _from_folder(place, licence="Apache-2.0" if place == _shipped() else "")
+
+
+def place_of(text: str, folder: Path, store: Store) -> Path | Manifest:
+    """Where the files of the base lie that `text` names, by its name or, as `folder`, by its path.
+
+    Raises UnknownModel, NotFound, Unsupported.
+    """
     if text.startswith(_PATHS) or (folder.is_dir() and not _known(text, store)):
         if folder.is_file():
             raise Unsupported(
                 f"base {text} is a file", "Tuning needs a folder with config.json and safetensors weights"
             )
-        return _from_folder(folder)
+        return folder
     name = Name.parse(text)
     if name == STARTER and not any(store.catalog.bound(name)):
-        with resources.as_file(resources.files("freehold.assets").joinpath("starter")) as shipped:
-            if shipped.is_dir():
-                return _from_folder(shipped, licence="Apache-2.0")
-    return Base(_tunable(store.get(name), text))
+        shipped = _shipped()
+        if shipped.is_dir():
+            return shipped
+    return _tunable(store.get(name), text)
+
+
+def _shipped() -> Path:
+    """The folder of the starter model that comes with the program."""
+    with resources.as_file(resources.files("freehold.assets").joinpath("starter")) as shipped:
+        return shipped
 
 
 def _known(text: str, store: Store) -> bool:
@@ -76,9 +92,18 @@ def data_digest(file: RecipeFile) -> Digest:
     """Of the data file, or of the generator and every Python file beside and below it. Raises BadData, BadRecipe."""
     if file.recipe.data.generator:
         return _code_digest(generator_of(file))
-    path = file.resolve(file.recipe.data.path)
+    return _file_digest(file.resolve(file.recipe.data.path), "path")
+
+
+def held_out_digest(file: RecipeFile) -> Digest | None:
+    """Of the file that is held out, where the recipe names one. Raises BadData."""
+    named = file.recipe.data.held_out_path
+    return _file_digest(file.resolve(named), "held_out_path") if named else None
+
+
+def _file_digest(path: Path, key: str) -> Digest:
     if not path.is_file():
-        raise BadData(f"no such file: {path}" if not path.exists() else f"not a file: {path}", "Check [data] path")
+        raise BadData(f"no such file: {path}" if not path.exists() else f"not a file: {path}", f"Check [data] {key}")
     return Digest.of_file(path)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from freehold.core.errors import BadData
 from freehold.core.request import MAX_TEXT
-from freehold.data.readers import Reader, Record, Table
+from freehold.data.readers import Reader, Record, Table, parted
 from freehold.data.text import read_text
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -22,17 +22,18 @@ def read(path: Path) -> Table:
     lines = _fields(path, text, delimiter)
     _, header = next(lines)
     columns = _header(path, header)
-    records = tuple((line, _record(path, line, columns, fields)) for line, fields in lines)
+    records, faults = parted(lines, lambda fields: _record(columns, fields))
     notes = () if delimiter == "," else (f"fields are separated by {DELIMITERS[delimiter]}",)
-    return Table(records, columns, notes)
+    return Table(records, columns, notes, faults)
 
 
 def sniff(text: str) -> str:
     """The delimiter that splits most of the first lines into as many fields as the header, and into most fields."""
-    return max(DELIMITERS, key=lambda delimiter: _fitness(text, delimiter))
+    return max(DELIMITERS, key=lambda delimiter: fitness(text, delimiter))
 
 
-def _fitness(text: str, delimiter: str) -> tuple[float, int]:
+def fitness(text: str, delimiter: str) -> tuple[float, int]:
+    """The share of the first lines with as many fields as the header, and how many those are; 0 where that is one."""
     counts: list[int] = []
     try:
         for fields in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
@@ -72,10 +73,10 @@ def _header(path: Path, fields: list[str]) -> tuple[str, ...]:
     return columns
 
 
-def _record(path: Path, line: int, columns: tuple[str, ...], fields: list[str]) -> Record:
+def _record(columns: tuple[str, ...], fields: list[str]) -> Record:
     if len(fields) != len(columns):
         raise BadData(
-            f"{path} line {line} has {len(fields)} fields where the header has {len(columns)}",
+            f"has {len(fields)} fields where the header has {len(columns)}",
             "Put fields that contain the separator or a line break between double quotes",
         )
     return dict(zip(columns, fields, strict=True))

@@ -12,6 +12,7 @@ from freehold.core.paths import expanded
 from freehold.recipes.schema import RecipeFile
 from freehold.recipes.steps.convert import MODEL
 from freehold.recipes.steps.data import HELD_OUT, TRAIN
+from freehold.recipes.steps.data import REPORT as REPORT_OF_DATA
 from freehold.recipes.steps.evaluate import REPORT
 from freehold.recipes.steps.gate import VERDICT
 from freehold.recipes.task import Output, Result, Step, Task, Work
@@ -159,7 +160,8 @@ def _lineage(work: Work) -> Lineage:
 
 def _evidence(work: Work) -> tuple[Digest, ...]:
     reports = [work.inputs[task].file(REPORT).digest for task in work.inputs if task.startswith("evaluate ")]
-    return (work.inputs["tune"].file("training.json").digest, *reports, work.inputs["gate"].file(VERDICT).digest)
+    data, training = work.inputs["data"].file(REPORT_OF_DATA).digest, work.inputs["tune"].file("training.json").digest
+    return (data, training, *reports, work.inputs["gate"].file(VERDICT).digest)
 
 
 STEP = Step("release", tasks, run, holds=holds)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from freehold.tuning.decoder.cache import Cache
 from freehold.tuning.decoder.tiles import hiding, sliding, tiled
 
 _SHORT = 512
@@ -97,13 +98,17 @@ class _Flash(torch.autograd.Function):
         return (*(part.to(q.dtype) for part in made), None, None)
 
 
-def packed(q: Tensor, k: Tensor, v: Tensor, rows: Rows, *, scale: float, window: int = 0, cap: float = 0.0) -> Tensor:
+def packed(
+    q: Tensor, k: Tensor, v: Tensor, rows: Rows | Cache, *, scale: float, window: int = 0, cap: float = 0.0
+) -> Tensor:
     """Causal attention within rows.
 
     q [tokens, heads, size], k and v [tokens, kv_heads, size] -> [tokens, heads * size]. A token sees `window` tokens,
     itself included, or all before it where that is 0; scores are drawn into +-`cap` where that is not 0.
     Right padding needs no mask: a row's tokens come before it, and what is computed for it is thrown away.
     """
+    if isinstance(rows, Cache):
+        return rows.attend(q, k, v, scale=scale, window=window, cap=cap)
     made = [_together(q, k, v, group, scale, window, cap) for group in rows.groups]
     out = made[0] if rows.order is None else torch.cat(made).index_select(0, rows.order)
     return out.reshape(len(q), -1)

@@ -25,7 +25,7 @@ class _HeadLoss(torch.autograd.Function):
         for at in range(0, hidden.shape[0], size):
             rows = slice(at, at + size)
             part, target, weight = hidden[rows], targets[rows, None], weights[rows, None]
-            logp, slope = _log_probabilities(part, matrix, scale, cap)
+            logp, slope = log_probabilities(part, matrix, scale, cap)
             total -= (logp.gather(1, target) * weight).sum()
             grad = logp.exp_().scatter_add_(1, target, torch.full_like(weight, -1.0)).mul_(weight * scale)
             if slope is not None:
@@ -44,7 +44,7 @@ class _HeadLoss(torch.autograd.Function):
         return (grads[0] * grad_hidden).to(grad_hidden.dtype), None, grad_head, None, None, None, None
 
 
-def _log_probabilities(part: Tensor, matrix: Tensor, scale: float, cap: float) -> tuple[Tensor, Tensor | None]:
+def log_probabilities(part: Tensor, matrix: Tensor, scale: float, cap: float) -> tuple[Tensor, Tensor | None]:
     """[tokens, vocab] in float32, and with a cap its derivative."""
     logits = (part @ matrix.T).float().mul_(scale)
     if not cap:

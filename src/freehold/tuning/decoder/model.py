@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from freehold.core.errors import BadModelFile, Unsupported
 from freehold.tuning.decoder.attention import Rows, packed
+from freehold.tuning.decoder.cache import Cache
 from freehold.tuning.decoder.functions import ACTIVATIONS, Linear, rms_norm, rotate
 from freehold.tuning.decoder.rope import Rope
 from freehold.tuning.decoder.shape import NORMS, Layer, Shape
@@ -97,7 +98,7 @@ class Attention:
         self.k_norm = parts.maybe_norm(f"{path}.k_norm", narrow if whole else shape.head_dim)
         self.whole = whole
 
-    def __call__(self, x: Tensor, rows: Rows, angles: Angles) -> Tensor:
+    def __call__(self, x: Tensor, rows: Rows | Cache, angles: Angles) -> Tensor:
         """[tokens, hidden] -> the same."""
         made = [linear(x) for linear in self.inputs]
         q, k, v = made if len(made) == 3 else torch.split(made[0], self.sizes, dim=-1)
@@ -150,7 +151,7 @@ class Block:
         self.mlp = Mlp(parts, f"{path}.mlp")
         self.compute, self.scale = parts.compute, shape.residual_scale
 
-    def __call__(self, x: Tensor, rows: Rows, angles: Angles) -> Tensor:
+    def __call__(self, x: Tensor, rows: Rows | Cache, angles: Angles) -> Tensor:
         """[tokens, hidden] -> the same."""
         x = self._add(x, *self.norms[0], partial(self.attention, rows=rows, angles=angles))
         return self._add(x, *self.norms[1], self.mlp)
@@ -199,7 +200,7 @@ class Decoder:
             weights.maybe(head, self.shape.vocab, self.shape.hidden)
         return self.shape.tied
 
-    def __call__(self, ids: Tensor, rows: Rows) -> Tensor:
+    def __call__(self, ids: Tensor, rows: Rows | Cache) -> Tensor:
         """The hidden states behind the last norm. ids [tokens] -> [tokens, hidden]."""
         x = self.embed(ids)
         angles = {kind: rope.angles(rows) for kind, rope in self.ropes.items()}
@@ -215,7 +216,7 @@ class Decoder:
             scale = torch.tensor(scale, dtype=self.residual).item()
         return x if scale == 1.0 else x * scale
 
-    def _through(self, block: Block, x: Tensor, rows: Rows, angles: Angles) -> Tensor:
+    def _through(self, block: Block, x: Tensor, rows: Rows | Cache, angles: Angles) -> Tensor:
         if not (self.checkpointing and torch.is_grad_enabled()):
             return block(x, rows, angles)
         kept: Tensor = checkpoint(block, x, rows, angles, use_reentrant=False, preserve_rng_state=False)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from freehold.core.errors import BadModelFile, Unsupported
 from freehold.tuning.decoder.attention import Rows
+from freehold.tuning.decoder.cache import Cache
 from freehold.tuning.decoder.shape import FAMILIES, SLIDING, Family, Shape, text_part
 
 _SCALED = ("linear", "llama3", "yarn")
@@ -27,7 +28,7 @@ class Rope:
     ) -> None:
         self.frequencies, self.factor, self.long, self.original = frequencies, factor, long, original
 
-    def angles(self, rows: Rows) -> tuple[Tensor, Tensor]:
+    def angles(self, rows: Rows | Cache) -> tuple[Tensor, Tensor]:
         """Cosine and sine for the positions of each token, each [tokens, 1, half]."""
         frequencies = self.frequencies.to(rows.positions.device)
         if self.long is not None:

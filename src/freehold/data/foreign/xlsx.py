@@ -1,0 +1,64 @@
+"""The rows of a workbook's first sheet that has any. Run as a script by data.foreign; it imports nothing of ours.
+
+Writes {"sheet", "others"}, then [number, cells] for each row that is not empty.
+"""
+
+import datetime
+import json
+import resource
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+MEMORY, SECONDS = 3 << 30, 600
+MAX_ROW = 1 << 20
+"""As many as a sheet can have: a hostile one counts on."""
+
+
+def rows(sheet: Any) -> Iterator[tuple[int, list[Any]]]:
+    """The rows that are not empty, with their numbers."""
+    sheet.reset_dimensions()  # what a sheet says of its size may be wrong
+    for number, cells in enumerate(sheet.iter_rows(max_row=MAX_ROW, values_only=True), 1):
+        plain = [spelt(cell) for cell in cells]
+        while plain and plain[-1] in (None, ""):
+            plain.pop()
+        if plain:
+            yield number, plain
+
+
+def spelt(cell: Any) -> Any:
+    """A cell's value as JSON has it; dates as ISO 8601 writes them."""
+    if isinstance(cell, datetime.datetime):
+        return cell.date().isoformat() if cell.time() == datetime.time() else cell.isoformat(" ")
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1 << 53:
+        return int(cell)
+    return cell if cell is None or isinstance(cell, str | bool | int | float) else str(cell)
+
+
+def say(value: Any) -> None:
+    """Write a line."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def main(path: str) -> None:
+    """Write the first sheet that has rows."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    import openpyxl
+
+    book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
+    sheets = book.worksheets
+    for sheet in sheets:
+        found = rows(sheet)
+        first = next(found, None)
+        if first is not None:
+            say({"sheet": sheet.title, "others": [other.title for other in sheets if other is not sheet]})
+            say(first)
+            for row in found:
+                say(row)
+            return
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
