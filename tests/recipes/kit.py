@@ -19,7 +19,7 @@ from freehold.core.settings import Settings
 from freehold.data import read_rows
 from freehold.engines.base import Fit, ModelFile
 from freehold.recipes.tools import Tools
-from freehold.tuning.job import Progress, TrainJob, TrainResult
+from freehold.tuning.job import Progress, TrainJob, TrainPlan, TrainResult
 from tests.tiny import CHATML, tokenizer
 
 TOPICS = (
@@ -91,7 +91,9 @@ class Fakes:
 
     def tools(self) -> Tools:
         """Both, and the real converter and quantiser, each call written down."""
-        return Tools(self._require, self._train, self._merge, self._convert, self._quantize, self._engine, self._draw)
+        return Tools(
+            self._require, self._train, self._plan, self._merge, self._convert, self._quantize, self._engine, self._draw
+        )
 
     def _require(self) -> None:
         if not self.installed:
@@ -112,8 +114,9 @@ class Fakes:
         model = job.out / ("adapter" if job.method == "lora" else "model")
         if job.method == "lora":
             model.mkdir(exist_ok=True)
-            (model / "adapter_model.safetensors").write_bytes(job.train.read_bytes()[:64] + str(job.epochs).encode())
-            (model / "adapter_config.json").write_text("{}")
+            learned = np.frombuffer(job.train.read_bytes()[:64] + str(job.epochs).encode(), np.uint8)
+            save_file({"lora_A": learned}, model / "adapter_model.safetensors")
+            (model / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 1, "lora_alpha": 1}')
         else:
             assert job.base is not None
             self._copy(job.base, model, 1.5)
@@ -121,6 +124,14 @@ class Fakes:
             model=model, method=job.method, steps=2, tokens=100, supervised_tokens=50, seconds=0.1 * len(self.calls),
             losses=(2.0, 1.0), held_out_losses=(), rows=10, rows_cut=self.cut, rows_dropped=0, dtype="f32", threads=1,
             trainable=10, resumed=resumed, peak_rss=1000,
+        )  # fmt: skip
+
+    def _plan(self, job: TrainJob, on_progress: Callable[[Progress], None]) -> TrainPlan:
+        self.calls.append(f"plan {job.method}")
+        self.jobs.append(job)
+        return TrainPlan(
+            steps=5, tokens=500, seconds=10.0, tokens_per_second=50.0, peak_rss=1 << 20, peak_private=1 << 19,
+            checkpointing=False, dtype="f32",
         )  # fmt: skip
 
     def _merge(self, base: Path, adapter: Path, out: Path) -> None:

@@ -98,8 +98,8 @@ def test_an_adapter_has_the_losses_of_one_in_peft(job: Jobs, base: Path, run: Ru
     asked = job(steps=6, warmup=0.5, batch_tokens=200, held_out=None, rank=4, alpha=6.0)
     cpu = torch.device("cpu")
     start = model.load(base, cpu, torch.float32, full=False)
-    halves = lora.attach(start.linears, asked.rank, asked.alpha, asked.seed, cpu)
-    lora.save(halves, tmp_path / "start", rank=asked.rank, alpha=asked.alpha, base="base")
+    halves = lora.attach(start.linears, asked.rank, asked.alpha / asked.rank, asked.seed, cpu)
+    lora.save(halves, tmp_path / "start", method="lora", rank=asked.rank, alpha=asked.alpha, base="base")
     theirs = PeftModel.from_pretrained(plain(base), tmp_path / "start", is_trainable=True)
     result = run(asked)
     assert result.losses == pytest.approx(reference(theirs, asked), rel=2e-4)
@@ -173,3 +173,60 @@ def test_a_row_of_its_own_is_what_it_is_in_a_crowd(job: Jobs, base: Path, run: R
     with torch.no_grad():
         wanted = mean_loss(plain(base), samples(job(), path)[:1]).item()
     assert [result.losses[0] for result in found] == pytest.approx([wanted, wanted], rel=1e-4)
+
+
+def test_an_adapter_of_rslora_has_the_losses_of_one_in_peft(job: Jobs, base: Path, run: Run) -> None:
+    from peft import PeftModel
+
+    asked = job(method="rslora", steps=4, warmup=0.5, batch_tokens=200, held_out=None, rank=4, alpha=6.0)
+    result = run(asked)
+    theirs = PeftModel.from_pretrained(plain(base), result.model)
+    merged = theirs.merge_and_unload()
+    again = run(job(method="lora", steps=4, warmup=0.5, batch_tokens=200, held_out=None, rank=4, alpha=12.0))
+    assert again.losses == pytest.approx(result.losses)  # 6 / sqrt(4) is 12 / 4
+    with torch.no_grad():
+        assert mean_loss(merged, samples(asked, asked.train)) < mean_loss(plain(base), samples(asked, asked.train))
+
+
+def test_a_row_is_a_step_where_the_batch_is_one(job: Jobs, run: Run) -> None:
+    asked = job(steps=5, batch=1, batch_tokens=4096, held_out=None)
+    made = samples(asked, asked.train)
+    order = islice(schedule(made, 4096, asked.seed, 1), 5)
+    assert run(asked).tokens == sum(len(made[index].ids) for [index] in order)
+
+
+def test_checkpointing_changes_no_bit(job: Jobs, run: Run) -> None:
+    kept, again = (run(job(steps=4, checkpointing=switch)) for switch in ("off", "on"))
+    assert (kept.checkpointing, again.checkpointing) == (False, True)
+    assert kept.losses == again.losses
+
+
+def test_patience_ends_it_early_with_the_best_weights(job: Jobs, run: Run) -> None:
+    asked = job(steps=40, method="full", learning_rate=0.05, evaluations=21, patience=3, warmup=0.0)
+    result = run(asked)
+    losses = [point.loss for point in result.held_out_losses]
+    assert result.steps < 40
+    assert losses[-4] == min(losses)
+    assert result.best_step == result.held_out_losses[-4].step
+    with torch.no_grad():
+        after = mean_loss(plain(result.model), samples(asked, asked.held_out)).item()
+    assert after == pytest.approx(min(losses), rel=0.05)
+    assert not list(asked.out.glob("best*"))
+
+
+def test_steps_are_planned_for_a_time(job: Jobs, run: Run) -> None:
+    few, many = (run(job(steps=0, seconds=limit, batch_tokens=64, held_out=None)) for limit in (0.5, 4.0))
+    assert 1 <= few.steps < many.steps
+
+
+def test_a_plan_changes_nothing_and_knows_the_work(job: Jobs, run: Run, base: Path) -> None:
+    from freehold.tuning.job import TrainPlan
+
+    asked = job(probe=0.3, steps=7, batch_tokens=200)
+    found = run(asked)
+    assert isinstance(found, TrainPlan)
+    assert found.steps == 7
+    done = run(job(steps=7, batch_tokens=200))
+    assert found.tokens == done.tokens
+    assert found.peak_private > 0
+    assert found.tokens_per_second == pytest.approx(found.tokens / found.seconds)

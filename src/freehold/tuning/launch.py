@@ -17,7 +17,7 @@ from freehold.tuning.job import Progress, Report, TrainError, TrainJob, TrainPla
 
 Answer = TypeVar("Answer", TrainResult, TrainPlan)
 _KEEP = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "VIRTUAL_ENV")
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "true",
     # Threads that wait by spinning fall to a crawl beside one busy neighbour.
@@ -71,7 +71,7 @@ def _run(job: TrainJob, on_progress: Callable[[Progress], None], kind: type[Answ
 @contextmanager
 def _child(command: list[str], log: int) -> Iterator[subprocess.Popen[bytes]]:
     environment = {name: os.environ[name] for name in _KEEP if name in os.environ}
-    environment |= _ENVIRONMENT
+    environment |= ENVIRONMENT
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

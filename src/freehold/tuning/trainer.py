@@ -51,6 +51,7 @@ class Trainer:
 
     def run(self) -> TrainResult | TrainPlan:
         """Train to the end, from the last checkpoint if there is one; or try it, where the job asks for a plan."""
+        self.job.out.mkdir(parents=True, exist_ok=True)
         with Watch() as self.watch:
             self._prepare()
             return self._probe() if self.job.probe else self._train()

@@ -1,0 +1,108 @@
+"""The tune step alone: what it is asked, what it keeps, what it says."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from freehold.core.digest import Digest
+from freehold.core.errors import BadRecipe, MissingExtra
+from freehold.core.name import Name
+from freehold.core.settings import Settings
+from freehold.recipes.events import RunEvent, StepBegins
+from freehold.recipes.schema import RecipeFile
+from freehold.recipes.tuning import Tuned, plan, recipe_of, tune
+from freehold.store import Store
+from freehold.store.check import fsck, prune
+from tests.recipes.kit import Fakes
+
+
+def recipe(workshop: Path, **keys: Any) -> RecipeFile:
+    return recipe_of(
+        {
+            "model": {"name": "desk-lora", "base": "base"},
+            "data": {"path": "desk.csv", "held_out": 0.2},
+            "tune": {"method": "lora", **keys},
+        },
+        workshop,
+    )
+
+
+def run(workshop: Path, settings: Settings, fakes: Fakes, events: list[RunEvent], **keys: Any) -> Tuned:
+    return tune(recipe(workshop, **keys), settings, on_event=events.append, tools=fakes.tools())
+
+
+def test_an_adapter_gets_the_name_with_where_it_comes_from(workshop: Path, settings: Settings, fakes: Fakes):
+    events: list[RunEvent] = []
+    tuned = run(workshop, settings, fakes, events, steps=2)
+    assert [event.task for event in events if isinstance(event, StepBegins)] == ["data", "base", "tune"]
+    assert fakes.calls == ["train"]
+    assert (tuned.name, tuned.losses, tuned.tokens) == ("desk-lora", (2.0, 1.0), 100)
+    assert tuned.tokens_per_second == pytest.approx(1000)
+    assert tuned.settings["steps"] == 2
+    assert tuned.settings["rank"] == 16
+    with Store.open(settings.store) as store:
+        manifest = store.get(Name.parse("desk-lora"))
+        assert str(manifest.digest) == tuned.digest
+        assert manifest.part("adapter")
+        assert manifest.lineage.base is not None
+        assert store.manifest(manifest.lineage.base).part("weights")
+        assert manifest.lineage.recipe == Digest.of_bytes(recipe(workshop, steps=2).source)
+        [record] = [msgspec.json.decode(store.path(digest).read_bytes()) for digest in manifest.evidence]
+        assert record["kind"] == "training"
+        prune(store)
+        assert fsck(store, deep=True) == []
+
+
+def test_a_whole_model_gets_the_name(workshop: Path, settings: Settings, fakes: Fakes):
+    run(workshop, settings, fakes, [], method="full")
+    with Store.open(settings.store) as store:
+        manifest = store.get(Name.parse("desk-lora"))
+        assert manifest.part("weights")
+        assert manifest.part("tokenizer")
+
+
+def test_it_is_done_once_however_it_gets_there(workshop: Path, settings: Settings, fakes: Fakes):
+    first = run(workshop, settings, fakes, [], steps=2)
+    assert run(workshop, settings, fakes, [], steps=2) == first
+    run(workshop, settings, fakes, [], steps=2, checkpointing="on")
+    assert fakes.calls == ["train"]
+    run(workshop, settings, fakes, [], steps=3)
+    assert fakes.calls == ["train", "train"]
+
+
+def test_time_is_handed_on_in_seconds(workshop: Path, settings: Settings, fakes: Fakes):
+    run(workshop, settings, fakes, [], time="1m30s", batch=4, patience=2, evaluations=12)
+    [job] = fakes.jobs
+    assert (job.seconds, job.batch, job.patience, job.evaluations) == (90, 4, 2, 12)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"time": "soon"}, "time 'soon' is no span of time"),
+        ({"time": "-5m"}, "time is -5m"),
+        ({"time": "5m", "steps": 3}, "steps and time"),
+        ({"checkpointing": "maybe"}, "checkpointing"),
+        ({"method": "lora2"}, "method"),
+        ({"batch": -1}, "batch"),
+    ],
+)
+def test_what_cannot_be_is_refused(workshop: Path, keys: dict[str, Any], said: str):
+    with pytest.raises(BadRecipe, match=said):
+        recipe(workshop, **keys)
+
+
+def test_a_plan_asks_the_trainer_and_keeps_nothing(workshop: Path, settings: Settings, fakes: Fakes):
+    found = plan(recipe(workshop), settings, seconds=3.0, on_event=lambda event: None, tools=fakes.tools())
+    assert (found.steps, found.tokens) == (5, 500)
+    assert fakes.calls == ["plan lora"]
+    assert fakes.jobs[0].probe == 3.0
+    with Store.open(settings.store) as store:
+        assert store.list() == []
+
+
+def test_without_the_extra_it_is_named(workshop: Path, settings: Settings):
+    with pytest.raises(MissingExtra, match="torch"):
+        run(workshop, settings, Fakes(installed=False), [])

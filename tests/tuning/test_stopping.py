@@ -1,0 +1,67 @@
+"""When training stops before its end, and which weights are taken."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from freehold.tuning.checkpoint import State
+from freehold.tuning.job import HeldOutLoss
+from freehold.tuning.stopping import Best, points
+
+
+@given(st.integers(1, 5000), st.integers(0, 50))
+def test_points_are_spread_from_the_start_to_the_end(steps: int, evaluations: int) -> None:
+    found = points(steps, evaluations)
+    assert len(found) == min(evaluations, steps + 1)
+    assert all(0 <= point <= steps for point in found)
+    if evaluations:
+        assert steps in found
+    if evaluations > 1:
+        assert 0 in found
+
+
+def judged(folder: Path, losses: list[float], patience: int) -> tuple[int, State, nn.Parameter]:
+    """How many losses were looked at, with weights that are the number of the loss."""
+    weight = nn.Parameter(torch.zeros(2))
+    best, state = Best(folder, {"weight": weight}, patience), State()
+    for count, loss in enumerate(losses):
+        state.step = count * 10
+        with torch.no_grad():
+            weight.fill_(count)
+        state.held_out_losses.append(HeldOutLoss(state.step, loss))
+        if best.judge(state):
+            break
+    best.take(state)
+    return len(state.held_out_losses), state, weight
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "seen", "taken"),
+    [
+        ([3, 2, 2.5, 2.6, 1], 2, 4, 1),
+        ([3, 2, 2.5, 1.9, 2, 2, 0], 2, 6, 3),
+        ([3, 2, 1], 1, 3, 2),
+        ([1, 2, 0], 1, 2, 0),
+        ([3, 2, 1, 1.5], 2, 4, 2),
+        ([1, 2, 3, 4], 0, 4, 3),
+    ],
+)
+def test_the_best_weights_are_taken(tmp_path: Path, losses: list[float], patience: int, seen: int, taken: int) -> None:
+    count, state, weight = judged(tmp_path, losses, patience)
+    assert count == seen
+    assert weight[0] == taken
+    if patience:
+        assert state.best_step == 10 * taken
+
+
+def test_nothing_is_left_behind(tmp_path: Path) -> None:
+    best = Best(tmp_path, {"weight": nn.Parameter(torch.zeros(1))}, 1)
+    best.judge(State(held_out_losses=[HeldOutLoss(0, 1.0)]))
+    assert list(tmp_path.iterdir())
+    best.drop()
+    assert not list(tmp_path.iterdir())
+    best.drop()
