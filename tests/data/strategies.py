@@ -23,7 +23,7 @@ def conversations(draw: st.DrawFn, *, waits: bool = False) -> tuple[Message, ...
     turns: list[Message] = []
     for _ in range(draw(st.integers(1, 3))):
         turns += [Message("user", draw(SAID)), Message("assistant", draw(SAID), draw(CALLS), reasoning=draw(TEXT))]
-    return tuple([*system, *(turns[:-1] if waits else turns)])
+    return (*system, *(turns[:-1] if waits else turns))
 
 
 ANSWERS = st.builds(Message, st.just("assistant"), SAID).map(lambda message: (message,))

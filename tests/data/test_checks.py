@@ -8,8 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freehold.core.request import Message, Tool, ToolCall
-from freehold.data.checks import Found, Material, balance, calls, checks, duplicates, examine, languages, leakage
-from freehold.data.checks import origin, personal, sizes
+from freehold.data.checks import (
+    Found,
+    Material,
+    balance,
+    calls,
+    checks,
+    duplicates,
+    examine,
+    languages,
+    leakage,
+    origin,
+    personal,
+    sizes,
+)
 from freehold.data.findings import Finding
 from freehold.data.grouping import similar
 from freehold.data.leaks import leaks

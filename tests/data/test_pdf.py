@@ -43,7 +43,7 @@ def test_an_encrypted_one_says_so(tmp_path: Path) -> None:
     "content", [b"%PDF-1.7\n", b"%PDF-1.4\nxref\n0 1\ntrailer << /Root 9 0 R >>\nstartxref\n9\n%%EOF"]
 )
 def test_what_is_none(write: Write, content: bytes) -> None:
-    with pytest.raises(BadData, match="no readable PDF|has no rows") as caught:
+    with pytest.raises(BadData, match=r"no readable PDF|has no rows") as caught:
         data.load(write("a.pdf", content))
     assert "\n" not in caught.value.line()
 

@@ -1,5 +1,7 @@
 """Personal data is found by its form, and numbers with a checksum only where it is right."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,7 +58,7 @@ def test_what_is_found(text: str, masked: str) -> None:
 def test_hits_stand_apart_and_in_their_order(text: str) -> None:
     hits = pii.find(text)
     assert all(0 <= hit.begin < hit.end <= len(text) and hit.kind in pii.KINDS for hit in hits)
-    assert all(one.end <= other.begin for one, other in zip(hits, hits[1:], strict=False))
+    assert all(one.end <= other.begin for one, other in pairwise(hits))
 
 
 @given(st.integers(0, 10**18 - 1))
