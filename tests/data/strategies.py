@@ -22,7 +22,10 @@ def conversations(draw: st.DrawFn, *, waits: bool = False) -> tuple[Message, ...
     system = [Message("system", text) for text in draw(st.lists(SAID, max_size=1))]
     turns: list[Message] = []
     for _ in range(draw(st.integers(1, 3))):
-        turns += [Message("user", draw(SAID)), Message("assistant", draw(SAID), draw(CALLS), reasoning=draw(TEXT))]
+        turns += [
+            Message("user", draw(SAID)),
+            Message("assistant", draw(SAID), draw(CALLS), reasoning=draw(st.just("") | SAID)),
+        ]
     return (*system, *(turns[:-1] if waits else turns))
 
 
