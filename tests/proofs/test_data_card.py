@@ -71,6 +71,7 @@ def test_what_is_declared_is_no_markup() -> None:
 def test_the_model_card_reads_the_same_facts() -> None:
     facts = model_card.facts_in(data_card.evidence(SIDES, FOUND, {"kind": "chat"}, {}))
     assert {"data.kind", "data.rows", "data.licence"} <= {fact["name"] for fact in facts}
+    assert "| data.consent | unknown | unknown |" in model_card._facts(facts)
 
 
 @pytest.mark.parametrize(
