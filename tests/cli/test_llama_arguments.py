@@ -61,7 +61,10 @@ def test_wrong_variables():
         parse([], {"LLAMA_ARG_JINJA": "perhaps"})
 
 
-@pytest.mark.parametrize("line", ["--mmproj f", "--model-draft f", "--tools all", "--ssl-key-file f", "--grammar x"])
+@pytest.mark.parametrize(
+    "line",
+    ["--mmproj-url f", "--media-path f", "--model-draft f", "--tools all", "--ssl-key-file f", "--grammar x"],
+)
 def test_what_cannot_be_honoured_is_refused(line: str):
     with pytest.raises(Unsupported, match=line.split()[0]):
         parse(line.split(), {})

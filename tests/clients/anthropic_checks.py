@@ -235,6 +235,37 @@ def check_batch_through_beta():
     assert [each.result.type for each in client.beta.messages.batches.results(made.id)] == ["succeeded"]
 
 
+def check_files():
+    assert client.files is not None
+    data = b"No dogs are allowed. " * 3
+    made = [client.files.upload(file=(f"{name}.txt", data, "text/plain")) for name in "abc"]
+    assert (made[0].type, made[0].filename, made[0].mime_type, made[0].size_bytes) == (
+        "file",
+        "a.txt",
+        "text/plain",
+        63,
+    )
+    assert client.files.retrieve_metadata(made[0].id) == made[0]
+    assert client.files.download(made[0].id).read() == data
+    ids = [file.id for file in made]
+    assert [file.id for file in client.files.list(limit=1)][:3] == ids[::-1]
+    assert [file.id for file in client.files.list(ids=[ids[1]])] == [ids[1]]
+    source = {"type": "file", "file_id": ids[0]}
+    asked = [{"role": "user", "content": [{"type": "document", "source": source}, {"type": "text", "text": "May I?"}]}]
+    plain = [{"role": "user", "content": data.decode() + "\nMay I?"}]
+    count = client.messages.count_tokens
+    assert count(model=MODEL, messages=asked).input_tokens == count(model=MODEL, messages=plain).input_tokens
+    assert client.messages.create(model=MODEL, messages=asked, max_tokens=3).content is not None
+    assert client.beta.files.upload(file=("d.txt", data)).type == "file"
+    for identifier in ids:
+        assert client.files.delete(identifier).type == "file_deleted"
+    try:
+        client.files.retrieve_metadata(ids[0])
+    except anthropic.NotFoundError:
+        return
+    raise AssertionError("it is still there")
+
+
 def main():
     outcomes = {}
     for name, check in sorted(globals().items()):

@@ -90,11 +90,12 @@ def found_by_node(folder: Path, script: Path, address: str, *more: Path) -> dict
 
 @contextmanager
 def running(home: Path, template: str = "", context: int = 1024, **settings: str) -> Iterator[str]:
-    """The address of a server with a model `tiny`, also known as `org/tiny`."""
+    """The address of a server with a model `tiny`, also known as `org/tiny`, and `coder`, which inserts text."""
     model = write_gguf(home / "tiny.gguf", context=context, **({"template": template} if template else {}))
     with Store.open(Settings(home=home).store) as store:
         add_gguf(store, "tiny", model)
         add_gguf(store, "org/tiny", model)
+        add_gguf(store, "coder", write_gguf(home / "coder.gguf", infill=True))
     environment = {"FREEHOLD_HOME": str(home), "PATH": "/usr/bin:/bin"}
     environment |= {f"FREEHOLD_{name.upper()}": value for name, value in settings.items()}
     process = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True, env=environment)

@@ -43,6 +43,11 @@ const checks = {
     const parts = await gathered(await client.generate({ model: MODEL, prompt: 'a', options, stream: true }))
     assert.equal(parts.map((part) => part.response).join(''), whole.response)
   },
+  async check_text_before_a_suffix() {
+    const asked = { prompt: 'def add(a, b):', suffix: 'return total', options }
+    assert((await client.generate({ model: 'coder', ...asked })).done)
+    await assert.rejects(client.generate({ model: MODEL, ...asked }), /does not support insert/)
+  },
   async check_schema() {
     const answer = await client.chat({ model: MODEL, messages, format: schema, options: { num_predict: 200 } })
     assert.deepEqual(Object.keys(JSON.parse(answer.message.content)).sort(), ['city', 'n'])

@@ -98,6 +98,19 @@ def check_raw_and_template():
     assert raw.prompt_eval_count == made.prompt_eval_count
 
 
+def check_text_before_a_suffix():
+    asked = {"prompt": "def add(a, b):", "suffix": "return total", "options": GREEDY}
+    whole = client.generate("coder", **asked)
+    assert whole.done
+    assert whole.prompt_eval_count > 10
+    parts = list(client.generate("coder", **asked, stream=True))
+    assert "".join(part.response for part in parts) == whole.response
+    assert parts[-1].eval_count == whole.eval_count
+    error = raised(client.generate, MODEL, **asked)
+    assert error.status_code == 400
+    assert "does not support insert" in error.error
+
+
 def check_schema_and_json():
     answer = client.chat(MODEL, HELLO, format=SCHEMA, options={"num_predict": 200})
     assert set(json.loads(answer.message.content)) == {"city", "n"}
@@ -161,7 +174,8 @@ def check_keep_alive():
     loaded = client.ps().models
     assert all(model.size > 0 and len(model.digest) == 64 for model in loaded)
     assert any(model.expires_at.year > 2100 for model in loaded)
-    client.generate(MODEL, keep_alive=0)
+    for name in (MODEL, "coder"):
+        client.generate(name, keep_alive=0)
     end = time.monotonic() + 10
     while client.ps().models and time.monotonic() < end:
         time.sleep(0.05)

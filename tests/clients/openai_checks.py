@@ -41,6 +41,11 @@ def check_model_with_a_slash():
     assert client.models.retrieve("org/" + MODEL).id == "org/" + MODEL
 
 
+def check_delete_a_model():
+    error = _raises(openai.NotFoundError, lambda: client.models.delete("org/nobody"))
+    assert error.code == "model_not_found"
+
+
 def check_chat():
     answer = client.chat.completions.create(
         model=MODEL, messages=HELLO, max_tokens=6, logit_bias={"0": -100, "2": -100}
@@ -185,6 +190,28 @@ def check_completions():
     assert scored.choices[0].text == "".join(found.tokens) == "The order"
     assert all(value is None or value < 0 for value in found.token_logprobs)
     assert all(likely is None or len(likely) == 3 for likely in found.top_logprobs)
+
+
+def check_text_before_a_suffix():
+    asked = {"prompt": ["def add(a, b):", "x = "], "suffix": "return total", "max_tokens": 4, "n": 2}
+    answer = client.completions.create(model="coder", **asked)
+    assert len(answer.choices) == 4
+    assert 0 < answer.usage.completion_tokens <= 16
+    error = _raises(openai.BadRequestError, lambda: client.completions.create(model=MODEL, **asked))
+    assert error.param == "suffix"
+
+
+def check_best_of():
+    asked = {"model": MODEL, "prompt": "The", "max_tokens": 6, "seed": 5, "logit_bias": {"0": -100, "2": -100}}
+    every = client.completions.create(**asked, n=4, logprobs=0)
+    best = client.completions.create(**asked, n=1, best_of=4)
+
+    def likely(choice):
+        return sum(choice.logprobs.token_logprobs) / len(choice.logprobs.token_logprobs)
+
+    assert best.choices[0].text == max(every.choices, key=likely).text
+    assert best.choices[0].logprobs is None
+    assert best.usage.completion_tokens == every.usage.completion_tokens == 24
 
 
 def check_embeddings():

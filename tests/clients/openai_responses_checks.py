@@ -178,6 +178,21 @@ def check_conversation():
     assert counted.input_tokens == second.usage.input_tokens
 
 
+def check_compaction():
+    first = client.responses.create(**SHORT)
+    # The client's type of an item has no place for a user's message, which OpenAI answers here.
+    with openai.OpenAI(base_url=BASE, api_key="none", max_retries=0, timeout=60) as lax:
+        short = lax.responses.compact(model=MODEL, previous_response_id=first.id)
+    assert (short.object, [item.type for item in short.output]) == ("response.compaction", ["message", "compaction"])
+    assert short.usage.total_tokens == short.usage.input_tokens + short.usage.output_tokens > 20
+    more = [item.to_dict(warnings=False) for item in short.output] + [{"role": "user", "content": "And now?"}]
+    assert client.responses.create(**{**SHORT, "input": more}).output_text
+    foreign = [{"type": "compaction", "encrypted_content": "gAAAAA"}]
+    assert (
+        _raises(openai.BadRequestError, lambda: client.responses.create(**{**SHORT, "input": foreign})).param == "input"
+    )
+
+
 def check_items_come_in_pages():
     answer = client.responses.create(**{**SHORT, "input": [{"role": "user", "content": str(n)} for n in range(7)]})
     paged = client.responses.input_items.list(answer.id, limit=3)

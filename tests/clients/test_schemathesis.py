@@ -18,7 +18,7 @@ from tests.serving.support import FakeEngine, add_model, live
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-CASES = 10_000
+CASES = 1_000
 DIALECTS = {dialect.name: dialect for dialect in (*installed_dialects(), OWN)}
 
 

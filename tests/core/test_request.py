@@ -8,7 +8,7 @@ import pytest
 from msgspec import inspect
 
 from freehold.core.event import Finished, Text, Usage
-from freehold.core.request import EmbedRequest, Message, Request, Sampling, Tool
+from freehold.core.request import EmbedRequest, Image, Message, Request, Sampling, Tool, joined, moved, pieces
 
 UNBOUNDED_BY_DESIGN = {
     # Free JSON: bounded by the size of the body that carried it.
@@ -25,7 +25,7 @@ def unbounded(kind: inspect.Type, where: str) -> Iterator[str]:
     elif isinstance(kind, inspect.UnionType):
         for part in kind.types:
             yield from unbounded(part, where)
-    elif isinstance(kind, inspect.StrType):
+    elif isinstance(kind, inspect.StrType | inspect.BytesType):
         if kind.max_length is None:
             yield where
     elif isinstance(kind, inspect.IntType | inspect.FloatType):
@@ -160,6 +160,34 @@ def test_a_request_survives_the_wire() -> None:
         stop=("\n",),
     )
     assert msgspec.json.decode(msgspec.json.encode(request), type=Request) == request
+
+
+def image(name: bytes, place: int = 0) -> Image:
+    return Image(name, "image/png", 1, 1, place)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ([], ""),
+        (["a", "b"], "a-b"),
+        ([image(b"1"), "a", image(b"2"), "b", "c", image(b"3")], "ab-c"),
+        ([image(b"1"), image(b"2")], ""),
+    ],
+)
+def test_images_keep_their_places_in_the_text(given: list[Any], text: str) -> None:
+    found, images = joined(given, "-")
+    assert found == text
+    parts = list(pieces(found, images))
+    assert "".join(part for part in parts if isinstance(part, str)) == text
+    assert [part.data for part in parts if isinstance(part, Image)] == [i.data for i in given if isinstance(i, Image)]
+    again = list(pieces("xx" + found, moved(images, 2)))
+    assert [part.data for part in again if isinstance(part, Image)] == [image.data for image in images]
+    assert Request(model="m", messages=(Message("user", found, images=images),), images=images).seen == images * 2
+
+
+def test_a_place_behind_the_text_is_its_end() -> None:
+    assert list(pieces("ab", [image(b"1", 9)])) == ["ab", image(b"1", 9)]
 
 
 def test_usage_adds_up() -> None:

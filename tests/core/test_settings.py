@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from freehold.core.errors import BadInput
-from freehold.core.settings import Settings, load
+from freehold.core.settings import FIXED, Settings, load
 
 
 @pytest.fixture
@@ -61,6 +61,12 @@ def test_every_field_can_be_set_in_the_environment(folder: Path) -> None:
         "PARALLEL": "2",
         "QUEUE": "3",
         "QUEUE_TOKENS": "4",
+        "QUEUE_SHARE": "0.25",
+        "QUEUE_SECONDS": "30",
+        "MEMORY": "123456",
+        "PINNED": "helpdesk, other:tag",
+        "STALL_SECONDS": "5",
+        "DRAIN_SECONDS": "0",
         "KEEP_ALIVE": "1.5",
         "THREADS": "1",
         "MAX_BODY": "2048",
@@ -85,6 +91,12 @@ def test_every_field_can_be_set_in_the_environment(folder: Path) -> None:
         parallel=2,
         queue=3,
         queue_tokens=4,
+        queue_share=0.25,
+        queue_seconds=30.0,
+        memory=123456,
+        pinned=("helpdesk", "other:tag"),
+        stall_seconds=5.0,
+        drain_seconds=0.0,
         keep_alive=1.5,
         threads=1,
         max_body=2048,
@@ -113,6 +125,11 @@ def test_every_field_can_be_set_in_the_environment(folder: Path) -> None:
         ("KEEP_ALIVE", "-1"),
         ("KEEP_ALIVE", "soon"),
         ("MAX_BODY", "1"),
+        ("QUEUE_SHARE", "0"),
+        ("QUEUE_SHARE", "1.5"),
+        ("QUEUE_SECONDS", "0"),
+        ("STALL_SECONDS", "nan"),
+        ("DRAIN_SECONDS", "inf"),
     ],
 )
 def test_a_wrong_value_is_named(folder: Path, name: str, value: str) -> None:
@@ -170,3 +187,7 @@ def test_the_file_cannot_move_home(folder: Path) -> None:
 def test_folders_lie_under_home(folder: Path) -> None:
     settings = Settings(home=folder)
     assert {settings.store.parent, settings.runs.parent, settings.sockets.parent} == {folder}
+
+
+def test_what_is_fixed_is_a_setting():
+    assert set(Settings.__struct_fields__) > FIXED

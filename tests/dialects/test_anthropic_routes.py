@@ -223,16 +223,3 @@ async def test_a_page_is_of_a_size_within_bounds(app, limit: str):
         assert len(answer.text) < 300
         for known in ("1", "001", "1000"):
             assert (await one.get("/v1/models", params={"limit": known})).status_code == 200
-
-
-@in_loop
-async def test_files_are_refused_to_their_clients_and_there_for_others(app):
-    async with client(app) as theirs:
-        for method, path in (("POST", "/files"), ("GET", "/files"), ("GET", "/files/x"), ("DELETE", "/files/x"),
-                             ("GET", "/files/x/content")):  # fmt: skip
-            for mount in MOUNTS:
-                refused = await theirs.request(method, mount + path)
-                assert (refused.status_code, refused.json()["type"]) == (501, "error")
-                assert refused.headers["x-should-retry"] == "false"
-    async with client(app, **{"user-agent": "curl"}) as other:
-        assert (await other.get("/v1/files")).json()["data"] == []

@@ -63,6 +63,12 @@ def test_calls_and_their_results():
 def test_a_document_of_text():
     document = block("document", title="Rules", source={"type": "text", "media_type": "text/plain", "data": "No dogs."})
     (found,) = turns({"role": "user", "content": [document, block("text", text="May I?")]})
+    parts = [block("text", text="No dogs."), block("document", source={"type": "content", "content": "No cats."})]
+    whole = block("document", title="Rules", source={"type": "content", "content": parts})
+    assert turns({"role": "user", "content": [whole]})[0].content == "Rules\nNo dogs.\nNo cats."
+    for wrong in (None, 5, [5], [block("image")]):
+        with pytest.raises(BadInput):
+            turns({"role": "user", "content": [block("document", source={"type": "content", "content": wrong})]})
     assert found.content == "Rules\nNo dogs.\nMay I?"
 
 

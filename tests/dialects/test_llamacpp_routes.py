@@ -281,8 +281,15 @@ async def test_slots(alone, engine: FakeEngine, sole: Sole, tmp_path: Path):
         assert (await client.post("/slots/0?action=erase", json={})).json() == {"n_erased": 3}
         for name in ("../a", "a/b", ".hidden", "", "a\x00b", "a\n", "/etc/passwd", "x" * 200):
             assert (await client.post("/slots/0?action=save", json={"filename": name})).status_code == 400
+        before = len(engine.asked)
         for path in ("/slots/x?action=erase", "/slots/0?action=melt", "/slots/99999?action=erase"):
             assert (await client.post(path, json={})).status_code == 400
+        for action in ("erase", "save", "restore"):
+            answer = await client.post(f"/slots/1?action={action}", json={"filename": "a.bin"})
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"], error["type"]) == (400, 400, "invalid_request_error")
+            assert error["message"].startswith("Invalid slot ID")
+        assert {question for question, _ in engine.asked[before:]} == {"slots"}, "nothing was done to another slot"
         sole.slot_folder, sole.slots = None, False
         assert (await client.post("/slots/0?action=erase", json={})).status_code == 501
         assert (await client.get("/slots")).status_code == 501

@@ -13,7 +13,9 @@ import pytest
 
 from freehold.core.errors import ContextOverflow, RateLimited, WorkerFailed
 from freehold.core.event import Failed, Logprobs, Reasoning, Text, TokenLogprob, ToolCallPart
+from freehold.core.manifest import Manifest, Part
 from freehold.core.name import Name
+from freehold.core.request import Insert
 from freehold.core.settings import Settings
 from freehold.serving.app import create_app
 from freehold.store import Store
@@ -98,6 +100,40 @@ async def test_generate_tells_its_context_unless_raw(app, engine: FakeEngine):
         assert "xxx xxx xxxxx xxxxx one two " in [seen.prompt for seen in engine.workers[0].seen]
         streamed = lines(await one.post("/api/generate", json={**body, "stream": True}))
         assert [line.get("context") for line in streamed] == [None, None, None, found["context"]]
+
+
+@in_loop
+async def test_text_before_a_suffix(app, store: Store, engine: FakeEngine, tmp_path: Path):
+    add_gguf(store, "coder", write_gguf(tmp_path / "coder.gguf", infill=True))
+    form = "{{ if .Suffix }}<P>{{ .Prompt }}<S>{{ .Suffix }}<M>{{ else }}{{ .Prompt }}{{ end }}"
+    body = {"model": "coder", "prompt": "def f(", "suffix": "return 1", "stream": False}
+    async with client(app) as one:
+        found = (await one.post("/api/generate", json=body)).json()
+        assert (found["response"], "context" in found) == ("Hello world", False)
+        seen = engine.workers[0].seen[-1]
+        assert (seen.prompt, seen.insert) == ("", Insert("def f(", "return 1"))
+        assert lines(await one.post("/api/generate", json={**body, "stream": True}))[-1]["done"] is True
+        assert (await one.post("/api/generate", json={**body, "prompt": ""})).json()["response"] == "Hello world"
+        await one.post("/api/generate", json={**body, "template": form})
+        seen = engine.workers[0].seen[-1]
+        assert (seen.prompt, seen.insert) == ("<P>def f(<S>return 1<M>", None)
+        for wrong, why in (({"model": "tiny"}, "does not support insert"), ({"template": "{{ .Prompt }}"}, ".Suffix")):
+            answer = await one.post("/api/generate", json={**body, **wrong})
+            assert (answer.status_code, why in answer.json()["error"]) == (400, True)
+        assert "insert" in (await one.post("/api/show", json={"model": "coder"})).json()["capabilities"]
+
+
+@in_loop
+async def test_a_model_with_an_adapter_is_named_as_two(app, store: Store, engine: FakeEngine):
+    digest = store.add_bytes(b"adapter")
+    store.put(Name.parse("mild"), Manifest(parts=(Part("adapter", digest, 7, "adapter.gguf"),)))
+    async with client(app) as one:
+        answer = await one.post("/api/chat", json={**CHAT, "model": "TINY+Mild", "think": False})
+        assert (answer.status_code, lines(answer)[-1]["model"]) == (200, "TINY+Mild")
+        assert engine.workers[0].seen[-1].adapter == str(store.resolve(Name.parse("mild")))
+        for path in ("show", "copy"):
+            wrong = {"model": "tiny+mild", "source": "tiny+mild", "destination": "x"}
+            assert (await one.post(f"/api/{path}", json=wrong)).status_code == 404
 
 
 @in_loop

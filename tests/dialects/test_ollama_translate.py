@@ -8,7 +8,7 @@ import pytest
 
 from freehold.core.errors import BadInput, BadName, UnknownModel, Unsupported
 from freehold.core.name import Name
-from freehold.core.request import FOREVER, Constraint, Message, Sampling, ToolCall
+from freehold.core.request import FOREVER, Constraint, Insert, Message, Sampling, ToolCall
 from freehold.dialects.ollama import names, translate
 from freehold.dialects.ollama import schema as wire
 from freehold.store import Store
@@ -111,12 +111,14 @@ def test_generate_as_a_chat_of_one_turn_or_raw():
             generate(prompt="p", raw=True, **field)
 
 
-def test_what_cannot_be_done_is_refused():
-    for wrong in ({"suffix": "x"}, {"images": ["aGk="]}):
-        with pytest.raises(Unsupported):
-            generate(prompt="p", **wrong)
-    with pytest.raises(Unsupported, match="images"):
-        chat(messages=[{"role": "user", "content": "x", "images": ["aGk="]}])
+def test_text_before_a_suffix():
+    made = generate(prompt="p", suffix="s", format="json")
+    assert (made.prompt, made.insert, made.messages) == ("", Insert("p", "s"), ())
+    assert made.constraint == Constraint("json")
+    assert generate(suffix="s").insert == Insert("", "s")
+    for field in ({"system": "s"}, {"raw": True}, {"context": [1]}, {"think": True}):
+        with pytest.raises(BadInput, match=f"{next(iter(field))} does not go with a suffix"):
+            generate(prompt="p", suffix="s", **field)
 
 
 def embed(**fields: Any) -> Any:
@@ -179,6 +181,9 @@ def test_models_are_found_in_any_case(store: Store):
     assert names.found(store, "helpdesk:LATEST") == "Helpdesk"
     assert names.found(store, "ORG/model:v1") == "org/Model:V1"
     assert names.found(store, "ollama::llama3:8b") == "ollama::llama3:8b"
+    assert names.found(store, "HELPDESK+org/MODEL:v1") == "Helpdesk+org/Model:V1"
+    with pytest.raises(UnknownModel):
+        names.own(store, "helpdesk+org/model:v1")
     for missing in ("nope", "a b", "org/model"):
         with pytest.raises(UnknownModel, match="not found"):
             names.found(store, missing)

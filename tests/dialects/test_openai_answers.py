@@ -3,6 +3,7 @@ import json
 import math
 import struct
 
+import msgspec
 import pytest
 
 from freehold.core.errors import Busy, ContextOverflow, Forbidden, FreeholdError, UnknownModel, WorkerFailed
@@ -18,7 +19,7 @@ from freehold.core.event import (
     ToolCallPart,
     Usage,
 )
-from freehold.dialects.openai import answers
+from freehold.dialects.openai import answers, schema
 
 LOGPROBS = Logprobs((TokenLogprob("He", -0.5, (72, 101), (TokenLogprob("He", -0.5, (72, 101)),)),))
 EVENTS = [Started(), LOGPROBS, Text("He"), Text("llo"), Finished("stop", Usage(3, 2, 1))]
@@ -145,6 +146,27 @@ def test_plain_completions_tell_offsets():
     assert chunks[-1]["usage"]["completion_tokens"] == 2
     found = [chunk["choices"][0]["logprobs"] for chunk in chunks[:-1] if chunk["choices"][0]["logprobs"]]
     assert {key: [each for part in found for each in part[key]] for key in expected} == expected
+
+
+def _drawn(index: int, text: str, *logprobs: float) -> list:
+    tokens = tuple(TokenLogprob("x", logprob, (120,)) for logprob in logprobs)
+    return [Started(index), Logprobs(tokens, index), Text(text, index), Finished("stop", Usage(0, 2), index=index)]
+
+
+def test_the_likeliest_completions_of_each_prompt_are_told():
+    """By the mean over their tokens, so that a long answer is not behind for its length."""
+    body = schema.CompletionRequest(model="m", prompt=["p", "q"], n=2, best_of=3, logprobs=0)
+    drawn = [_drawn(0, "a", -3.0), _drawn(1, "b", -1.0, -1.0), _drawn(2, "c", -0.5, -2.0)]
+    drawn += [_drawn(3, "d"), _drawn(4, "e", -9.0), _drawn(5, "f", -0.1)]
+    events = [event for one in drawn for event in one]
+    told = _whole(answers.completion_whole(body, 3), events)
+    assert [choice["text"] for choice in told["choices"]] == ["b", "c", "f", "e"]
+    assert [choice["index"] for choice in told["choices"]] == [0, 1, 2, 3]
+    assert told["choices"][0]["logprobs"]["token_logprobs"] == [-1.0, -1.0]
+    assert told["usage"]["completion_tokens"] == 12, "those that are not told were drawn too"
+    silent = msgspec.structs.replace(body, logprobs=None)
+    assert _whole(answers.completion_whole(silent, 3), events)["choices"][0]["logprobs"] is None
+    assert type(answers.completion_whole(body, 2)) is answers.CompletionWhole
 
 
 def test_embeddings_as_numbers_and_as_base64():

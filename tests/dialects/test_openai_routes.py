@@ -32,6 +32,19 @@ def _client(app) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
 
 
+@in_loop
+async def test_a_model_is_deleted_with_its_worker(app, engine, store):
+    async with _client(app) as client:
+        await client.post("/v1/chat/completions", json=CHAT)
+        deleted = await client.delete("/v1/models/helpdesk")
+        assert deleted.json() == {"id": "helpdesk", "object": "model", "deleted": True}
+        assert not engine.workers[0].alive
+        for again in (await client.delete("/v1/models/helpdesk"), await client.post("/v1/chat/completions", json=CHAT)):
+            assert (again.status_code, again.json()["error"]["code"]) == (404, "model_not_found")
+        assert (await client.delete("/openai/v1/models/org%2Fmodel%3Atag")).json()["deleted"] is True
+    assert not list(store.list())
+
+
 @pytest.mark.parametrize("mount", MOUNTS)
 @in_loop
 async def test_models(app, mount: str):

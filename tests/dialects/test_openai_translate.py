@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from freehold.core.errors import BadInput, FreeholdError, Unsupported
-from freehold.core.request import Constraint, Message, ToolCall
+from freehold.core.request import Constraint, Insert, Message, ToolCall
 from freehold.dialects.openai import schema, translate
 from freehold.serving.decoding import decode
 
@@ -204,11 +204,30 @@ def test_completions():
     assert _complete(best_of=1)[0].n == 1
 
 
+def test_text_before_a_suffix():
+    first, second = _complete(prompt=["a", ""], suffix="b")
+    assert (first.prompt, first.insert, second.insert) == ("", Insert("a", "b"), Insert("", "b"))
+
+
+def test_the_best_of_several_is_found_by_how_likely_they_are():
+    (request,) = _complete(best_of=4, n=2)
+    assert (request.n, request.logprobs) == (4, 0)
+    assert _complete(best_of=4, logprobs=3)[0].logprobs == 3
+    assert _complete(best_of=0, n=2)[0].n == 2
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"suffix": "x"}, "suffix"),
-        ({"best_of": 2}, "best_of"),
+        ({"suffix": "x", "echo": True}, "suffix"),
+        ({"suffix": "x", "max_tokens": 0}, "suffix"),
+        ({"suffix": "x", "prompt": [1, 2]}, "prompt"),
+        ({"suffix": "x", "prompt": []}, "prompt"),
+        ({"best_of": 2, "n": 3}, "best_of"),
+        ({"best_of": 2, "stream": True}, "best_of"),
+        ({"best_of": 2, "echo": True}, "best_of"),
+        ({"best_of": 17}, "best_of"),
+        ({"best_of": 16, "prompt": ["a"] * 9}, "n"),
         ({"prompt": [1, "a"]}, "prompt"),
         ({"prompt": [[1], 2]}, "prompt"),
         ({"prompt": [[1], []]}, "prompt"),

@@ -6,6 +6,7 @@ import pytest
 from freehold.core.errors import BadInput, Unsupported
 from freehold.core.request import Message, ToolCall
 from freehold.dialects.openai.responses import schema as wire
+from freehold.dialects.openai.responses.compaction import LEAD, compacted, opened, sealed
 from freehold.dialects.openai.responses.items import Ids, messages, response_of, said, stored
 
 
@@ -53,6 +54,35 @@ def test_an_assistants_message_is_kept_as_it_was_answered():
     assert messages(None, [item]) == (Message("assistant", "ano"),)
 
 
+SHORT = {"type": "compaction", "encrypted_content": sealed("They want tea.")}
+
+
+def test_a_compaction_is_read_as_what_was_said_before():
+    user = [{"role": "user", "content": text} for text in ("a", "b")]
+    (item,) = kept({**SHORT, "id": "cmp_1"})
+    assert item == {"id": "cmp_1", "type": "compaction", "encrypted_content": SHORT["encrypted_content"]}
+    before, summary, now = read(*user, SHORT, user[0])
+    assert (before, now) == (Message("user", "a\n\nb"), Message("user", "a"))
+    assert (summary.role, summary.content) == ("assistant", LEAD + "They want tea.")
+    alone = read(SHORT, user[0], instructions="Be kind.")
+    assert alone == (Message("system", f"Be kind.\n\n{LEAD}They want tea."), Message("user", "a"))
+    nothing = {"type": "compaction", "encrypted_content": sealed("")}
+    assert read(user[0], nothing, user[1]) == (Message("user", "a"), Message("user", "b"))
+
+
+@pytest.mark.parametrize("content", ["gAAAAB", "fh1.", "fh1.e30=", "fh1.%%%", "fh1.ÿ", sealed("x")[4:], "fh1.W10="])
+def test_a_compaction_of_somebody_else_is_refused(content: str):
+    with pytest.raises(BadInput, match="not made by this server"):
+        kept({"type": "compaction", "encrypted_content": content})
+
+
+def test_a_conversation_is_made_short():
+    given = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}, CALL, ANSWER, THOUGHT, SHORT]
+    first, last = compacted(kept(*given), "S", "cmp_2")
+    assert (first["content"][0]["text"], last["id"]) == ("u", "cmp_2")
+    assert opened(last["encrypted_content"]) == "S"
+
+
 def test_calls_and_their_answers_are_kept():
     call, answer, parts = kept(
         {**CALL, "status": None, "namespace": "desk"},
@@ -82,7 +112,9 @@ def test_reasoning_is_kept_with_what_another_server_sealed():
         ({"type": "function_call", "call_id": "c"}, BadInput, "name"),
         ({"type": "function_call_output", "call_id": "c"}, BadInput, "output"),
         ({"type": "function_call_output", "output": "c"}, BadInput, "call_id"),
-        ({"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}, Unsupported, "'input_image'"),
+        ({"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}, BadInput, "not fetched"),
+        ({"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}, BadInput, "not taken from files"),
+        ({"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}, Unsupported, "'input_file'"),
         ({"role": "user", "content": [{"type": "input_text"}]}, Unsupported, "'input_text'"),
         ({"role": "user", "content": [{"type": "refusal", "refusal": "x"}]}, Unsupported, "'refusal'"),
     ],
@@ -162,4 +194,4 @@ def test_many_pieces_of_one_message_are_gathered_in_no_time(item: dict):
     given = kept(*[item] * 4000, CALL)
     began = time.monotonic()
     messages(None, given)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10  # copying all that is gathered for each piece would take minutes

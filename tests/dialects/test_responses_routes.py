@@ -10,6 +10,7 @@ from freehold.core.errors import ContextOverflow, RateLimited, WorkerFailed
 from freehold.core.event import Failed, Reasoning, Text, ToolCallPart
 from freehold.core.request import Message
 from freehold.core.settings import Settings
+from freehold.dialects.openai.responses.compaction import LEAD
 from freehold.serving.app import create_app
 from freehold.store import Store
 from tests.serving.support import FakeEngine, add_model, in_loop, live, wait_for
@@ -105,6 +106,35 @@ async def test_a_conversation_goes_on(app, engine):
     assert seen[0] == (Message("system", "Be kind."), *turns[:1])
     assert seen[1] == (Message("system", "Be brief."), *turns[:3]), "instructions are of one request alone"
     assert seen[2] == turns
+    await app.state.desk.pool.close()
+
+
+@in_loop
+async def test_a_conversation_is_made_short_and_gone_on_from(app, engine):
+    async with _client(app) as client:
+        first = (await client.post(PATH, json=ASKED)).json()
+        engine.script = [Reasoning("hm"), Text(" They said hi. ")]
+        asked = {"model": "helpdesk", "previous_response_id": first["id"], "instructions": "Be kind."}
+        short = (await client.post(f"{PATH}/compact", json=asked)).json()
+        assert (short["object"], short["usage"]["total_tokens"]) == ("response.compaction", 5)
+        assert [item["type"] for item in short["output"]] == ["message", "compaction"]
+        assert short["output"][0]["content"][0]["text"] == "hi"
+        engine.script = [Text("bye")]
+        more = [*short["output"], {"role": "user", "content": "and now?"}]
+        assert _text((await client.post(PATH, json={**ASKED, "input": more})).json()) == "bye"
+        assert (await client.post(f"{PATH}/compact", json={"model": "helpdesk"})).json()["error"]["param"] == "input"
+        wrong = [{"type": "compaction", "encrypted_content": "gAAAA"}]
+        assert (await client.post(PATH, json={**ASKED, "input": wrong})).status_code == 400
+    asks, goes_on = [request for request in engine.workers[0].seen if request.messages][-2:]
+    assert asks.messages[:3] == (
+        Message("system", "Be kind."),
+        Message("user", "hi"),
+        Message("assistant", "Hello world"),
+    )
+    assert "summary" in asks.messages[3].content
+    assert goes_on.messages == (
+        Message("user", "hi"), Message("assistant", LEAD + "They said hi."), Message("user", "and now?")
+    )  # fmt: skip
     await app.state.desk.pool.close()
 
 

@@ -1,7 +1,9 @@
+from collections.abc import Sequence
+
 import pytest
 
 from freehold.core.errors import BadInput, Unsupported
-from freehold.core.request import Constraint, Message, Request, Tool
+from freehold.core.request import Constraint, Insert, Message, Request, Tool
 from freehold.engines.llamacpp import plan as planning
 from freehold.engines.llamacpp import tools
 from tests.serving.support import in_loop
@@ -14,6 +16,8 @@ SCHEMA = Constraint("schema", {"type": "string"})
 class Server:
     """Renders a conversation plainly and remembers what it was asked."""
 
+    mark = ""
+
     def __init__(self) -> None:
         self.rendered: list[tuple[str, ...]] = []
         self.checked: list[Constraint] = []
@@ -24,6 +28,9 @@ class Server:
 
     async def check(self, constraint: Constraint) -> None:
         self.checked.append(constraint)
+
+    async def inserted(self, insert: Insert, prompt: str | Sequence[int]) -> list[int]:
+        return [1, len(insert.prefix), 2, len(insert.suffix), 3, len(prompt)]
 
 
 async def _plan(server: Server, knows_tools: bool = True, **fields) -> planning.Plan:
@@ -48,6 +55,17 @@ async def test_raw_prompts_and_constrained_chat_go_as_text():
     assert (chat.route, chat.body["prompt"]) == (planning.COMPLETION, "<user>hi<assistant>")
     assert chat.body["json_schema"].items() >= SCHEMA.schema.items()
     assert server.checked == [SCHEMA, SCHEMA], "the completion route ignores a schema that it cannot read"
+
+
+@in_loop
+async def test_text_before_a_suffix_goes_as_the_tokens_that_show_the_place():
+    asked = {"messages": (), "prompt": "c", "insert": Insert("aa", "bbb")}
+    short = await _plan(Server(), **asked, constraint=SCHEMA)
+    assert (short.route, short.body["prompt"]) == (planning.COMPLETION, [1, 2, 2, 3, 3, 1])
+    native = await _plan(Server(), **asked, detail=True)
+    assert (native.route, native.body["input_prefix"], native.body["prompt"]) == ("/infill", "aa", "c")
+    with pytest.raises(BadInput, match="token ids"):
+        await _plan(Server(), **{**asked, "prompt": (1,)}, detail=True)
 
 
 @in_loop

@@ -14,7 +14,7 @@ import pytest
 
 from freehold.core.errors import BadInput, BadModelFile, ContextOverflow, NotEnoughMemory, Unsupported
 from freehold.core.event import Failed, Finished, Logprobs, Started, Text, ToolCallPart, Usage
-from freehold.core.request import Constraint, EmbedRequest, Message, Request, Sampling, Tool
+from freehold.core.request import Constraint, EmbedRequest, Insert, Message, Request, Sampling, Tool
 from freehold.core.settings import Settings
 from freehold.engines.base import ModelFile
 from freehold.engines.llamacpp import LlamaCpp
@@ -179,6 +179,24 @@ async def test_tokens_and_texts_are_the_same_thing(tiny_gguf: Path, settings: Se
             tokens = await worker.tokenize(text, special=False)
             assert await worker.detokenize(tokens) == text
             assert (await worker.tokenize(text))[-len(tokens) :] == tokens
+
+
+@in_loop
+async def test_text_is_written_between_two_others(tmp_path: Path, tiny_gguf: Path, settings: Settings):
+    asked = {"messages": (), "max_tokens": 4, "sampling": Sampling(temperature=0)}
+    async with _worker(write_gguf(tmp_path / "code.gguf", infill=True), settings) as worker:
+        first, second = [await worker.tokenize(text) for text in ("def f(", "return 1 ")]
+        inserted = await _events(worker, **asked, prompt="", insert=Insert("def f(", "return 1 "))
+        plain = await _events(worker, **asked, prompt=(250, *first, 251, *second, 252))
+        assert _text(inserted) == _text(plain)
+        assert _last(inserted).usage.prompt_tokens == len(first) + len(second) + 3
+        marked = await _events(worker, **asked, prompt="", insert=Insert("<|im_end|>", "x"))
+        assert _last(marked).usage.prompt_tokens > 5, "what is code is not taken for a mark"
+        (failed,) = await _events(worker, **asked, prompt="", insert=Insert("a b " * 2000, "x"))
+        assert isinstance(failed.error, ContextOverflow)
+    async with _worker(tiny_gguf, settings) as worker:
+        (failed,) = await _events(worker, **asked, prompt="", insert=Insert("a", "b"))
+        assert (type(failed.error), failed.error.param) == (Unsupported, "suffix")
 
 
 @in_loop

@@ -10,6 +10,7 @@ import time
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -113,12 +114,8 @@ async def test_an_idle_death_is_unnoticed_by_the_next_request(slow_gguf, setting
 
 
 @in_loop
-async def test_a_stopped_worker_is_found_hanging(slow_gguf, settings, monkeypatch):
-    from freehold.engines import supervisor
-    from freehold.engines.llamacpp import client
-
-    monkeypatch.setattr(client, "watchdog", lambda child: supervisor.watchdog(child, limit=1.0))
-    async with _desk(slow_gguf, settings) as desk:
+async def test_a_stopped_worker_is_found_hanging(slow_gguf, settings):
+    async with _desk(slow_gguf, msgspec.structs.replace(settings, stall_seconds=1.0)) as desk:
         opened = await desk.open(LONG)
         await anext(opened.rest)
         os.kill(desk.pool.workers[0].worker.pid, signal.SIGSTOP)

@@ -33,7 +33,7 @@ def attempt(path, data):
     except BadModelFile:
         return False
     finally:
-        assert time.process_time() - started < 2.0  # a collection of garbage is in it
+        assert time.process_time() - started < 10  # what a header claims is not worked through before it is checked
     for tensor in header.tensors:
         assert header.data_offset + tensor.offset + tensor.size <= len(data)
     return True

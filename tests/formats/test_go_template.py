@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from freehold.core.errors import Unsupported
 from freehold.formats.chat_template import render
-from freehold.formats.go_template import is_go, to_jinja
+from freehold.formats.go_template import insertion, is_go, to_jinja
 
 CHAT = [
     {"role": "system", "content": "S"},
@@ -136,3 +136,37 @@ def test_any_pieces_are_translated_or_refused(pieces: list[str]) -> None:
     except Unsupported:
         return
     render(made, CHAT, add_generation_prompt=True)
+
+
+INSERTING = {
+    "<PRE> {{ .Prompt }} <SUF>{{ .Suffix }} <MID>": "<PRE> a <SUF>b <MID>",
+    "{{- if .Suffix }}<p>{{ .Prompt }}<s>{{ .Suffix }}<m>\n{{- else }}{{ .Prompt }}{{ end }}": "<p>a<s>b<m>",
+    "{{ if .Suffix }}[SUFFIX]{{ .Suffix }}[PREFIX] {{ .Prompt }}{{ else if .Messages }}{{ range .Messages }}x{{ end }}"
+    "{{ end }}": "[SUFFIX]b[PREFIX] a",
+    "<S>{{ if .Suffix }}{{ .Prompt }}|{{ .Suffix }}{{ end }}{{ .Response }}": "<S>a|b",
+}
+
+
+@pytest.mark.parametrize("template", INSERTING)
+def test_a_place_to_write_at(template: str) -> None:
+    found = insertion(template)
+    assert found is not None
+    assert found.text("a", "b") == INSERTING[template]
+    assert found.text("{{ .Suffix }}", "") == INSERTING[template].replace("b", "", 1).replace("a", "{{ .Suffix }}")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ .Prompt }}",
+        "{{ if .Suffix }}{{ .Suffix }}{{ end }}",
+        "{{ if .Suffix }}{{ .Prompt }}{{ .Suffix }}{{ .Suffix }}{{ end }}",
+        "{{ if .System }}{{ .System }}{{ end }}{{ if .Suffix }}{{ .Prompt }}{{ .Suffix }}{{ end }}",
+        "{{ if .Suffix }}{{ if .System }}x{{ end }}{{ .Prompt }}{{ .Suffix }}{{ end }}",
+        "{{ .Prompt }}{{ .Suffix | json }}",
+        "{{ .Prompt }}{{ .Suffix }}" + "x" * 70_000,
+    ],
+    ids=range(7),
+)
+def test_no_place_that_is_understood(template: str) -> None:
+    assert insertion(template) is None

@@ -79,7 +79,7 @@ def test_values(text: str, system: str) -> None:
     [
         ("", 1, "no FROM"),
         ("# nothing\n", 1, "no FROM"),
-        ("FROM a\nFROM b", 2, "a second FROM"),
+        ("FROM a\nFROM b\nFROM c", 3, "a third FROM"),
         ("FROM", 1, "FROM without a value"),
         ("FROM a\nSISTEM x", 2, "unknown command 'SISTEM'. Did you mean SYSTEM?"),
         ("FROM a\n\n#\nfoo bar", 4, "unknown command 'foo'"),

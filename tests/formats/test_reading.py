@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freehold.core.errors import BadInput, NotFound
-from freehold.formats.reading import bad_file, regular_file, shown
+from freehold.formats.reading import bad_file, files_below, regular_file, shown
 
 
 @given(st.text(), st.integers(2, 200))
@@ -34,6 +34,23 @@ def test_an_error_about_a_file_cannot_be_longer_than_a_few_lines():
     error = bad_file(Path("x" * 5000), "y\n" * 5000)
     assert len(error.message) < 900
     assert error.message.isprintable()
+
+
+def test_files_that_go_while_they_are_looked_for_are_passed_over(tmp_path: Path):
+    for name in ("a/one", "a/two", "b/three"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"xx")
+    (tmp_path / "b" / "link").symlink_to("three")
+    (tmp_path / "nowhere").symlink_to("nothing")
+    found = {path.name: status.st_size for path, status in files_below(tmp_path)}
+    assert found == {"one": 2, "two": 2, "three": 2}
+    seen = []
+    for path, _ in files_below(tmp_path / "a"):
+        seen.append(path.name)
+        for other in ("one", "two"):
+            (tmp_path / "a" / other).unlink(missing_ok=True)
+    assert len(seen) == 1
+    assert list(files_below(tmp_path / "nothing")) == []
 
 
 def test_only_regular_files_are_opened(tmp_path: Path):

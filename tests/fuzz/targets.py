@@ -16,7 +16,7 @@ with atheris.instrument_imports(include=["freehold"]):
     from freehold.core.manifest import Manifest
     from freehold.core.reference import parse as parse_reference
     from freehold.data.checks import Material, examine
-    from freehold.formats import go_template, modelfile, ollama_texts
+    from freehold.formats import go_template, images, modelfile, ollama_texts, projector
     from freehold.formats.bundle.layout import header
     from freehold.formats.bundle.reading import Bundle
     from freehold.formats.gguf import read_header as read_gguf
@@ -117,6 +117,8 @@ def recipe(content: bytes) -> None:
 TARGETS: dict[str, tuple[Callable[[bytes], object], ...]] = {
     "bundle": (bundle, signature),
     "gguf": (gguf, lambda content: imatrix.read(file("x.imatrix", content))),
+    "projector": (lambda content: projector.read(file("mmproj.gguf", content)),),
+    "images": (images.read, lambda content: images.of_url(content.decode("utf-8", "replace"))),
     "safetensors": (weights,),
     "config": (config,),
     "sentencepiece": (lambda content: spmodel.read_model(file("tokenizer.model", content)),),

@@ -12,6 +12,7 @@ import pytest
 
 from freehold.convert import imatrix
 from freehold.proofs.sign import envelope, keys, statement
+from tests import pictures
 from tests.convert.spm import trained
 from tests.formats.ggufs import Raw
 from tests.formats.test_bundle import Sample
@@ -37,6 +38,11 @@ def seeds(tmp_path: Path) -> Seeds:
             envelope.sign(statement.of("m", {}), keys.private(tmp_path / "key")),
         ],
         "gguf": [manifest.read_bytes(), importance(tmp_path)],
+        "projector": [
+            models.projector(tmp_path / f"{kind}.gguf", kind=kind).read_bytes()
+            for kind in ("mlp", "idefics3", "gemma4v")
+        ],
+        "images": [*(pictures.picture(form=form) for form in pictures.FORMS), pictures.url_of(b"GIF89a").encode()],
         "safetensors": [(folder / "model.safetensors").read_bytes()[:2048]],
         "config": [(folder / "config.json").read_bytes()],
         "sentencepiece": [trained(gemma=False)[:4096]],

@@ -17,7 +17,7 @@ from freehold.core.event import Embeddings, Event, Finished, Started, Text, Timi
 from freehold.core.request import EmbedRequest, Request
 from freehold.core.settings import Settings
 from freehold.data import read_rows
-from freehold.engines.base import Fit, ModelFile
+from freehold.engines.base import Fit, ModelFile, Told, nobody
 from freehold.recipes.tools import Tools
 from freehold.tuning.job import Progress, TrainJob, TrainPlan, TrainResult
 from tests.tiny import CHATML, tokenizer
@@ -174,7 +174,7 @@ class Reciter:
     def fits(self, model: ModelFile, settings: Settings) -> Fit:
         return Fit(1, 1, 1, 100, settings.context_length)
 
-    async def start(self, model: ModelFile, settings: Settings) -> "ReciterWorker":
+    async def start(self, model: ModelFile, settings: Settings, told: Told = nobody) -> "ReciterWorker":
         assert model.path.read_bytes()[:4] == b"GGUF"
         return ReciterWorker(self.fakes, self.fakes.skill[model.label.removeprefix("evaluate ")])
 
@@ -209,6 +209,9 @@ class ReciterWorker:
         raise NotImplementedError
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
+        raise NotImplementedError
+
+    async def count(self, request: Request) -> int:
         raise NotImplementedError
 
     async def score(self, tokens: Sequence[int], top: int = 0) -> tuple[TokenLogprob, ...]:

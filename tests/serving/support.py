@@ -21,7 +21,7 @@ from freehold.core.manifest import Manifest, Part
 from freehold.core.name import Name
 from freehold.core.request import EmbedRequest, Request, RerankRequest
 from freehold.core.settings import Settings
-from freehold.engines.base import Fit, ModelFile
+from freehold.engines.base import Fit, ModelFile, Told, nobody
 from freehold.serving.protocol import DeadlineProtocol
 from freehold.store import Store
 
@@ -109,6 +109,10 @@ class FakeWorker:
     async def detokenize(self, tokens: Sequence[int]) -> str:
         return "".join("x" * token + " " for token in tokens)
 
+    async def count(self, request: Request) -> int:
+        """A token for each image too."""
+        return len(await self.tokenize(await self.prompt(request))) + len(request.seen)
+
     async def score(self, tokens: Sequence[int], top: int = 0, *, adapter: str = "") -> tuple[TokenLogprob, ...]:
         """Each token is as likely as any other; in its place there could have been shorter ones."""
         told = [TokenLogprob("x" * token, -1.0 * bool(place)) for place, token in enumerate(tokens)]
@@ -146,7 +150,8 @@ class FakeEngine:
         used = self.model_bytes * sum(worker.alive for worker in self.workers)
         return Fit(self.model_bytes, 0, 0, self.memory_bytes - used, 64)
 
-    async def start(self, model: ModelFile, settings: Settings) -> FakeWorker:
+    async def start(self, model: ModelFile, settings: Settings, told: Told = nobody) -> FakeWorker:
+        told(0.5)
         await asyncio.sleep(self.start_seconds)
         if self.start_error is not None:
             raise self.start_error

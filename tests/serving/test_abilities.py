@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
+import msgspec
+import pytest
+
+from freehold.core.manifest import Part
 from freehold.core.name import Name
 from freehold.core.settings import Settings
 from freehold.serving import abilities
 from freehold.store import Store
 from freehold.store.importing import import_folder
 from tests.serving.support import add_gguf
+from tests.store import neighbour_folders as make
 from tests.store.models import folder, gguf
 from tests.tiny import CHATML, write_gguf
 
@@ -31,7 +36,7 @@ def test_a_model_without_a_template_only_completes(store: Store, tmp_path: Path)
 
 
 def test_what_the_header_says(store: Store, tmp_path: Path):
-    marks = {"tokenizer.ggml.fim_pre_token_id": 1, "tokenizer.ggml.fim_suf_token_id": 2}
+    marks = {f"tokenizer.ggml.fim_{mark}_token_id": number for number, mark in enumerate(("pre", "suf", "mid"))}
     assert of(store, gguf(tmp_path / "a.gguf", **marks)).insert
     assert of(store, gguf(tmp_path / "b.gguf", **{"llama.pooling_type": 1})).embedding
 
@@ -39,3 +44,25 @@ def test_what_the_header_says(store: Store, tmp_path: Path):
 def test_a_folder_that_is_not_converted_yet(settings: Settings, store: Store, tmp_path: Path):
     import_folder(store, folder(tmp_path / "model"), Name.parse("m"))
     assert not abilities.of(store, store.get(Name.parse("m"))).thinking
+
+
+def test_a_template_of_ollamas_that_has_a_place_to_write_at(store: Store, tmp_path: Path):
+    add_gguf(store, "m", write_gguf(tmp_path / "a.gguf"))
+    manifest = store.get(Name.parse("m"))
+    text = b"<PRE>{{ .Prompt }}<SUF>{{ .Suffix }}<MID>"
+    part = Part("other", store.add_bytes(text), len(text), "ollama.template")
+    store.put(Name.parse("code"), msgspec.structs.replace(manifest, parts=(*manifest.parts, part)))
+    assert abilities.of(store, store.get(Name.parse("code"))).insert
+    found = abilities.insertion(store, "code")
+    assert found is not None
+    assert found.text("a", "b") == "<PRE>a<SUF>b<MID>"
+    assert abilities.insertion(store, "m") is None
+
+
+def test_a_template_beside_a_model_that_ollama_keeps(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    root = make.user(tmp_path, monkeypatch) / ".ollama" / "models"
+    layers = [make.layer(root, "template", b"{{ .Prompt }}<S>{{ .Suffix }}")]
+    make.ollama(root, write_gguf(tmp_path / "a.gguf").read_bytes(), layers=layers)
+    found = abilities.insertion(store, "ollama::tiny")
+    assert found is not None
+    assert found.text("a", "b") == "a<S>b"

@@ -1,12 +1,14 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from freehold.core.digest import Digest
-from freehold.core.errors import Busy
+from freehold.core.errors import Busy, RateLimited
 from freehold.core.request import EmbedRequest, Message, Request
 from freehold.core.settings import Settings
+from freehold.guard.caller import Caller, asking
 from freehold.serving.admission import Admission, Preempted, cost, embedding_cost
 from freehold.serving.pool import Key
 from tests.serving.support import in_loop, soon
@@ -174,3 +176,138 @@ async def test_a_row_that_is_cancelled_by_another_is_cancelled(settings: Setting
 def test_whoever_comes_finds_a_place():
     assert Admission(Settings(home=Path("/x"), parallel=4)).spare == 3
     assert Admission(Settings(home=Path("/x"), parallel=1)).spare == 1
+
+
+async def _order(admission: Admission, caller: str, tokens: int, order: list[str], patience: float = 60.0) -> None:
+    asking.set(Caller(caller))
+    async with admission.slot(A, tokens, patience) as ticket:
+        order.append(caller)
+        await asyncio.sleep(0)
+        ticket.took(tokens)
+
+
+@in_loop
+async def test_a_caller_with_one_request_does_not_wait_for_another_with_two_hundred(tmp_path):
+    settings = Settings(home=tmp_path, parallel=1, queue=1000)
+    admission, release, order = Admission(settings), asyncio.Event(), []
+    first = asyncio.create_task(_occupy(admission, A, release))
+    await soon(lambda: not admission._turns[A].empty)
+    flood = [asyncio.create_task(_order(admission, "flood", 100, order)) for _ in range(200)]
+    await soon(lambda: admission.waiting == 200)
+    one = asyncio.create_task(_order(admission, "one", 100, order))
+    await soon(lambda: admission.waiting == 201)
+    release.set()
+    await asyncio.gather(first, one, *flood)
+    assert order.index("one") <= 1
+    assert len(order) == 201
+
+
+@in_loop
+async def test_long_answers_count_for_as_many_turns(tmp_path):
+    settings = Settings(home=tmp_path, parallel=1, queue=1000)
+    admission, release, order = Admission(settings), asyncio.Event(), []
+    first = asyncio.create_task(_occupy(admission, A, release))
+    await soon(lambda: not admission._turns[A].empty)
+    both = [asyncio.create_task(_order(admission, "long", 1000, order)) for _ in range(20)]
+    both += [asyncio.create_task(_order(admission, "short", 100, order)) for _ in range(100)]
+    await soon(lambda: admission.waiting == 120)
+    release.set()
+    await asyncio.gather(first, *both)
+    assert 4 <= order[:55].count("long") <= 6
+
+
+@in_loop
+async def test_a_newcomer_finds_room_in_a_queue_that_another_filled(settings: Settings):
+    admission, release, order = Admission(settings), asyncio.Event(), []
+    asking.set(Caller("flood"))
+    running = [asyncio.create_task(_occupy(admission, A, release)) for _ in range(2)]
+    await soon(lambda: len(admission._turns[A].running) == 2)
+    flood = []
+    for number in range(2):
+        flood.append(asyncio.create_task(_order(admission, "flood", 10, order)))
+        await soon(lambda number=number: admission.waiting == number + 1)
+    one = asyncio.create_task(_order(admission, "one", 10, order))
+    await asyncio.wait({flood[1]})
+    assert isinstance(flood[1].exception(), RateLimited)
+    assert admission.waiting == 2
+    release.set()
+    await asyncio.gather(*running, one, flood[0])
+    assert sorted(order) == ["flood", "one"]
+
+
+@in_loop
+async def test_nobody_waits_for_longer_than_the_settings_say(tmp_path):
+    admission = Admission(Settings(home=tmp_path, parallel=1, queue_seconds=0.05))
+    async with admission.slot(A, 1):
+        with pytest.raises(Busy, match="turn did not come") as caught:
+            async with admission.slot(A, 1):
+                pass
+        assert (caught.value.status, admission.waiting) == (503, 0)
+    async with admission.slot(A, 1):
+        pass
+
+
+@in_loop
+async def test_a_client_that_waits_for_less_is_told_sooner(tmp_path):
+    admission = Admission(Settings(home=tmp_path, parallel=1))
+    async with admission.slot(A, 1):
+        asking.set(Caller("hasty", patience=0.05))
+        with pytest.raises(Busy, match="turn did not come"):
+            async with admission.slot(A, 1):
+                pass
+
+
+@in_loop
+async def test_a_wait_that_will_be_too_long_is_not_begun(tmp_path):
+    admission = Admission(Settings(home=tmp_path, parallel=1))
+    async with admission.slot(A, 10) as ticket:
+        await asyncio.sleep(0.05)
+        ticket.took(10)
+    async with admission.slot(A, 1_000_000):
+        with pytest.raises(Busy, match="would wait for about"):
+            async with admission.slot(A, 1, patience=100.0):
+                pass
+        assert admission.waiting == 0
+
+
+@in_loop
+async def test_a_place_that_comes_when_its_client_leaves_goes_to_the_next(tmp_path):
+    admission, order = Admission(Settings(home=tmp_path, parallel=1)), []
+    async with admission.slot(A, 1):
+        leaving = asyncio.create_task(_order(admission, "leaving", 1, order))
+        staying = asyncio.create_task(_order(admission, "staying", 1, order))
+        await soon(lambda: admission.waiting == 2)
+    leaving.cancel()  # it has been called, and has not heard it yet
+    await asyncio.wait_for(staying, 5)
+    assert order == ["staying"]
+
+
+@in_loop
+async def test_more_places_are_given_at_once_and_fewer_as_soon_as_they_are_free(tmp_path):
+    settings = Settings(home=tmp_path, parallel=1, queue=10)
+    admission, release = Admission(settings), asyncio.Event()
+    tasks = [asyncio.create_task(_occupy(admission, A, release)) for _ in range(4)]
+    await soon(lambda: admission.waiting == 3)
+    admission.adopt(msgspec.structs.replace(settings, parallel=3))
+    await soon(lambda: admission.waiting == 1)
+    admission.adopt(msgspec.structs.replace(settings, parallel=1))
+    assert len(admission._turns[A].running) == 3
+    release.set()
+    await asyncio.gather(*tasks)
+
+
+@in_loop
+async def test_a_server_that_stops_sends_the_queue_away_and_lets_the_others_end(tmp_path):
+    admission, release = Admission(Settings(home=tmp_path, parallel=1)), asyncio.Event()
+    running = asyncio.create_task(_occupy(admission, A, release))
+    await soon(lambda: not admission._turns[A].empty)
+    waiting = asyncio.create_task(_occupy(admission, A, release))
+    await soon(lambda: admission.waiting == 1)
+    admission.close()
+    with pytest.raises(Busy, match="stopping"):
+        await waiting
+    with pytest.raises(Busy, match="stopping"):
+        async with admission.slot(A, 1):
+            pass
+    release.set()
+    await running

@@ -1,3 +1,5 @@
+import asyncio
+
 import httpx
 import pytest
 from starlette.responses import PlainTextResponse, Response
@@ -8,7 +10,7 @@ from freehold.core.settings import Settings
 from freehold.serving.app import Declared, check_declared, create_app
 from freehold.serving.routes import Dialect, Route, installed_dialects
 from freehold.store import Store
-from tests.serving.support import FakeEngine, add_model, in_loop
+from tests.serving.support import FakeEngine, add_model, in_loop, soon
 
 JSON = {"content-type": "application/json"}
 
@@ -35,7 +37,7 @@ def test_every_route_declares_a_known_role(app):
         assert route.role in ("public", "read", "infer", "manage", "admin")
     public = {route.path for route in app.routes if route.role == "public"}
     llama = {"/v1/health", "/llama/health", "/llama/v1/health"}
-    assert public == {"/health", "/", "/ollama/", "/api/version", "/ollama/api/version"} | llama, (
+    assert public == {"/health", "/ready", "/", "/ollama/", "/api/version", "/ollama/api/version"} | llama, (
         "none tells of models or users"
     )
 
@@ -199,7 +201,7 @@ async def test_a_bug_is_a_500_in_shape_without_its_details(settings: Settings, s
 @in_loop
 async def test_workers_are_listed_and_stopped(app):
     async with _client(app) as client:
-        assert (await client.get("/freehold/v1/workers")).json() == {"workers": []}
+        assert (await client.get("/freehold/v1/workers")).json() == {"workers": [], "loading": []}
         body = {"model": "helpdesk", "messages": [{"role": "user", "content": "hi"}]}
         assert (await client.post("/v1/chat/completions", json=body)).status_code == 200
         (worker,) = (await client.get("/freehold/v1/workers")).json()["workers"]
@@ -208,8 +210,53 @@ async def test_workers_are_listed_and_stopped(app):
         assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
         stopped = await client.post("/freehold/v1/workers/stop", json={"model": "helpdesk"})
         assert stopped.json() == {"stopped": 1}
-        assert (await client.get("/freehold/v1/workers")).json() == {"workers": []}
+        assert (await client.get("/freehold/v1/workers")).json() == {"workers": [], "loading": []}
         assert (await client.post("/freehold/v1/workers/stop", json={"all": True})).json() == {"stopped": 0}
         for wrong in ({}, {"modle": "x"}, {"model": 5}, []):
             assert (await client.post("/freehold/v1/workers/stop", json=wrong)).status_code == 400
+    await app.state.desk.pool.close()
+
+
+@in_loop
+async def test_a_server_that_is_ready_says_so(app):
+    async with _client(app) as client:
+        answer = await client.get("/ready")
+        assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
+
+
+@in_loop
+async def test_a_server_that_stops_is_not_ready(app):
+    async with _client(app) as client:
+        app.state.desk.drain()
+        answer = await client.get("/ready")
+        assert (answer.status_code, answer.json()["reason"]) == (503, "the server is stopping")
+        assert int(answer.headers["retry-after"]) >= 1
+        body = {"model": "helpdesk", "messages": [{"role": "user", "content": "hi"}]}
+        refused = await client.post("/v1/chat/completions", json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "server_busy")
+        assert (await client.get("/health")).status_code == 200, "it lives"
+
+
+@in_loop
+async def test_a_server_whose_catalog_is_gone_is_not_ready(app, store: Store):
+    store.catalog.path.write_bytes(b"no database at all" * 100)
+    async with _client(app) as client:
+        answer = await client.get("/ready")
+        assert answer.status_code == 503
+        assert "catalog" in answer.json()["reason"]
+
+
+@in_loop
+async def test_a_model_that_is_being_loaded_is_listed_with_its_progress(app):
+    engine = app.state.desk.pool._engine
+    engine.start_seconds = 0.5
+    async with _client(app) as client:
+        body = {"model": "helpdesk", "messages": [{"role": "user", "content": "hi"}]}
+        asking = asyncio.create_task(client.post("/v1/chat/completions", json=body))
+        await soon(lambda: app.state.desk.pool.loading)
+        (loading,) = (await client.get("/freehold/v1/workers")).json()["loading"]
+        assert loading["model"] == "helpdesk"
+        assert 0 <= loading["part"] <= 1
+        assert (await asking).status_code == 200
+        assert (await client.get("/freehold/v1/workers")).json()["loading"] == []
     await app.state.desk.pool.close()

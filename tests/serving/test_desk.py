@@ -1,6 +1,7 @@
 import asyncio
 from contextlib import aclosing
 
+import msgspec
 import pytest
 
 from freehold.core.errors import BadInput, Busy, ContextOverflow, Timeout, UnknownModel, WorkerFailed
@@ -95,12 +96,14 @@ async def test_the_deadline_ends_a_slow_answer(desk: Desk, engine: FakeEngine):
 
 
 @in_loop
-async def test_the_deadline_counts_from_admission(desk: Desk, engine: FakeEngine):
+async def test_a_request_whose_time_is_up_in_the_queue_is_refused(desk: Desk, engine: FakeEngine):
     engine.hold.clear()
     waiting = [asyncio.create_task(_all(desk, _ask())) for _ in range(2)]
     await soon(lambda: engine.workers and engine.workers[0].running == 2)
-    with pytest.raises(Timeout):
+    with pytest.raises(Busy, match="turn") as caught:
         await _all(desk, _ask(deadline=0.1))
+    assert caught.value.retry_after >= 1
+    assert desk.admission.waiting == 0
     engine.hold.set()
     await asyncio.gather(*waiting)
     await desk.pool.close()
@@ -192,3 +195,51 @@ async def test_the_blobs_of_a_loaded_model_survive_removal_and_prune(desk: Desk,
     await desk.pool.close()
     prune(store)
     assert not held.model.path.exists()
+
+
+@in_loop
+async def test_a_server_that_stops_lets_answers_end_and_sends_the_queue_away(desk: Desk, engine: FakeEngine):
+    engine.hold.clear()
+    running = [asyncio.create_task(_all(desk, _ask())) for _ in range(2)]
+    await soon(lambda: engine.workers and engine.workers[0].running == 2)
+    waiting = asyncio.create_task(_all(desk, _ask()))
+    await soon(lambda: desk.admission.waiting == 1)
+    assert desk.drain() == desk.settings.drain_seconds
+    with pytest.raises(Busy, match="stopping"):
+        await waiting
+    with pytest.raises(Busy, match="stopping"):
+        await _all(desk, _ask())
+    engine.hold.set()
+    for events in await asyncio.gather(*running):
+        assert isinstance(events[-1], Finished)
+    await desk.close()
+
+
+@in_loop
+async def test_an_answer_that_takes_too_long_for_a_server_that_stops_is_told_so(desk: Desk, engine: FakeEngine):
+    engine.pause = 30.0
+    desk.adopt(msgspec.structs.replace(desk.settings, drain_seconds=0.1))
+    running = asyncio.create_task(_all(desk, _ask()))
+    await soon(lambda: engine.workers and engine.workers[0].running)
+    desk.drain()
+    *_, last = await asyncio.wait_for(running, 10)
+    assert isinstance(last, Failed)
+    assert "stopping" in last.error.message
+    assert engine.workers[0].cancelled == 1
+    await desk.close()
+
+
+@in_loop
+async def test_what_a_request_took_is_what_counts_for_its_caller(desk: Desk, engine: FakeEngine):
+    await _all(desk, _ask(max_tokens=4000))
+    (turns,) = desk.admission._turns.values()
+    assert 0 < turns.pace() * 4000 < 60
+    engine.script = [Text("x")] * 50
+    opened = await desk.open(_ask(max_tokens=4000))
+    for _ in range(10):
+        await anext(opened.rest)
+    (ticket,) = turns.running
+    assert (ticket.used, ticket.whole) == (10, False)
+    await opened.rest.aclose()
+    assert turns.empty
+    await desk.pool.close()

@@ -2,11 +2,13 @@ import itertools
 import tracemalloc
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.datastructures import QueryParams
 
 from freehold.core.errors import BadInput
 from freehold.core.settings import Settings
@@ -30,7 +32,21 @@ def incoming(pieces: list[bytes], boundary: str = "b0") -> Incoming:
 
     headers = {"content-type": f"multipart/form-data; boundary={boundary}"}
     never: Any = None
-    return Incoming({}, {}, headers, b"", never, chunks, "http://localhost/v1/files")
+    return Incoming({}, QueryParams(), headers, b"", never, chunks, "http://localhost/v1/files")
+
+
+@in_loop
+async def test_the_file_says_its_media_type(tmp_path: Path):
+    files = Files(Settings(home=tmp_path))
+    for said, told in (
+        (b"Text/Plain; charset=x", "text/plain"),
+        (b"text", ""),
+        (b"a/" + b"b" * 200, ""),
+        (b"a/\xff", ""),
+    ):
+        head = b'--b0\r\nContent-Disposition: form-data; name="file"; filename="a"\r\nContent-Type: ' + said
+        async with form(incoming([head + b"\r\n\r\nx\r\n--b0--\r\n"]), files) as found:
+            assert found.media == told
 
 
 async def read(files: Files, pieces: list[bytes]) -> tuple[dict[str, str], str, bytes]:

@@ -2,10 +2,12 @@ import asyncio
 import math
 from contextlib import contextmanager
 
+import msgspec
 import pytest
 
 from freehold.core.digest import Digest
 from freehold.core.errors import BadModelFile, Busy, NotEnoughMemory
+from freehold.core.request import FOREVER
 from freehold.core.settings import Settings
 from freehold.engines.base import ModelFile
 from freehold.serving.pool import Key, Pool
@@ -303,4 +305,119 @@ async def test_a_worker_with_more_context_serves_who_needs_less(settings: Settin
     assert len(engine.workers) == 2
     async with pool.worker(wider, _model(tmp_path, "a"), Leases()):
         assert [worker.alive for worker in engine.workers] == [False, False, True]
+    await pool.close()
+
+
+@in_loop
+async def test_a_budget_bounds_what_is_loaded_whatever_is_free(tmp_path):
+    engine = FakeEngine()
+    pool = Pool(engine, Settings(home=tmp_path, memory=25))
+    for name in ("a", "b", "a", "c"):
+        async with pool.worker(_key(name), _model(tmp_path, name), Leases()):
+            pass
+    assert {held.model.label for held in pool.workers} == {"a", "c"}
+    async with (
+        pool.worker(_key("a"), _model(tmp_path, "a"), Leases()),
+        pool.worker(_key("c"), _model(tmp_path, "c"), Leases()),
+    ):
+        with pytest.raises(Busy, match="in use"):
+            async with pool.worker(_key("b"), _model(tmp_path, "b"), Leases()):
+                pass
+    await pool.close()
+
+
+@in_loop
+async def test_a_model_above_the_budget_is_refused_with_numbers(tmp_path):
+    engine = FakeEngine()
+    engine.memory_bytes, engine.model_bytes = 900 << 20, 300 << 20
+    pool = Pool(engine, Settings(home=tmp_path, memory=200 << 20))
+    with pytest.raises(NotEnoughMemory, match="needs 300 MiB and models may take 200 MiB") as caught:
+        async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()):
+            pass
+    assert "FREEHOLD_MEMORY" in caught.value.remedy
+
+
+@in_loop
+async def test_a_smaller_budget_ends_idle_workers_and_no_others(tmp_path):
+    engine, settings = FakeEngine(), Settings(home=tmp_path, memory=30)
+    pool = Pool(engine, settings)
+    for name in ("a", "b", "c"):
+        async with pool.worker(_key(name), _model(tmp_path, name), Leases()):
+            pass
+    async with pool.worker(_key("a"), _model(tmp_path, "a"), Leases()) as worker:
+        pool.adopt(msgspec.structs.replace(settings, memory=5))
+        await soon(lambda: len(pool.workers) == 1)
+        assert worker.alive
+    await soon(lambda: not pool.workers)
+    await pool.close()
+
+
+@in_loop
+async def test_a_pinned_model_is_ended_neither_for_others_nor_for_want_of_work(tmp_path):
+    engine = FakeEngine()
+    engine.memory_bytes = 25
+    pool = Pool(engine, Settings(home=tmp_path, keep_alive=0.05))
+    pool.pinned = frozenset({_key("a").digest})
+    for name in ("a", "b", "c"):
+        async with pool.worker(_key(name), _model(tmp_path, name), Leases()):
+            pass
+    await soon(lambda: [held.model.label for held in pool.workers] == ["a"])
+    engine.memory_bytes = 15
+    with pytest.raises(NotEnoughMemory):
+        async with pool.worker(_key("b"), _model(tmp_path, "b"), Leases()):
+            pass
+    await pool.close()
+
+
+@in_loop
+async def test_what_is_to_stay_for_good_is_ended_after_what_is_not(tmp_path):
+    engine = FakeEngine()
+    engine.memory_bytes = 25
+    pool = Pool(engine, Settings(home=tmp_path))
+    for name, keep_alive in (("a", FOREVER), ("b", None), ("c", None)):
+        async with pool.worker(_key(name), _model(tmp_path, name), Leases(), keep_alive):
+            pass
+    assert {held.model.label for held in pool.workers} == {"a", "c"}
+    await pool.close()
+
+
+@in_loop
+async def test_another_keep_alive_holds_for_what_is_loaded_by_the_old_one(tmp_path):
+    engine, settings = FakeEngine(), Settings(home=tmp_path)
+    pool = Pool(engine, settings)
+    for name, keep_alive in (("a", None), ("b", 1000.0)):
+        async with pool.worker(_key(name), _model(tmp_path, name), Leases(), keep_alive):
+            pass
+    pool.adopt(msgspec.structs.replace(settings, keep_alive=0.05))
+    await soon(lambda: [held.model.label for held in pool.workers] == ["b"])
+    await pool.close()
+
+
+@in_loop
+async def test_a_worker_has_the_places_that_it_was_started_with(tmp_path):
+    engine, settings = FakeEngine(), Settings(home=tmp_path, parallel=2)
+    pool = Pool(engine, settings)
+    wide = _key("a")._replace(context=64, adapters=frozenset({"x"}))
+    async with pool.worker(wide, _model(tmp_path, "a"), Leases()):
+        pool.adopt(msgspec.structs.replace(settings, parallel=7))
+        assert (pool.places(_key("a")), pool.places(_key("b"))) == (2, 7)
+    await pool.close()
+    assert pool.places(_key("a")) == 7
+
+
+@in_loop
+async def test_what_is_loading_is_told_until_it_is_there(settings: Settings, tmp_path):
+    engine = FakeEngine()
+    engine.start_seconds = 0.1
+    pool = Pool(engine, settings)
+
+    async def use(name: str) -> None:
+        async with pool.worker(_key(name), _model(tmp_path, name), Leases()):
+            pass
+
+    tasks = [asyncio.create_task(use(name)) for name in "ab"]
+    await soon(lambda: len(pool.loading) == 2)
+    await soon(lambda: {loading.part for _, loading in pool.loading} == {0.0, 0.5})  # one after the other
+    await asyncio.gather(*tasks)
+    assert pool.loading == []
     await pool.close()

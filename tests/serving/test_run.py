@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import socket
@@ -148,3 +149,81 @@ DEEP, NO_TEXT = b'{"x":' * 5000, b'{"pid":1,"start":"\xff"}'
 def test_a_stale_or_broken_record_counts_for_nothing(tmp_path, content: bytes):
     (tmp_path / "server.json").write_bytes(content)
     assert running(Settings(home=tmp_path)) is None
+
+
+@pytest.fixture
+def command(home, tmp_path):
+    """`freehold serve` with a model that takes a moment for each token."""
+    with Store.open(Settings(home=home).store) as store:
+        add_gguf(store, "slow", write_gguf(tmp_path / "slow.gguf", hidden=512, layers=4, context=4096))
+    arguments = [sys.executable, "-m", "freehold", "serve", "--port", "0"]
+    environment = {**os.environ, "FREEHOLD_THREADS": "1", "FREEHOLD_PARALLEL": "1", "FREEHOLD_DRAIN_SECONDS": "1"}
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def _announced(process) -> str:
+    line = process.stdout.readline()
+    assert line.startswith("serving at http"), process.stderr.read()
+    return line.removeprefix("serving at ").partition(";")[0]
+
+
+def _said(process, beginning: str) -> str:
+    """The next line of the log that begins so."""
+    return next(line for line in process.stderr if line.startswith(beginning))
+
+
+LONG = {"model": "slow", "prompt": "The", "max_tokens": 3000, "stream": True, "logit_bias": {"0": -100, "2": -100}}
+
+
+def test_a_hangup_has_the_settings_read_again_while_an_answer_runs(command, home):
+    with (
+        httpx.Client(base_url=_announced(command), timeout=30) as client,
+        client.stream("POST", "/v1/completions", json=LONG) as answer,
+    ):
+        lines = answer.iter_lines()
+        next(lines)
+        (home / "config.toml").write_text('also = ["ollama"]\nallowed_hosts = ["box.lan"]\nmax_body = 1024\n')
+        command.send_signal(signal.SIGHUP)
+        assert _said(command, "also: ") == "also: takes effect when the server is started again\n"
+        assert _said(command, "settings in force: ").endswith('allowed_hosts = ["box.lan"], max_body = 1024\n')
+        assert client.get("/health", headers={"host": "box.lan"}).status_code == 200
+        (home / "config.toml").write_text("max_body = 1\n")
+        command.send_signal(signal.SIGHUP)
+        assert "max_body" in _said(command, "the settings stay as they were: wrong setting")
+        assert [next(lines) for _ in range(20)], "the answer goes on"
+
+
+def test_an_answer_that_is_too_long_for_a_server_that_stops_ends_with_an_error(command):
+    with (
+        httpx.Client(base_url=_announced(command), timeout=30) as client,
+        client.stream("POST", "/v1/completions", json=LONG) as answer,
+    ):
+        lines = answer.iter_lines()
+        next(lines)
+        command.send_signal(signal.SIGTERM)
+        *_, last = [line for line in lines if line]
+    assert "stopping" in json.loads(last.removeprefix("data: "))["error"]["message"]
+    assert command.wait(20) == 0
+
+
+IN_TERMINAL = """
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.executable, [sys.executable, "-m", "freehold", "serve", "--port", "0", "--json"])
+said = b""
+while b"}" not in said:
+    said += os.read(terminal, 1 << 16)
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+def test_a_server_in_a_terminal_ends_with_it(home):
+    done = subprocess.run([sys.executable, "-c", IN_TERMINAL], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() in ("0", "1"), done.stderr  # what it says last has nowhere to go
+    assert running(Settings(home=home)) is None
+    assert not (home / "server.json").exists()

@@ -31,6 +31,19 @@ def gguf(path: Path, seed: int = 0, size: int = 1 << 16, **keys: int | str) -> P
     return path
 
 
+def projector(path: Path, seed: int = 0, kind: str = "mlp", sees: bool = True) -> Path:
+    """A GGUF file with which llama.cpp's models see images, as far as its header tells."""
+    raw = Raw().start(1, 8).text_key("general.architecture", "clip").text_key("general.type", "mmproj")
+    raw.number_key("clip.has_vision_encoder" if sees else "clip.has_audio_encoder", 1, 7, "B")
+    raw.text_key("clip.projector_type", kind)
+    for key, value in (("image_size", 28), ("patch_size", 14), ("embedding_length", 32), ("feed_forward_length", 64)):
+        raw.number_key(f"clip.vision.{key}", value)
+    raw.tensor("v.patch_embd.weight", (32, 4), 8, 0).write(path)
+    with path.open("ab") as file:
+        file.write(random.Random(seed).randbytes(136))
+    return path
+
+
 def safetensors(path: Path, names: tuple[str, ...] = ("a", "b"), seed: int = 0, weights: int = 64) -> Path:
     size = weights * 2
     header = {

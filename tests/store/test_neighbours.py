@@ -44,14 +44,14 @@ def test_nothing_is_found_where_there_is_nothing(user):
 
 def test_ollama_with_what_it_states(user, gguf):
     root = user / ".ollama" / "models"
-    beside = [make.layer(root, kind, b"{{ .Prompt }}") for kind in ("template", "projector")]
+    beside = [make.layer(root, kind, b"{{ .Prompt }}") for kind in ("template", "draft")]
     make.ollama(root, gguf.read_bytes(), layers=beside)
     (found,) = everything()
     assert found.label == "ollama::tiny:1b"
     assert found.size == gguf.stat().st_size
     assert found.stated == Digest.of_file(gguf)
     assert found.name == Name.parse("tiny:1b")
-    assert found.remark == "Ollama's own projector not used"
+    assert found.remark == "Ollama's own draft not used"
     assert found.texts["ollama.template"].read_bytes() == b"{{ .Prompt }}"
     assert inspect(found).architecture == "llama"
 

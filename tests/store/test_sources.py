@@ -1,7 +1,6 @@
 """Pulling from the Hub, Ollama's registry and web addresses, from servers on loopback that speak the real protocols."""
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ from freehold.core.errors import (
     SourceFailed,
     Unsupported,
 )
-from freehold.core.manifest import Manifest
 from freehold.core.parameters import Parameters
 from freehold.core.reference import parse
 from freehold.core.settings import Settings
@@ -33,30 +31,6 @@ from tests.store.models import assert_whole, blob_count, bytes_of, name, split_m
 from tests.store.servers import COMMIT, Repo, Site, registry, serving
 
 
-@pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Site]:
-    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_STORED_TOKENS_PATH", str(tmp_path / "no-tokens"))
-    with serving() as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.url)
-        yield running
-
-
-@pytest.fixture
-def outbound(tmp_path: Path) -> Iterator[Outbound]:
-    with Outbound(Settings(home=tmp_path), stall=5.0, patience=0.01) as client:
-        yield client
-
-
-@pytest.fixture
-def pull(store: Store, outbound: Outbound) -> Callable[..., Manifest]:
-    def pulled(source: str, wanted: str = "", **options: bool) -> Manifest:
-        offer = pulling.look(parse(source), outbound)
-        return pulling.take(store, outbound, offer, pulling.title(offer, wanted), **options)
-
-    return pulled
-
-
 def gguf(tmp_path: Path, seed: int = 0, size: int = 1 << 14) -> bytes:
     return models.gguf(tmp_path / "made.gguf", seed=seed, size=size).read_bytes()
 
@@ -67,7 +41,7 @@ def folder_bytes(path: Path) -> dict[str, bytes]:
 
 def test_one_quantisation_of_several(site: Site, store: Store, pull, tmp_path: Path):
     four, eight = gguf(tmp_path, 4), gguf(tmp_path, 8)
-    site.repos["org/m-GGUF"] = Repo({"m-Q4_K_M.gguf": four, "m-Q8_0.gguf": eight, "mmproj-F16.gguf": b"", "x.bin": b""})
+    site.repos["org/m-GGUF"] = Repo({"m-Q4_K_M.gguf": four, "m-Q8_0.gguf": eight, "imatrix.gguf": b"", "x.bin": b""})
     manifest = pull("org/m-GGUF")
     assert bytes_of(store, manifest) == {"m-Q4_K_M.gguf": four}
     assert manifest.lineage.source == f"hf://org/m-GGUF@{COMMIT}:Q4_K_M"
@@ -415,6 +389,7 @@ def test_layers_of_a_registry_have_names_of_their_own(site: Site, store: Store, 
     """Whatever comes twice is numbered: two files of one name would make a model that nobody can write out again."""
     layers = {"model": gguf(tmp_path), **{f"{kind}#{n}": b"%s %d" % (kind.encode(), n) for n in (1, 2, 3)
               for kind in ("license", "system", "projector", "messages")}}  # fmt: skip
+    layers["projector#1"] = models.projector(tmp_path / "mmproj").read_bytes()
     registry(site, "library/tiny", "1b", layers)
     manifest = pull(ollama(site, "library/tiny:1b"), "tiny")
     names = [part.filename for part in manifest.parts]
@@ -426,7 +401,8 @@ def test_layers_of_a_registry_have_names_of_their_own(site: Site, store: Store, 
 
 @pytest.mark.parametrize("model", ["ollama.system", "license", "mmproj"])
 def test_a_model_called_as_a_text_is(site: Site, store: Store, pull, tmp_path: Path, model: str):
-    registry(site, f"library/{model}", "1b", {"model": gguf(tmp_path), "license": b"MIT", "projector": b"p"})
+    eye = models.projector(tmp_path / "mmproj").read_bytes()
+    registry(site, f"library/{model}", "1b", {"model": gguf(tmp_path), "license": b"MIT", "projector": eye})
     names = [part.filename for part in pull(ollama(site, f"library/{model}:1b"), "m").parts]
     assert len(set(names)) == len(names)
 

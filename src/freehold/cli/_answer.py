@@ -11,8 +11,9 @@ from freehold.cli._server import error_of, named, nonsense, running, unreachable
 from freehold.core.errors import WorkerFailed
 from freehold.core.event import Event, Failed, Finished, FinishReason, Text, Usage
 from freehold.core.frames import Frames
-from freehold.core.request import Constraint, Request
+from freehold.core.request import Constraint, Message, Request, pieces
 from freehold.core.settings import Settings
+from freehold.formats import images
 
 if TYPE_CHECKING:
     import httpx
@@ -104,7 +105,7 @@ def _body(request: Request) -> dict[str, Any]:
     sampling = {"temperature": request.sampling.temperature, "seed": request.sampling.seed}
     body = {
         "model": request.model,
-        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        "messages": [{"role": message.role, "content": _content(message)} for message in request.messages],
         "max_completion_tokens": request.max_tokens,
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -121,6 +122,17 @@ def _form(constraint: Constraint | None) -> dict[str, Any] | None:
     if constraint.kind == "json":
         return {"type": "json_object"}
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": constraint.schema, "strict": True}}
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    if not message.images:
+        return message.content
+    return [
+        {"type": "text", "text": piece}
+        if isinstance(piece, str)
+        else {"type": "image_url", "image_url": {"url": images.url_of(piece)}}
+        for piece in pieces(message.content, message.images)
+    ]
 
 
 class _Delta(msgspec.Struct):

@@ -79,9 +79,11 @@ def _settings(given: Given) -> Settings:
         "threads": max(0, own.get("threads", 0)) or None,
         "queue": 100_000,
         "queue_tokens": 1 << 40,
+        "queue_seconds": 86400.0,
         "keep_alive": float(sleep) if sleep >= 0 else FOREVER,
         "scrub_rate": 0,
         "also": (),
+        "pinned": (),
         "offline": True if own.get("offline") else None,
     }
     if given.params.get("n_ctx") and not _wants_model(given):
@@ -119,6 +121,8 @@ def _sole(given: Given, settings: Settings, store: "Store") -> "Sole | None":
         ranking=ranking,
         chat_template=_template(own),
         adapters=tuple(Path(each).absolute() for each in own.get("lora", ())),
+        projector=Path(own["mmproj"]).expanduser().absolute() if own.get("mmproj") else None,
+        blind=not own.get("mmproj_auto", True),
         slots=own.get("slots", True),
         metrics=own.get("metrics", False),
         verbose=own.get("verbose", False),
@@ -126,6 +130,7 @@ def _sole(given: Given, settings: Settings, store: "Store") -> "Sole | None":
     )
     if sole.path is not None:
         gguf.read_header(sole.path)  # what cannot be loaded is said before anybody waits for it
+    sole.eye()
     return sole
 
 
@@ -188,7 +193,8 @@ def _serve(given: Given, settings: Settings, store: "Store", sole: "Sole | None"
             listening.require_loopback(host)
             sockets.append(stack.enter_context(listening.bound(host, settings.port)))
         state = ServerState.here(*sockets[0].getsockname()[:2])
-        serve_unrecorded(Gate(app, keys, _PUBLIC, pages, own_dialect.error), state, sockets, _say)
+        gated = Gate(app, keys, _PUBLIC, pages, own_dialect.error)
+        serve_unrecorded(gated, app.state.desk, state, sockets, _say)
 
 
 def _say(state: "ServerState") -> None:

@@ -38,6 +38,9 @@ def command(
     ] = "",
     revision: Annotated[str, typer.Option(help="A branch, tag or commit of a Hub repository.")] = "",
     limit_rate: Annotated[str, typer.Option(metavar="RATE", help="At most so many bytes a second: 500k, 2M.")] = "",
+    mmproj: Annotated[
+        str, typer.Option("--mmproj", metavar="FILE", help="A projector to see images with (GGUF); 'none' for none.")
+    ] = "",
     accept_new: Annotated[
         bool, typer.Option("--accept-new", help="Take it even if the repository was made anew since the last pull.")
     ] = False,
@@ -60,6 +63,8 @@ def command(
 
     with Outbound(settings, limit_rate=rate) as outbound:
         offer = pulling.look(reference, outbound)
+        if mmproj:
+            offer = pulling.seeing(offer, None if mmproj == "none" else expanded(mmproj))
         target = pulling.title(offer, name)
         if dry_run:
             _say_plan(reference, offer, target, _outlook(offer, outbound, settings), json)
@@ -84,7 +89,7 @@ def _outlook(offer: "Offer", outbound: "Outbound", settings: "Settings") -> "Out
         return of_folder(offer.local.path, settings)
     header = glimpse.header(offer, outbound)
     if header is not None:
-        return outlook(header, settings)
+        return outlook(header, settings, glimpse.projector(offer, outbound))
     with glimpse.folder(offer, outbound) as folder:
         return None if folder is None else of_folder(folder, settings)
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +14,7 @@ from freehold.cli._output import emit, line, note
 from freehold.cli._stdin import piped
 from freehold.core.errors import BadInput
 from freehold.core.name import PLUS, SEPARATOR, Name
-from freehold.core.request import Message, Request, Sampling
+from freehold.core.request import Image, Message, Request, Sampling
 
 if TYPE_CHECKING:
     from freehold.core.settings import Settings
@@ -25,6 +27,9 @@ def command(
         str | None, typer.Argument(metavar="[PROMPT]", help="What to ask; text from a pipe is added.")
     ] = None,
     system: Annotated[str, typer.Option(help="Instructions that come before the conversation.")] = "",
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", metavar="FILE", help="An image to look at; may be repeated.")
+    ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, max=1 << 20, help="Longest answer, in tokens.")] = None,
     temperature: Annotated[
         float | None, typer.Option(min=0, max=2, callback=finite, help="0 takes the likeliest token each time.")
@@ -41,6 +46,9 @@ def command(
         sampling=Sampling(temperature=temperature, seed=seed),
     )
     question = _question(prompt)
+    seen = _images(image or [])
+    if seen and question is None:
+        raise BadInput("there is no question about the image", 'Ask one: freehold run NAME "PROMPT" --image FILE')
     from freehold.serving.ready import source
 
     with opened(home) as (settings, store):
@@ -50,7 +58,7 @@ def command(
 
             chat(settings, store, template, system)
             return
-        answer = _ask(settings, store, _with(template, system, question), show=not json)
+        answer = _ask(settings, store, _with(template, system, question, seen), show=not json)
     _finish(answer, json=json, quiet=quiet)
 
 
@@ -70,11 +78,19 @@ def _question(prompt: str | None) -> str | None:
     return question
 
 
-def _with(template: Request, system: str, question: str) -> Request:
+def _images(paths: Sequence[Path]) -> tuple[Image, ...]:
+    """The images in these files. Raises NotFound and BadInput naming the file."""
+    from freehold.formats.images import of_file
+
+    return tuple(of_file(path) for path in paths)
+
+
+def _with(template: Request, system: str, question: str, seen: tuple[Image, ...]) -> Request:
+    """The images stand before the question, as most vision models were trained."""
     import msgspec
 
     first = (Message("system", system),) if system else ()
-    return msgspec.structs.replace(template, messages=(*first, Message("user", question)))
+    return msgspec.structs.replace(template, messages=(*first, Message("user", question, images=seen)))
 
 
 def _ask(settings: "Settings", store: "Store", request: Request, *, show: bool) -> Answer:

@@ -1,11 +1,13 @@
 """Serve the models over HTTP, for clients of OpenAI, Anthropic, Ollama and llama-server."""
 
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from freehold.cli._options import Home, Json, Quiet, opened
 from freehold.cli._output import emit, flush, line, note
+from freehold.core.settings import load
 
 if TYPE_CHECKING:
     from freehold.serving.state import ServerState
@@ -42,7 +44,8 @@ def command(
         flush()
 
     tools = None if also is None else tuple(tool.strip() for tool in also.split(",") if tool.strip())
-    with opened(home, host=host, port=port, also=tools) as (settings, store):
+    flags: dict[str, Any] = {"host": host, "port": port, "also": tools}
+    with opened(home, **flags) as (settings, store):
         ports = {tool: USUAL[tool] for tool in settings.also if tool in USUAL}
-        serve(settings, store, ready)
+        serve(settings, store, ready, partial(load, {"home": home, **flags}))
     note("stopped", quiet=quiet)

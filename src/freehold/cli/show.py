@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from freehold.core.manifest import Details, Manifest
     from freehold.core.settings import Settings
     from freehold.engines.base import Fit
+    from freehold.formats.projector import Projector
     from freehold.store import Store
 
 
@@ -41,12 +42,13 @@ def command(
         labels = _labels(store, manifest)
         facts = [fact for digest in manifest.evidence for fact in _facts(store, digest)]
         fit, outlook = _fit(store, manifest, settings)
+        eye = _eye(store, manifest)
     if json:
         shown = {"name": str(parsed), "digest": manifest.digest, "manifest": manifest, "facts": facts}
         shown["memory"] = None if fit is None else {"needed": fit.needed, "available": fit.available}
-        emit(shown | {"outlook": None if outlook is None else described(outlook)})
+        emit(shown | {"outlook": None if outlook is None else described(outlook), "projector": eye})
         return
-    _print_details(parsed, manifest, fit)
+    _print_details(parsed, manifest, fit, eye)
     if outlook is not None:
         print_outlook(outlook)
     _print_lineage(manifest, labels)
@@ -65,20 +67,24 @@ def _print_modelfile(name: Name, home: Path | None) -> None:
 def _show_foreign(name: str, settings: "Settings", json: bool) -> None:
     """A model of another tool: what its header says and whether it fits."""
     from freehold.convert.outlook import outlook
-    from freehold.store import splits
+    from freehold.formats import projector
+    from freehold.store import projectors, splits
     from freehold.store.neighbours import inspect, lookup
 
     found = lookup(name)
     details = inspect(found)
-    seen = None
+    seen, eye = None, None
     if found.path is not None and not found.path.is_dir():
         files = splits.files(found.path)
-        seen = outlook(splits.header(files, files), settings)
+        seeing = projectors.usable(found.projector)
+        eye = projector.read(seeing) if seeing else None
+        seen = outlook(splits.header(files, files), settings, eye)
     if json:
         emit({"name": found.label, "found": found, "details": details, "outlook": described(seen) if seen else None})
         return
     line(found.label)
-    pairs([*_details(details), ("size", size(found.size)), ("file", str(found.path)), ("remark", found.remark)])
+    rows = [*_details(details), ("sees images with", _seeing(eye))]
+    pairs([*rows, ("size", size(found.size)), ("file", str(found.path)), ("remark", found.remark)])
     if seen is not None:
         print_outlook(seen)
 
@@ -104,16 +110,18 @@ def _facts(store: "Store", digest: Digest) -> list[dict[str, Any]]:
 def _fit(store: "Store", manifest: "Manifest", settings: "Settings") -> "tuple[Fit | None, Outlook | None]":
     """What running it takes, as this home is set up and at other lengths; None for what no engine runs."""
     from freehold.convert.outlook import outlook
-    from freehold.serving import ready
+    from freehold.formats import projector
+    from freehold.serving import defaults, ready
     from freehold.serving.engine import Lazy
     from freehold.store import splits
 
     if manifest.part("gguf") is None:
         return None, _converted(store, manifest, settings)
     try:
-        file = ready.gguf_for(store, manifest)
+        file = defaults.dressed(store, manifest, ready.gguf_for(store, manifest))
         files = splits.files(file.path)
-        return Lazy().fits(file, settings), outlook(splits.header(files, files), settings)
+        eye = projector.read(file.projector) if file.projector else None
+        return Lazy().fits(file, settings), outlook(splits.header(files, files), settings, eye)
     except FreeholdError:
         return None, None
 
@@ -133,7 +141,24 @@ def _converted(store: "Store", manifest: "Manifest", settings: "Settings") -> "O
             return None
 
 
-def _print_details(name: Name, manifest: "Manifest", fit: "Fit | None") -> None:
+def _eye(store: "Store", manifest: "Manifest") -> "Projector | None":
+    """What it sees images with; None too for what cannot be read, as fsck tells."""
+    from freehold.formats import projector
+
+    part = manifest.part("projector")
+    try:
+        return projector.read(store.path(part.digest)) if part else None
+    except FreeholdError:
+        return None
+
+
+def _seeing(eye: "Projector | None") -> str:
+    if eye is None:
+        return ""
+    return f"a projector of kind {eye.kind}" + (f", at most {eye.tokens} tokens each" if eye.tokens else "")
+
+
+def _print_details(name: Name, manifest: "Manifest", fit: "Fit | None", eye: "Projector | None") -> None:
     details = manifest.details
     memory = f"{size(fit.needed)} of {size(fit.available)} free" if fit else ""
     line(str(name))
@@ -141,6 +166,7 @@ def _print_details(name: Name, manifest: "Manifest", fit: "Fit | None") -> None:
         [
             ("digest", str(manifest.digest)),
             *_details(details),
+            ("sees images with", _seeing(eye)),
             ("size", size(manifest.size)),
             ("memory to run", memory),
             ("licence", manifest.licence),

@@ -19,6 +19,7 @@ from freehold.engines.base import Fit
 from freehold.engines.llamacpp import memory
 from freehold.formats.ggml import TENSOR_TYPES
 from freehold.formats.gguf import GgufHeader, TensorInfo, read_header
+from freehold.formats.projector import Projector
 
 CONTEXTS = (4096, 32768)
 """Tokens of context that are worth knowing about, beside the model's longest."""
@@ -59,15 +60,20 @@ class Outlook(msgspec.Struct, frozen=True):
         return None if self.ok else next((each for each in self.smaller if each.fit.ok), None)
 
 
-def outlook(header: GgufHeader, settings: Settings) -> Outlook:
-    """What the model with this header takes on this machine. Raises BadModelFile when it lacks a dimension."""
+def outlook(header: GgufHeader, settings: Settings, projector: Projector | None = None) -> Outlook:
+    """What the model with this header takes on this machine, with the projector that it sees images with.
+
+    Raises BadModelFile when it lacks a dimension.
+    """
+
+    def fit(size: int, context: int) -> Fit:
+        return memory.estimate(size, header.metadata, context, settings.parallel, projector=projector)
+
     size = header.file_size
-    fits = tuple(memory.estimate(size, header.metadata, context, settings.parallel) for context in _contexts(header))
+    fits = tuple(fit(size, context) for context in _contexts(header))
     shortest = fits[0].context_length
     candidates = (
-        Candidate(kind.name, bytes_, memory.estimate(bytes_, header.metadata, shortest, settings.parallel))
-        for kind, bytes_ in quantised_sizes(header)
-        if bytes_ < size
+        Candidate(kind.name, bytes_, fit(bytes_, shortest)) for kind, bytes_ in quantised_sizes(header) if bytes_ < size
     )
     return Outlook(size, settings.parallel, fits, tuple(candidates))
 

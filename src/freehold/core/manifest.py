@@ -9,6 +9,7 @@ from freehold.core.errors import BadName, Damaged
 
 Role = Literal[
     "gguf",  # the model as llama.cpp runs it
+    "projector",  # with which it sees images: a GGUF file too
     "weights",  # safetensors
     "weights_index",
     "config",

@@ -75,6 +75,8 @@ def decode_parameters(data: bytes) -> Parameters:
 def decode_messages(data: bytes) -> tuple[Message, ...]:
     """The turns that a manifest's part holds. Raises Damaged."""
     messages: tuple[Message, ...] = _decoded(data, tuple[Message, ...], "messages")
+    if any(message.images for message in messages):  # only those of requests are checked
+        raise Damaged("a model's messages hold images", "Create or import the model again")
     return messages
 
 

@@ -1,5 +1,6 @@
 """Request: what any dialect asks of any engine. Every field has a minimum and a maximum."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -7,6 +8,13 @@ from msgspec import Meta
 
 MAX_TEXT = 8 << 20
 MAX_MESSAGES = 4096
+MAX_IMAGES = 64
+"""Of one request, those of all its turns."""
+MAX_IMAGE = 20 << 20
+"""Bytes of an image as it came."""
+MAX_SIDE = 1 << 16
+"""Pixels of an image's longer side."""
+COARSE = 512
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Label = Annotated[str, Meta(max_length=256)]
@@ -14,6 +22,54 @@ FOREVER = 1e10
 KeepAlive = Annotated[float, Meta(ge=0, le=FOREVER)] | None
 """Seconds for which the model stays loaded after the request; 300 years are for good. None: as the settings say."""
 TokenIds = Annotated[tuple[Annotated[int, Meta(ge=0, lt=1 << 31)], ...], Meta(max_length=1 << 20)]
+
+
+class Image(msgspec.Struct, frozen=True):
+    """An image amid text, with `place` characters of the text before it. Made by `formats.images`, which checks it."""
+
+    data: Annotated[bytes, Meta(max_length=MAX_IMAGE)]
+    """The file as it came."""
+    media_type: Literal["image/png", "image/jpeg", "image/webp", "image/gif"]
+    width: Annotated[int, Meta(ge=1, le=MAX_SIDE)]
+    height: Annotated[int, Meta(ge=1, le=MAX_SIDE)]
+    """In pixels, as the header says."""
+    place: Annotated[int, Meta(ge=0, le=MAX_TEXT)] = 0
+    coarse: bool = False
+    """Whether a glance at it will do: at most COARSE pixels a side."""
+
+
+Images = Annotated[tuple[Image, ...], Meta(max_length=MAX_IMAGES)]
+
+
+def pieces(text: str, images: Sequence[Image]) -> Iterator[str | Image]:
+    """Text and images in their order; no text is empty."""
+    begin = 0
+    for image in sorted(images, key=lambda image: image.place):
+        if text[begin : image.place]:
+            yield text[begin : image.place]
+        begin = max(begin, image.place)
+        yield image
+    if text[begin:]:
+        yield text[begin:]
+
+
+def joined(given: Iterable[str | Image], joint: str = "") -> tuple[str, tuple[Image, ...]]:
+    """The other way: one text, and the images with their places in it. `joint` stands between two texts."""
+    text, after_text = "", False
+    images: list[Image] = []
+    for each in given:
+        if isinstance(each, str):
+            text += (joint if after_text else "") + each
+            after_text = True
+        else:
+            images.append(msgspec.structs.replace(each, place=len(text)))
+            after_text = False
+    return text, tuple(images)
+
+
+def moved(images: Iterable[Image], by: int) -> tuple[Image, ...]:
+    """The images where so many characters more stand before their text."""
+    return tuple(msgspec.structs.replace(image, place=image.place + by) for image in images)
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -34,6 +90,7 @@ class Message(msgspec.Struct, frozen=True):
     name: Label = ""
     reasoning: Text = ""
     """What the assistant thought before this; whether the model reads it again is up to its template."""
+    images: Images = ()
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -130,6 +187,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     model: Annotated[str, Meta(min_length=1, max_length=256)]
     messages: Annotated[tuple[Message, ...], Meta(max_length=MAX_MESSAGES)] = ()
     prompt: Text | TokenIds | None = None
+    images: Images = ()
+    """Amid a `prompt` of text; those of `messages` are theirs."""
     prefill: Text = ""
     """What the answer to `messages` begins with; the events do not repeat it."""
     tools: Annotated[tuple[Tool, ...], Meta(max_length=128)] = ()
@@ -167,6 +226,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive: KeepAlive = None
     deadline: Annotated[float, Meta(gt=0, le=86400)] = 600.0
     """Seconds from admission."""
+
+    @property
+    def seen(self) -> tuple[Image, ...]:
+        """All images, in the order in which the model comes to them."""
+        return (*(image for message in self.messages for image in message.images), *self.images)
 
 
 class EmbedRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,10 @@ _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
 
 
+FIXED = frozenset({"home", "host", "port", "also"})
+"""Settings that a server takes when it starts and not again; all others take effect while it runs."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How this installation behaves. A field `x_y` is `FREEHOLD_X_Y` in the environment and `x_y` in config.toml."""
 
@@ -37,8 +41,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that may wait."""
     queue_tokens: Annotated[int, Meta(ge=1, le=1 << 40)] = 1_000_000
     """Tokens, prompt and answer, that may wait."""
+    queue_share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    """Part of the queue that one client may take while others ask too."""
+    queue_seconds: Annotated[float, Meta(gt=0, le=86400)] = 120.0
+    """Seconds for which a request may wait for its turn."""
     keep_alive: Annotated[float, Meta(ge=0)] = 300.0
     """Seconds for which an idle worker is kept."""
+    memory: Annotated[int, Meta(ge=0, le=1 << 60)] = 0
+    """Bytes that loaded models may take together; 0 for all that is free."""
+    pinned: tuple[str, ...] = ()
+    """Models that are loaded at the start and stay."""
+    stall_seconds: Annotated[float, Meta(gt=0, le=3600)] = 20.0
+    """Seconds without any progress after which a worker on which somebody waits counts as stuck, and is ended."""
+    drain_seconds: Annotated[float, Meta(ge=0, le=3600)] = 10.0
+    """Seconds for which running answers may go on after the server was told to stop."""
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     """CPU threads per worker; 0 takes the number of usable cores."""
     require_signature: bool = False
@@ -128,6 +144,6 @@ def _parse(name: str, kind: Any, text: str) -> Any:
         if text.lower() not in _TRUE | _FALSE:
             raise BadInput(f"FREEHOLD_{name.upper()} is {text!r}", "Set it to 1 or 0")
         return text.lower() in _TRUE
-    if name in ("allowed_hosts", "also"):
+    if name in ("allowed_hosts", "also", "pinned"):
         return tuple(each.strip() for each in text.split(",") if each.strip())
     return text

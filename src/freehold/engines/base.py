@@ -1,6 +1,6 @@
 """The contract between Freehold and a program that runs models: fits, start; generate, embed, tokenize, score, stop."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -14,6 +14,14 @@ Question = Literal[
     "properties", "slots", "save slot", "restore slot", "erase slot", "adapters", "set adapters", "metrics", "pieces"
 ]
 """What only some engines can tell or do beside their work."""
+
+
+Told = Callable[[float], None]
+"""Hears now and then what part of something is done, from 0 to 1."""
+
+
+def nobody(part: float) -> None:
+    """Hears it and does nothing."""
 
 
 class Launch(msgspec.Struct, frozen=True):
@@ -42,6 +50,8 @@ class ModelFile(msgspec.Struct, frozen=True):
     ranking: bool = False
     """Whether it scores documents for a query; then `embedding` is set too."""
     launch: Launch | None = None
+    projector: Path | None = None
+    """A checked file with which it sees images."""
 
 
 class Fit(msgspec.Struct, frozen=True):
@@ -103,6 +113,10 @@ class Worker(Protocol):
         """The text of tokens, special ones as they are written."""
         ...
 
+    async def count(self, request: Request) -> int:
+        """The tokens of the request's prompt, those of its images among them."""
+        ...
+
     async def score(self, tokens: Sequence[int], top: int = 0, *, adapter: str = "") -> tuple[TokenLogprob, ...]:
         """Each token, its natural-log probability given those before it (the first has 0), and the `top` likeliest.
 
@@ -137,6 +151,6 @@ class Engine(Protocol):
         """What this model takes, from its header alone. Raises BadModelFile."""
         ...
 
-    async def start(self, model: ModelFile, settings: Settings) -> Worker:
-        """A ready worker. Raises BadModelFile, NotEnoughMemory, WorkerFailed."""
+    async def start(self, model: ModelFile, settings: Settings, told: Told = nobody) -> Worker:
+        """A ready worker. Raises BadModelFile, NotEnoughMemory, WorkerFailed. `told` hears how much of it is loaded."""
         ...

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -26,7 +26,13 @@ _PASSED_ON = (
     "GGML_VK_VISIBLE_DEVICES",
     "TMPDIR",
 )
+STALL = 20.0
+"""Seconds without any progress after which a child counts as stuck, unless somebody says otherwise."""
 _MAX_LINE = 1 << 20
+_LOOK = 0.2
+"""Seconds between looks at what is loaded."""
+_ALMOST = 0.99
+"""As much as is told of what is not said to be ready: other things take memory too."""
 _COMPLAINTS = (" E ", "rror", "ASSERT", "no progress")
 _MAX_SOCKET_PATH = 107
 """Bytes that `sockaddr_un.sun_path` holds beside its final zero (unix(7))."""
@@ -181,6 +187,23 @@ class Child:
                 self.last_words.append(line[:1000].decode("utf-8", "replace").rstrip())
 
 
+@contextlib.asynccontextmanager
+async def watched(child: Child, weights: int, told: Callable[[float], None]) -> AsyncIterator[None]:
+    """While inside, tell how much of so many bytes of weights the child has in its memory."""
+    task = asyncio.create_task(_tell_loaded(child, weights, told))
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _tell_loaded(child: Child, weights: int, told: Callable[[float], None]) -> None:
+    before = child.memory()
+    while True:
+        await asyncio.sleep(_LOOK)
+        told(min(_ALMOST, max(0.0, (child.memory() - before) / max(1, weights))))
+
+
 class Watch:
     """What a watchdog looks at: `waiting` is true while somebody awaits an answer of the child."""
 
@@ -189,7 +212,7 @@ class Watch:
 
 
 @contextlib.asynccontextmanager
-async def watchdog(child: Child, limit: float = 20.0) -> AsyncIterator[Watch]:
+async def watchdog(child: Child, limit: float = STALL) -> AsyncIterator[Watch]:
     """While inside, kill a child on which somebody waits and which makes no progress for `limit` seconds.
 
     A child that hangs or was stopped computes nothing and reads nothing; one that is merely slow does.

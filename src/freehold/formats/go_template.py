@@ -7,12 +7,14 @@ refused: half a translation would put wrong text before a model.
 
 import json
 import re
+from itertools import takewhile
 from typing import NamedTuple
 
 from freehold.core.errors import Unsupported
 
 MAX_TEMPLATE = 1 << 16
 _ACTION = re.compile(r"\{\{(-?)(.*?)(-?)\}\}", re.DOTALL)
+_ENDS = re.compile(r"(end|else)\b")
 _ROLES = ("system", "user", "assistant")
 _REMEDY = "Leave TEMPLATE out to use the model's own chat template, or give a Jinja one"
 
@@ -22,6 +24,17 @@ class Token(NamedTuple):
 
     action: bool
     text: str
+
+
+class Insertion(NamedTuple):
+    """How a template shows the place where text is to be written: literal text, and the two fields amid it."""
+
+    pieces: tuple[Token, ...]
+
+    def text(self, prompt: str, suffix: str) -> str:
+        """The prompt for what stands before the place and after it."""
+        fields = {".Prompt": prompt, ".Suffix": suffix}
+        return "".join(fields[piece.text] if piece.action else piece.text for piece in self.pieces)
 
 
 def is_go(template: str) -> bool:
@@ -41,6 +54,21 @@ def to_jinja(template: str) -> str:
     if not parser.ended:
         raise parser.refused()
     return made
+
+
+def insertion(template: str) -> Insertion | None:
+    """What a template says of .Suffix, if it says it plainly: alone, or in `{{ if .Suffix }}`; else None."""
+    if len(template) > MAX_TEMPLATE or ".Suffix" not in template:
+        return None
+    tokens = _tokens(template)
+    guard = Token(True, "if .Suffix")
+    if guard in tokens:
+        place = tokens.index(guard)
+        inside = list(takewhile(lambda token: not (token.action and _ENDS.match(token.text)), tokens[place + 1 :]))
+        tokens = [*tokens[:place], *inside]
+    pieces = tuple(token for token in tokens if token != Token(True, ".Response"))
+    fields = sorted(piece.text for piece in pieces if piece.action)
+    return Insertion(pieces) if fields == [".Prompt", ".Suffix"] else None
 
 
 def _tokens(template: str) -> list[Token]:

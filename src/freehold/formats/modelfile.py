@@ -49,6 +49,9 @@ class Modelfile(msgspec.Struct, frozen=True, kw_only=True):
 
     base: str
     base_line: int = 1
+    beside: str = ""
+    """A second FROM: of the two one is a model, the other its projector."""
+    beside_line: int = 0
     parameters: Parameters = Parameters()
     template: str | None = None
     template_line: int = 0
@@ -61,7 +64,8 @@ class Modelfile(msgspec.Struct, frozen=True, kw_only=True):
 
     def text(self) -> str:
         """As a Modelfile."""
-        lines = [f"FROM {self.base}", *(f"ADAPTER {quoted(path)}" for path in self.adapters)]
+        lines = [f"FROM {self.base}", *([f"FROM {self.beside}"] if self.beside else [])]
+        lines += [f"ADAPTER {quoted(path)}" for path in self.adapters]
         lines += [f"PARAMETER {name} {quoted(value)}" for name, value in listed(self.parameters)]
         lines += [] if self.template is None else [f"TEMPLATE {quoted(self.template)}"]
         lines += [] if self.system is None else [f"SYSTEM {quoted(self.system)}"]
@@ -111,15 +115,20 @@ def parse(text: str, label: str = "Modelfile") -> Modelfile:
     found: dict[str, list[Command]] = {keyword: [] for keyword in COMMANDS}
     for command in commands:
         found[command.keyword].append(command)
-    if len(found["FROM"]) != 1:
-        line = found["FROM"][1].line if found["FROM"] else max(1, text.count("\n"))
-        reason = "a second FROM: models of several files" if found["FROM"] else "no FROM: what the model is made from"
-        raise BadInput(f"{label}:{line}: {reason}", "Give one FROM with a model's name, GGUF file or folder")
+    if not 1 <= len(found["FROM"]) <= 2:
+        line = found["FROM"][2].line if found["FROM"] else max(1, text.count("\n"))
+        reason = "a third FROM" if found["FROM"] else "no FROM: what the model is made from"
+        raise BadInput(
+            f"{label}:{line}: {reason}",
+            "Give one FROM with a model's name, GGUF file or folder; a second may name its projector",
+        )
     template, system = (_single(found[keyword], label) for keyword in ("TEMPLATE", "SYSTEM"))
     parameters, ignored = _parameters(found["PARAMETER"], label)
     return Modelfile(
         base=found["FROM"][0].value,
         base_line=found["FROM"][0].line,
+        beside=found["FROM"][1].value if found["FROM"][1:] else "",
+        beside_line=found["FROM"][1].line if found["FROM"][1:] else 0,
         parameters=parameters,
         template=template.value if template else None,
         template_line=template.line if template else 0,

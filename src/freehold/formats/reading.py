@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
@@ -21,6 +21,17 @@ def shown(text: object, limit: int = 120) -> str:
 def bad_file(path: Path, reason: str, remedy: str = "Fetch or make the file again") -> BadModelFile:
     """The error for a model file that cannot be used."""
     return BadModelFile(f"{shown(path, 400)}: {shown(reason, 400)}", remedy)
+
+
+def files_below(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """The regular files in a folder that others work in: what goes while it is looked for is passed over."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            with suppress(FileNotFoundError):
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode):
+                    yield path, status
 
 
 @contextmanager

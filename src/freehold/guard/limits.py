@@ -1,4 +1,4 @@
-"""Caps on what makes an engine work hard before it draws a token: schemas, grammars, patterns."""
+"""Caps on what makes an engine work hard before it draws a token: schemas, grammars, patterns, images."""
 
 import math
 import re
@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 
 from freehold.core.errors import BadInput, TooLarge
-from freehold.core.request import Request
+from freehold.core.request import MAX_IMAGES, Request
+from freehold.formats.image_decoding import MOST_READ
+from freehold.formats.images import MAX_PIXELS
 
 MAX_SCHEMA = 64 << 10
 """Bytes of a schema as JSON."""
@@ -30,7 +32,8 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]')
 
 
 def check(request: Request) -> None:
-    """Raises BadInput or TooLarge for a request whose schemas or grammar would harm the engine."""
+    """Raises BadInput or TooLarge for a request whose schemas, grammar or images would harm the engine."""
+    _check_images(request)
     for tool in request.tools:
         _check_size(tool.parameters, "tools")
     _check_work([tool.parameters for tool in request.tools], "tools")
@@ -39,6 +42,19 @@ def check(request: Request) -> None:
         check_schema(constraint.schema, "response_format")
     if constraint is not None and constraint.kind == "grammar":
         check_grammar(constraint.grammar)
+
+
+def _check_images(request: Request) -> None:
+    images = request.seen
+    if len(images) > MAX_IMAGES:
+        raise TooLarge(f"{len(images)} images are sent", f"Send at most {MAX_IMAGES} at once", param="messages")
+    pixels = sum(min(image.width * image.height, MOST_READ) for image in images)
+    if pixels > MAX_PIXELS:
+        raise TooLarge(
+            f"the images have {pixels / 1e6:.0f} million pixels together",
+            f"Send {MAX_PIXELS // 10**6} million at most: fewer or smaller ones",
+            param="messages",
+        )
 
 
 def check_schema(schema: Mapping[str, Any], param: str) -> None:

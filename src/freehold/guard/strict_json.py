@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from itertools import accumulate
 from typing import Any
 
 from freehold.core.errors import BadInput
@@ -10,7 +11,8 @@ from freehold.core.errors import BadInput
 MAX_DEPTH = 64
 # Ends at the end of the data too: else each quote in an unclosed string would be tried anew, in quadratic time.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-_BRACKETS = re.compile(rb"[][{}]")
+_BRACKETS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_OTHERS = bytes(set(range(256)) - _BRACKETS.keys())
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _DIGITS = 20
 """Digits of the longest integer taken; no field of ours needs more than a signed 64-bit one has."""
@@ -49,11 +51,9 @@ def _bad(what: str) -> BadInput:
 
 
 def _check_depth(data: bytes) -> None:
-    depth = 0
-    for bracket in _BRACKETS.finditer(_STRING.sub(b"", data)):
-        depth += 1 if bracket[0] in b"[{" else -1
-        if depth > MAX_DEPTH:
-            raise _bad(f"it is nested deeper than {MAX_DEPTH} levels")
+    brackets = _STRING.sub(b"", data).translate(None, _OTHERS)
+    if max(accumulate(map(_BRACKETS.__getitem__, brackets)), default=0) > MAX_DEPTH:
+        raise _bad(f"it is nested deeper than {MAX_DEPTH} levels")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

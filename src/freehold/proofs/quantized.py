@@ -8,7 +8,7 @@ from pathlib import Path
 from freehold import convert, data
 from freehold.core.digest import Digest
 from freehold.core.errors import BadData, BadInput, Damaged, NotFound, Unsupported
-from freehold.core.manifest import Lineage, Manifest
+from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.core.name import Name
 from freehold.core.paths import expanded
 from freehold.formats.gguf import read_header
@@ -102,6 +102,12 @@ def names(name: Name, types: Sequence[str], *, picked: bool) -> dict[str, Name]:
     return {kind: Name(name.org, name.model, kind.lower()) for kind in types}
 
 
+def _seeing(manifest: Manifest | None) -> tuple[Part, ...]:
+    """The part with which the model sees images: as it is, for quantising it saves little and costs much."""
+    part = manifest.part("projector") if manifest else None
+    return (part,) if part else ()
+
+
 def keep(
     store: Store, found: Source, kept: Sequence[Made], called: dict[str, Name], report: Report | None
 ) -> dict[Name, Manifest]:
@@ -114,6 +120,13 @@ def keep(
             path = made.path.rename(made.path.with_name(f"{name.model}.{made.measured.type}.gguf"))
             licence = found.manifest.licence if found.manifest else ""
             done[name] = import_gguf(
-                store, path, name, lineage=found.lineage, evidence=evidence, licence=licence, move=True
+                store,
+                path,
+                name,
+                lineage=found.lineage,
+                evidence=evidence,
+                licence=licence,
+                move=True,
+                beside=_seeing(found.manifest),
             )
     return done

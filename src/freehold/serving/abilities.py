@@ -5,8 +5,13 @@ from typing import Any
 import msgspec
 
 from freehold.core.manifest import Manifest
-from freehold.formats import gguf
-from freehold.store import Store
+from freehold.core.name import Name
+from freehold.formats import gguf, infill
+from freehold.formats.go_template import Insertion
+from freehold.formats.go_template import insertion as stated
+from freehold.formats.ollama_texts import FILENAMES
+from freehold.store import Store, neighbours
+from freehold.store.neighbours.base import read_text
 
 _EMBEDDERS = {
     "bert",
@@ -30,7 +35,9 @@ class Abilities(msgspec.Struct, frozen=True):
     """It makes vectors, not text."""
     tools: bool = False
     insert: bool = False
+    """It can write what stands between two texts."""
     thinking: bool = False
+    vision: bool = False
 
 
 def of(store: Store, manifest: Manifest) -> Abilities:
@@ -45,9 +52,26 @@ def of(store: Store, manifest: Manifest) -> Abilities:
     return Abilities(
         embedding=embedding,
         tools=not embedding and bool(template),  # of templates that know none too: they are told in words
-        insert="tokenizer.ggml.fim_pre_token_id" in metadata and "tokenizer.ggml.fim_suf_token_id" in metadata,
+        insert=not embedding and (infill.marks(metadata) is not None or _insertion(store, manifest) is not None),
         thinking=not embedding and any(mark in template for mark in _THINKING),
+        vision=not embedding and manifest.part("projector") is not None,
     )
+
+
+def insertion(store: Store, text: str) -> Insertion | None:
+    """How Ollama's template beside a model shows it a place to write at; None where it does not say.
+
+    Raises UnknownModel and Damaged.
+    """
+    if not neighbours.is_foreign(text):
+        return _insertion(store, store.get(Name.parse(text)))
+    path = neighbours.lookup(text).texts.get(FILENAMES["template"])
+    return stated(read_text(path).decode("utf-8", "replace")) if path else None
+
+
+def _insertion(store: Store, manifest: Manifest) -> Insertion | None:
+    part = next((part for part in manifest.parts if part.filename == FILENAMES["template"]), None)
+    return stated(store.path(part.digest).read_text("utf-8", "replace")) if part else None
 
 
 def _text(store: Store, manifest: Manifest, role: Any) -> str:

@@ -17,7 +17,7 @@ from freehold.core.errors import FreeholdError, NotFound, TooLarge, WrongMethod
 from freehold.core.request import Request as CoreRequest
 from freehold.core.settings import Settings
 from freehold.engines.base import Engine
-from freehold.guard import origin
+from freehold.guard import caller, origin
 from freehold.serving.desk import Desk
 from freehold.serving.http import departure, read_body, read_chunks, require_json
 from freehold.serving.listening import USUAL
@@ -77,6 +77,7 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         desk.scrub.start()
         desk.batches.start()
+        desk.pins.start()
         loading = asyncio.create_task(_load(desk, sole)) if sole else None
         yield
         if loading is not None:
@@ -93,7 +94,7 @@ def create_app(
     )
     app.router.redirect_slashes = False
     tools = {USUAL[tool]: tool for tool in settings.also if tool in USUAL}
-    app.add_middleware(Door, allowed=_allowed(settings), mounts=mounts, tools=tools, pages=pages)
+    app.add_middleware(Door, allowed=lambda: _allowed(desk.settings), mounts=mounts, tools=tools, pages=pages)
     app.state.desk = desk
     check_declared(app)
     return app
@@ -152,6 +153,7 @@ def _declared(path: str, found: Sequence[tuple[Dialect, Route]], desk: Desk) -> 
         dialect = _claimed([dialect for dialect, _ in found], request.headers, request.scope.get(_TOOL, ""))
         request.scope[_DIALECT] = dialect
         route = next(route for owner, route in found if owner is dialect)
+        caller.asking.set(caller.of(request.headers, request.client.host if request.client else ""))
         incoming = Incoming(
             request.path_params,
             request.query_params,
@@ -219,7 +221,7 @@ class Door:
     def __init__(
         self,
         app: ASGIApp,
-        allowed: frozenset[str],
+        allowed: Callable[[], frozenset[str]],
         mounts: Sequence[Mount],
         tools: Mapping[int, str],
         pages: Callable[[str], bool],
@@ -244,7 +246,7 @@ class Door:
             page = site = None
         try:
             _check_head(scope)
-            origin.check(request.headers.get("host", ""), page, site, self._allowed)
+            origin.check(request.headers.get("host", ""), page, site, self._allowed())
         except FreeholdError as error:
             await _dialect_of(scope, request.headers, self._mounts).error(error)(scope, receive, send)
             return

@@ -83,6 +83,10 @@ class Batches:
         """Set when the rows of a batch need not be asked any more."""
         self._halted = threading.Event()
 
+    def adopt(self, settings: Settings) -> None:
+        """Go by other settings from the next batch on."""
+        self._longest = settings.max_body
+
     def start(self) -> None:
         """Go on with what an earlier server left."""
         if self._root.is_dir():

@@ -1,5 +1,6 @@
 """Bodies as the types of a dialect's wire, and what is wrong with one in words that name the field."""
 
+import asyncio
 import re
 from typing import Any, TypeVar
 
@@ -10,9 +11,16 @@ from freehold.guard import strict_json
 
 _PLACE = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"field `(?P<name>[^`]*)`")
+_SHORT = 256 << 10
+"""Bytes that are read in a few milliseconds."""
 _LONGEST = 300
 """Characters that an answer repeats of a body's own names and values."""
 T = TypeVar("T")
+
+
+async def decoded(body: bytes, kind: type[T]) -> T:
+    """The same beside the event loop, where reading it takes so long that others would wait."""
+    return decode(body, kind) if len(body) <= _SHORT else await asyncio.to_thread(decode, body, kind)
 
 
 def decode(body: bytes, kind: type[T]) -> T:

@@ -35,7 +35,9 @@ def applied(store: Store, manifest: Manifest, request: Request) -> Request:
 
 
 def dressed(store: Store, manifest: Manifest, file: ModelFile) -> ModelFile:
-    """The file with the template, adapters and context that the model has beside it. Raises Damaged."""
+    """The file with the template, adapters, context and projector that the model has beside it. Raises Damaged."""
+    eye = manifest.part("projector")
+    file = file if eye is None else msgspec.structs.replace(file, projector=store.path(eye.digest))
     if manifest.part("gguf") is None:
         return file  # a folder's template goes into the GGUF file that is made of it
     template = manifest.part("chat_template")

@@ -1,7 +1,7 @@
 """The engine by default, imported when the first model is asked for: an idle server stays small."""
 
 from freehold.core.settings import Settings
-from freehold.engines.base import Engine, Fit, ModelFile, Worker
+from freehold.engines.base import Engine, Fit, ModelFile, Told, Worker, nobody
 
 
 class Lazy:
@@ -16,9 +16,9 @@ class Lazy:
         """What this model takes."""
         return self._loaded().fits(model, settings)
 
-    async def start(self, model: ModelFile, settings: Settings) -> Worker:
+    async def start(self, model: ModelFile, settings: Settings, told: Told = nobody) -> Worker:
         """A ready worker."""
-        return await self._loaded().start(model, settings)
+        return await self._loaded().start(model, settings, told)
 
     def _loaded(self) -> Engine:
         if self._engine is None:

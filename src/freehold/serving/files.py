@@ -8,7 +8,6 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,7 @@ import msgspec
 from freehold.core.errors import BadInput, NoRoom, NotFound, TooLarge
 from freehold.core.settings import Settings
 from freehold.formats.atomic import disk_errors, disk_full, replacing, size_text, sync_folder
+from freehold.formats.reading import files_below
 
 MAX_FILE = 512 << 20
 """Bytes of one file."""
@@ -41,6 +41,8 @@ class Kept(msgspec.Struct, frozen=True):
     size: int
     created: float
     expires: float | None = None
+    media: str = ""
+    """Its media type, where its sender said one."""
 
     @property
     def expired(self) -> bool:
@@ -84,6 +86,10 @@ class Files:
         self._lock = threading.RLock()
         self._known: dict[str, Kept] | None = None
 
+    def adopt(self, settings: Settings) -> None:
+        """Go by other settings from now on."""
+        self._quota = settings.files_quota
+
     def all(self) -> list[Kept]:
         """All of them, the newest first."""
         with self._lock:
@@ -126,7 +132,14 @@ class Files:
             path.unlink(missing_ok=True)
 
     def keep(
-        self, upload: Upload, filename: str, purpose: str, *, seconds: float | None = None, identifier: str = ""
+        self,
+        upload: Upload,
+        filename: str,
+        purpose: str,
+        *,
+        seconds: float | None = None,
+        identifier: str = "",
+        media: str = "",
     ) -> Kept:
         """Make an upload one of the files; with an `identifier` in place of what had it. Raises NoRoom, DiskFull."""
         upload.done()
@@ -134,7 +147,7 @@ class Files:
             self._check_room(0)
             now = time.time()
             expires = None if seconds is None else now + seconds
-            kept = Kept(identifier or new_id(), safe_name(filename), purpose, upload.size, now, expires)
+            kept = Kept(identifier or new_id(), safe_name(filename), purpose, upload.size, now, expires, media)
             with disk_errors(self.folder):
                 upload.path.replace(self._data(kept.id))
                 sync_folder(self.folder)
@@ -165,9 +178,8 @@ class Files:
 
     def held(self) -> int:
         """Bytes that files and batches take, unfinished ones too."""
-        folders = (folder for folder in (self.folder, self._others) if folder.is_dir())
-        found = (path.lstat() for folder in folders for path in folder.rglob("*"))
-        return sum(status.st_size // status.st_nlink for status in found if stat.S_ISREG(status.st_mode))
+        found = (status for folder in (self.folder, self._others) for _, status in files_below(folder))
+        return sum(status.st_size // max(1, status.st_nlink) for status in found)
 
     def _sweep(self) -> None:
         for kept in [kept for kept in self._loaded().values() if kept.expired]:

@@ -19,7 +19,7 @@ async def conversation(worker: Worker, request: Request) -> Request:
     low, high, middle = 0, len(removable), 0
     while low < high:  # the fewest that have to go are found by halving, after a look whether any have to
         shorter = _without(request, removable[:middle])
-        if len(await worker.tokenize(await worker.prompt(shorter))) <= limit:
+        if await worker.count(shorter) <= limit:
             high = middle
         else:
             low = middle + 1

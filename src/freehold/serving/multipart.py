@@ -1,6 +1,7 @@
 """Forms with a file in them, read as they come: the file goes to the disk, the fields are few and short."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
@@ -17,6 +18,7 @@ _MAX_PARTS = 32
 _MAX_HEAD = 4 << 10
 """Bytes of a part's headers."""
 _MAX_FIELD = 4 << 10
+_MEDIA = re.compile(rb"[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}")
 
 
 class Part(NamedTuple):
@@ -24,6 +26,7 @@ class Part(NamedTuple):
 
     name: str
     filename: str | None
+    media: str = ""
 
 
 class Form(NamedTuple):
@@ -32,6 +35,8 @@ class Form(NamedTuple):
     fields: dict[str, str]
     filename: str
     upload: Upload
+    media: str
+    """The file's media type, as its sender says; empty if not."""
 
 
 @asynccontextmanager
@@ -44,19 +49,20 @@ async def form(incoming: Incoming, files: Files, field: str = "file") -> AsyncIt
     await asyncio.to_thread(files.admit, int(declared[:18]) if declared.isdecimal() else 0)
     with files.receiving() as upload:
         fields: dict[str, bytes] = {}
-        filename, part = None, Part("", None)
+        filename, part, media = None, Part("", None), ""
         async with aclosing(_pieces(incoming)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Part):
                     part = piece
                     filename = _named(filename, part, field)
+                    media = part.media if part.name == field else media
                 elif part.name == field:
                     await asyncio.to_thread(upload.write, piece)
                 else:
                     fields[part.name] = _grown(fields.get(part.name, b""), piece, part.name)
         if filename is None:
             raise BadInput(f"the form has no file in {field!r}", f"Send it as the form's field {field}", param=field)
-        yield Form({name: value.decode("utf-8", "replace") for name, value in fields.items()}, filename, upload)
+        yield Form({name: value.decode("utf-8", "replace") for name, value in fields.items()}, filename, upload, media)
 
 
 def _named(filename: str | None, part: Part, field: str) -> str | None:
@@ -159,7 +165,9 @@ class _Reader:
         if b"name" not in options:
             raise BadInput("a part of the form has no name", "Name each part")
         filename = options[b"filename"].decode("utf-8", "replace") if b"filename" in options else None
-        self._found.append(Part(options[b"name"].decode("utf-8", "replace"), filename))
+        media, _ = parse_options_header(head.get(b"content-type", b""))
+        said = media.decode("ascii", "replace").lower() if _MEDIA.fullmatch(media) else ""
+        self._found.append(Part(options[b"name"].decode("utf-8", "replace"), filename, said))
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         self._found.append(data[start:end])

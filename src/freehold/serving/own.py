@@ -1,6 +1,7 @@
 """Freehold's own routes: health, and the workers for `freehold ps` and `freehold stop`."""
 
 import os
+import time
 
 import msgspec
 from starlette.responses import Response
@@ -10,9 +11,9 @@ from freehold.guard import strict_json
 from freehold.serving import docs, ready
 from freehold.serving.desk import Desk
 from freehold.serving.http import json_response
-from freehold.serving.pool import Held
+from freehold.serving.pool import Held, Key, Loading
 from freehold.serving.routes import Dialect, Incoming, Route
-from freehold.serving.state import Stopped, WorkerInfo, Workers
+from freehold.serving.state import LoadInfo, Stopped, WorkerInfo, Workers
 
 
 class StopOrder(msgspec.Struct, forbid_unknown_fields=True):
@@ -32,12 +33,26 @@ async def _health(incoming: Incoming, desk: Desk) -> Response:
     return json_response({"status": "ok", "pid": os.getpid()})
 
 
+async def _ready(incoming: Incoming, desk: Desk) -> Response:
+    """GET /ready: whether requests are answered now; 503 with a reason if not."""
+    reason = await desk.unready()
+    if reason:
+        return json_response({"status": "not ready", "reason": reason}, 503, {"retry-after": "1"})
+    return json_response({"status": "ready"})
+
+
 async def _workers(incoming: Incoming, desk: Desk) -> Response:
-    """GET /freehold/v1/workers: what is loaded."""
-    return json_response(Workers([_info(held) for held in desk.pool.workers]))
+    """GET /freehold/v1/workers: what is loaded, and what is being loaded."""
+    loading = [_loading(key, each) for key, each in desk.pool.loading]
+    return json_response(Workers([_info(held, desk) for held in desk.pool.workers], loading))
 
 
-def _info(held: Held) -> WorkerInfo:
+def _loading(key: Key, loading: Loading) -> LoadInfo:
+    seconds = round(time.monotonic() - loading.since, 3)
+    return LoadInfo(loading.model.label, key.digest.text, round(loading.part, 2), seconds)
+
+
+def _info(held: Held, desk: Desk) -> WorkerInfo:
     return WorkerInfo(
         model=held.model.label,
         digest=held.key.digest.text,
@@ -47,6 +62,7 @@ def _info(held: Held) -> WorkerInfo:
         context_length=held.worker.context_length,
         busy=held.users,
         served=held.served,
+        pinned=held.key.digest in desk.pool.pinned,
     )
 
 
@@ -72,6 +88,7 @@ OWN = Dialect(
     mounts=("",),
     routes=(
         Route("GET", "/health", "public", _health),
+        Route("GET", "/ready", "public", _ready),
         Route("GET", "/freehold/v1/workers", "read", _workers),
         Route("GET", "/freehold/v1/store", "read", _store),
         Route("POST", "/freehold/v1/workers/stop", "manage", _stop, body=StopOrder),

@@ -4,18 +4,24 @@ import asyncio
 import contextvars
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from freehold.core.digest import Digest
 from freehold.core.errors import Busy, NotEnoughMemory
+from freehold.core.request import FOREVER
 from freehold.core.settings import Settings
-from freehold.engines.base import Engine, ModelFile, Worker
+from freehold.engines.base import Engine, Fit, ModelFile, Worker
 
 _SWEEP = 5.0
 """Seconds between looks for idle workers."""
+_IN_USE = 5
+"""Seconds after which a model that is in use may be idle."""
+_LESS = (
+    "Lower FREEHOLD_CONTEXT_LENGTH or FREEHOLD_PARALLEL, raise FREEHOLD_MEMORY if it is set, or take a smaller model"
+)
 _MAX_DEATHS = 3
 """Deaths in a row, of workers that answered nothing, after which no other is started for a while."""
 _DEATH_WINDOW = 60.0
@@ -55,22 +61,45 @@ class Lease:
 class Held:
     """A running worker, the blobs leased for it, and how it is used."""
 
-    def __init__(self, key: Key, model: ModelFile, worker: Worker, lease: Lease, keep_alive: float) -> None:
+    def __init__(self, key: Key, model: ModelFile, worker: Worker, lease: Lease, settings: Settings, fit: Fit) -> None:
         self.key = key
         self.model = model
         self.worker = worker
         self.lease = lease
+        self.needed = fit.needed
+        """Bytes that it was expected to take."""
+        self.places = settings.parallel
+        """Requests that it answers at the same time."""
         self.users = 0
         self.served = 0
         self.answered = False
         """Whether a request ended and it lived."""
         self.last_used = time.monotonic()
-        self.keep_alive = keep_alive
+        self.keep_alive = settings.keep_alive
 
     @property
     def left(self) -> float:
         """Seconds until it is ended if nobody asks for it."""
         return self.keep_alive if self.users else self.keep_alive - (time.monotonic() - self.last_used)
+
+
+def _worth(held: Held) -> tuple[bool, float]:
+    """What is ended first has least of it: those that are to stay for good go after the others."""
+    return held.keep_alive >= FOREVER, held.last_used
+
+
+class Loading:
+    """A model that is being loaded."""
+
+    def __init__(self, model: ModelFile) -> None:
+        self.model = model
+        self.since = time.monotonic()
+        self.part = 0.0
+        """How much of it is, from 0 to 1; 0 while it waits for another."""
+
+    def told(self, part: float) -> None:
+        """It is so far."""
+        self.part = part
 
 
 async def _nobody() -> bool:
@@ -98,6 +127,9 @@ class Pool:
         self._settings = settings
         self._held: dict[Key, Held] = {}
         self._starts: dict[Key, asyncio.Task[Held]] = {}
+        self._loading: dict[Key, Loading] = {}
+        self.pinned: frozenset[Digest] = frozenset()
+        """Models whose workers are not ended for others, or for want of work."""
         self._start_lock = asyncio.Lock()
         self._deaths: dict[Key, deque[float]] = {}
         self._sweeper: asyncio.Task[None] | None = None
@@ -107,6 +139,33 @@ class Pool:
     def workers(self) -> list[Held]:
         """Those that run now."""
         return [held for held in self._held.values() if held.worker.alive]
+
+    @property
+    def loading(self) -> list[tuple[Key, Loading]]:
+        """Models that will be here soon."""
+        return list(self._loading.items())
+
+    def places(self, key: Key) -> int:
+        """Requests that the workers of a model answer at the same time, whatever their context and adapters.
+
+        Where there is none: as many as a new one would.
+        """
+        key = key._replace(context=0, adapters=frozenset())
+        alike = (held for held in self.workers if held.key._replace(context=0, adapters=frozenset()) == key)
+        return max((held.places for held in alike), default=self._settings.parallel)
+
+    def pin(self, digests: Iterable[Digest]) -> None:
+        """Have these models stay, and no others."""
+        self.pinned = frozenset(digests)
+        self._look.set()
+
+    def adopt(self, settings: Settings) -> None:
+        """Go by other settings from now on; workers that run stay as they were started."""
+        for held in self._held.values():
+            if held.keep_alive == self._settings.keep_alive:
+                held.keep_alive = settings.keep_alive
+        self._settings = settings
+        self._look.set()
 
     @asynccontextmanager
     async def worker(
@@ -172,6 +231,7 @@ class Pool:
         task = next((task for started, task in self._starts.items() if started.serves(key)), None)
         if task is None:
             self._check_deaths(key, model)
+            self._loading[key] = Loading(model)
             task = self._starts[key] = asyncio.create_task(self._start(key, model, lease))
             task.add_done_callback(lambda done: self._start_done(key, done))
         # A client that leaves while the model loads does not stop the load for those who wait with it.
@@ -179,20 +239,22 @@ class Pool:
 
     def _start_done(self, key: Key, task: asyncio.Task[Held]) -> None:
         self._starts.pop(key, None)
+        self._loading.pop(key, None)
         if not task.cancelled():
             task.exception()  # those who waited have it; if all left, nobody is to be warned
 
     async def _start(self, key: Key, model: ModelFile, lease: Callable[[], AbstractContextManager[object]]) -> Held:
         async with self._start_lock:
             leased = Lease(lease())
+            settings = self._settings
             try:
                 await self._replace(key)
-                await self._make_room(model)
-                worker = await self._engine.start(model, self._settings)
+                fit = await self._make_room(model)
+                worker = await self._engine.start(model, settings, self._loading[key].told)
             except BaseException:
                 leased.end()
                 raise
-            held = self._held[key] = Held(key, model, worker, leased, self._settings.keep_alive)
+            held = self._held[key] = Held(key, model, worker, leased, settings, fit)
         if self._sweeper is None:
             self._sweeper = asyncio.create_task(self._sweep())
         return held
@@ -203,20 +265,36 @@ class Pool:
             if key.serves(held.key) and not held.users:
                 await self._end(held)
 
-    async def _make_room(self, model: ModelFile) -> None:
-        while not (fit := self._engine.fits(model, self._settings)).ok:
-            idle = [held for held in self._held.values() if not held.users]
-            if idle:
-                await self._end(min(idle, key=lambda held: held.last_used))
+    async def _make_room(self, model: ModelFile) -> Fit:
+        """What it takes, once that is free: idle workers are ended for it, the one that was used longest ago first."""
+        while not self._fits(fit := self._engine.fits(model, self._settings)):
+            if idle := self._ended_when_idle():
+                await self._end(min(idle, key=_worth))
             elif self._held and await self._make_way():
                 continue
-            elif self._held:
-                raise Busy(
-                    f"{fit.shortage(model.label)} and all loaded models are in use", "Try again later", retry_after=5
-                )
+            elif any(held.users for held in self._held.values()):
+                said = f"{self._shortage(fit, model)} and all loaded models are in use"
+                raise Busy(said, "Try again later", retry_after=_IN_USE)
             else:
-                remedy = "Lower FREEHOLD_CONTEXT_LENGTH or FREEHOLD_PARALLEL, or take a smaller quantisation"
-                raise NotEnoughMemory(fit.shortage(model.label), remedy)
+                raise NotEnoughMemory(self._shortage(fit, model), _LESS)
+        return fit
+
+    def _fits(self, fit: Fit) -> bool:
+        return fit.ok and (not self._settings.memory or self._taken + fit.needed <= self._settings.memory)
+
+    @property
+    def _taken(self) -> int:
+        """Bytes of what is loaded."""
+        return sum(held.needed for held in self._held.values())
+
+    def _shortage(self, fit: Fit, model: ModelFile) -> str:
+        """Why a model cannot be loaded, in numbers."""
+        if not fit.ok:
+            return fit.shortage(model.label)
+        others = f", of which others take {self._taken >> 20}" if self._taken else ""
+        return (
+            f"{model.label} needs {fit.needed >> 20} MiB and models may take {self._settings.memory >> 20} MiB{others}"
+        )
 
     async def _end(self, held: Held) -> None:
         if self._held.get(held.key) is held:
@@ -228,17 +306,29 @@ class Pool:
 
     async def _sweep(self) -> None:
         while True:
-            soonest = min((held.left for held in self._held.values() if not held.users), default=_SWEEP)
+            soonest = min((held.left for held in self._ended_when_idle()), default=_SWEEP)
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(_SWEEP, max(0.05, soonest))):
                     await self._look.wait()
             self._look.clear()
             for held in list(self._held.values()):
-                if not held.users and (held.left <= 0 or not held.worker.alive):
-                    if self._before_end is not None and held.worker.alive:
+                if not held.users and not held.worker.alive:
+                    await self._end(held)
+            for held in self._ended_when_idle():
+                if held.left <= 0:
+                    if self._before_end is not None:
                         await self._before_end(held)
                     if not held.users:
                         await self._end(held)
+            await self._shrink()
+
+    def _ended_when_idle(self) -> list[Held]:
+        return [held for held in self._held.values() if not held.users and held.key.digest not in self.pinned]
+
+    async def _shrink(self) -> None:
+        """End idle workers that are too many since the settings allow for less memory."""
+        while self._settings.memory and self._taken > self._settings.memory and (idle := self._ended_when_idle()):
+            await self._end(min(idle, key=_worth))
 
     def _count_death(self, held: Held) -> None:
         deaths = self._deaths.setdefault(held.key, deque(maxlen=_MAX_DEATHS))

@@ -18,9 +18,11 @@ from freehold.core.name import PLUS, Name
 from freehold.core.request import Request
 from freehold.core.settings import Settings
 from freehold.engines.base import ModelFile
+from freehold.formats import projector
+from freehold.formats.projector import Projector
 from freehold.proofs.sign.models import require
 from freehold.serving import defaults
-from freehold.store import Store, beside, neighbours, splits
+from freehold.store import Store, beside, neighbours, projectors, splits
 from freehold.store.neighbours.base import read_text
 
 _converting = threading.Lock()
@@ -53,6 +55,10 @@ class Source(Protocol):
 
     def applied(self, request: Request) -> Request:
         """The request with what the model brings along."""
+        ...
+
+    def eye(self) -> Projector | None:
+        """What it sees images with; None where it sees none. Raises Damaged, BadModelFile."""
         ...
 
 
@@ -104,6 +110,11 @@ class Own:
         """The request with its system message, parameters and messages."""
         return defaults.applied(self._store, self.manifest, request)
 
+    def eye(self) -> Projector | None:
+        """What its projector's header says."""
+        part = self.manifest.part("projector")
+        return None if part is None else projector.read(self._store.path(part.digest), label=Path(part.filename))
+
 
 class Adapted:
     """A model of the catalog with an adapter of it, applied for each request: both share the model's worker."""
@@ -146,6 +157,10 @@ class Adapted:
         """The request with what the base brings along, and the adapter."""
         return msgspec.structs.replace(self._base.applied(request), adapter=self.adapter)
 
+    def eye(self) -> Projector | None:
+        """The base's."""
+        return self._base.eye()
+
 
 class Foreign:
     """A model of another tool, used where it lies. When its file changes it is another model."""
@@ -157,7 +172,9 @@ class Foreign:
         self._store = store
         self._path = found.path or Path()
         self._texts = found.texts
-        stamps = [stamp for path in (self._path, *found.texts.values()) for stamp in _stamps(path, self.label)]
+        self._projector = projectors.usable(found.projector)
+        beside = [*found.texts.values(), *([self._projector] if self._projector else [])]
+        stamps = [stamp for path in (self._path, *beside) for stamp in _stamps(path, self.label)]
         self.digest = Digest.of_json([str(self._path), *stamps])
 
     def file(self) -> ModelFile:
@@ -169,6 +186,7 @@ class Foreign:
                 self.label,
                 chat_template=self._meaning.get("chat_template", b"").decode("utf-8"),
                 context_length=own.parameters.context_length or 0,
+                projector=self._projector,
             )
         with _converting:
             converted = _converted(self._store, self.digest, contextlib.nullcontext(self._path))
@@ -193,6 +211,10 @@ class Foreign:
     def applied(self, request: Request) -> Request:
         """The request with what Ollama's texts beside the model say."""
         return defaults.of_texts(self._meaning).applied(request)
+
+    def eye(self) -> Projector | None:
+        """What the header of the projector beside it says."""
+        return None if self._projector is None else projector.read(self._projector)
 
     @property
     def _meaning(self) -> dict[Role, bytes]:

@@ -5,6 +5,7 @@ import pkgutil
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from freehold.core.errors import FreeholdError
@@ -21,7 +22,7 @@ class Incoming(NamedTuple):
 
     path: Mapping[str, str]
     """Parameters of the route's path, percent-decoded."""
-    query: Mapping[str, str]
+    query: QueryParams
     headers: Mapping[str, str]
     body: bytes
     gone: Callable[[], Awaitable[None]]

@@ -49,6 +49,12 @@ class Scrub:
         if self._rate:
             self._thread.start()
 
+    def adopt(self, rate: int) -> None:
+        """Read so much a second from now on."""
+        self._rate = rate
+        if self._thread.ident is None:
+            self.start()
+
     def stop(self) -> None:
         """End, in the middle of a file too. It is read from its beginning the next time."""
         self._stop.set()
@@ -64,6 +70,8 @@ class Scrub:
 
     def _next(self) -> bool:
         """Read one blob that is due; whether there was one."""
+        if not self._rate:
+            return False
         try:
             digest = self._store.catalog.due(time.time() - self._period)
             if digest is None:
@@ -90,12 +98,14 @@ class Scrub:
     def _slowly(self, path: Path) -> Iterator[bytes]:
         begin, read = time.monotonic(), 0
         with path.open("rb", buffering=0) as file:
-            while chunk := file.read(min(_CHUNK, self._rate)):
+            while (rate := self._rate) and (chunk := file.read(min(_CHUNK, rate))):
                 yield chunk
                 read += len(chunk)
-                if self._stop.wait(max(0.0, read / self._rate - (time.monotonic() - begin))):
+                if self._stop.wait(max(0.0, read / rate - (time.monotonic() - begin))):
                     raise _Stopped
+            if not rate:
+                raise _Stopped
 
 
 class _Stopped(Exception):
-    """The server ends."""
+    """The server ends, or the settings say that nothing is read any more."""

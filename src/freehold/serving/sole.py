@@ -13,6 +13,8 @@ from freehold.core.errors import Forbidden, FreeholdError, NotFound
 from freehold.core.request import Request
 from freehold.core.settings import Settings
 from freehold.engines.base import Launch, ModelFile
+from freehold.formats import projector as projectors
+from freehold.formats.projector import Projector
 from freehold.serving.ready import Own
 from freehold.store import splits
 
@@ -34,12 +36,14 @@ class Sole:
         ranking: bool = False,
         chat_template: str = "",
         adapters: tuple[Path, ...] = (),
+        projector: Path | None = None,
+        blind: bool = False,
         slots: bool = True,
         metrics: bool = False,
         verbose: bool = False,
         slot_folder: Path | None = None,
     ) -> None:
-        """Raises NotFound for a file that is not there."""
+        """With `blind` it sees no images even where its model could. Raises NotFound for a file that is not there."""
         self.launch, self.embedding, self.ranking = launch or Launch(), embedding, ranking
         self.slots, self.metrics, self.verbose = slots, metrics, verbose
         """What this server tells of itself: of its slots, in numbers, and with each answer the prompt."""
@@ -56,12 +60,16 @@ class Sole:
         """What its worker counted before it was ended."""
         self.tags = tags
         self._own, self._template, self._adapters = own, chat_template, adapters
-        self.path = path if own is None else own.file().path
+        kept = None if own is None else own.file()
+        self.path = path if kept is None else kept.path
         if self.path is None or not self.path.is_file():
             raise NotFound(f"there is no model file {path}", "Check the path after -m")
         for adapter in adapters:
             if not adapter.is_file():
                 raise NotFound(f"there is no adapter {adapter}", "Check the path after --lora")
+        if projector is not None and not projector.is_file():
+            raise NotFound(f"there is no projector {projector}", "Check the path after --mmproj")
+        self._projector = projector or (None if kept is None or blind else kept.projector)
         self.aliases = aliases or (own.label if own else str(path),)
         self.label = self.aliases[0]
         self.digest = Digest.of_json([str(self.path), *self._stamps()])
@@ -75,7 +83,12 @@ class Sole:
             chat_template=self._template or found.chat_template,
             adapters=self._adapters or found.adapters,
             launch=self.launch,
+            projector=self._projector,
         )
+
+    def eye(self) -> Projector | None:
+        """What its projector's header says."""
+        return None if self._projector is None else projectors.read(self._projector)
 
     def adapter_file(self) -> Path:
         """None: its adapters are told of at its start."""
@@ -101,5 +114,5 @@ class Sole:
         return self._own.applied(request) if self._own else request
 
     def _stamps(self) -> list[tuple[int, int, int]]:
-        files = [*splits.files(self.path or Path()), *self._adapters]
+        files = [*splits.files(self.path or Path()), *self._adapters, *([self._projector] if self._projector else [])]
         return [(status.st_size, status.st_mtime_ns, status.st_ino) for status in (each.stat() for each in files)]

@@ -50,12 +50,25 @@ class WorkerInfo(msgspec.Struct):
     busy: int
     """Requests in it now."""
     served: int
+    pinned: bool = False
+
+
+class LoadInfo(msgspec.Struct):
+    """A model that is being loaded."""
+
+    model: str
+    digest: str
+    part: float
+    """About how much of it is in memory, from 0 to 1."""
+    seconds: float
+    """Since it was asked for."""
 
 
 class Workers(msgspec.Struct):
-    """Those that run now."""
+    """Those that run now, and those that will soon."""
 
     workers: list[WorkerInfo]
+    loading: list[LoadInfo] = []
 
 
 class Stopped(msgspec.Struct):

@@ -9,7 +9,7 @@ from freehold.core.digest import Digest
 from freehold.core.errors import BadName, Conflict, UnknownModel
 from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.core.name import Name
-from freehold.store import importing, neighbours, splits
+from freehold.store import importing, neighbours, projectors, splits
 from freehold.store.beside import translated
 from freehold.store.blobs import shareable
 from freehold.store.neighbours import Found
@@ -59,6 +59,7 @@ def adopt(store: Store, found: Found, name: Name | None = None, *, dry_run: bool
                 share=True,
                 expected=_stated_files(found),
                 filename=_filename(found, quantization),
+                projector=projectors.usable(found.projector),
             )
             manifest = _with_texts(store, target, found, manifest)
     how: How = "present" if before else "link" if store.holds(largest) else "copy"
@@ -112,6 +113,8 @@ def _stated_files(found: Found) -> dict[str, Digest]:
     if found.path is None or found.stated is None:
         return {}
     named = {path.name: stated(path) for path in splits.files(found.path)} | {found.path.name: found.stated}
+    if found.projector is not None:
+        named[found.projector.name] = found.projector_stated
     return {name: digest for name, digest in named.items() if digest is not None}
 
 

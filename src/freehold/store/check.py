@@ -12,6 +12,7 @@ import msgspec
 from freehold.core.digest import Digest
 from freehold.core.errors import Damaged, NotFound
 from freehold.core.manifest import Manifest
+from freehold.formats.reading import files_below
 from freehold.store import splits
 from freehold.store.partials import PARTIAL, sweep
 from freehold.store.rooms import ROOMS, abandoned
@@ -132,7 +133,7 @@ def prune(store: Store, dry_run: bool = False, unfinished: bool = False) -> Prun
         orphans = store.blobs.orphans()
         swept = sweep(store.folder / PARTIAL, store.blobs, unfinished=unfinished, dry_run=dry_run)
         rooms = abandoned(store.folder / ROOMS)
-        inside = [path for room in rooms for path in room.rglob("*") if path.is_file()]
+        inside = [path for room in rooms for path, _ in files_below(room)]
         size = _size([path for path, _ in garbage] + orphans + inside)
         if not dry_run:
             for path in [*orphans, *(path for path, _ in garbage)]:

@@ -8,16 +8,16 @@ from typing import NamedTuple
 import msgspec
 
 from freehold.core.digest import Digest
-from freehold.core.errors import BadInput, FreeholdError
+from freehold.core.errors import BadInput, FreeholdError, Unsupported
 from freehold.core.manifest import FILENAMES, Lineage, Manifest, Part, Role
 from freehold.core.name import Name
 from freehold.core.parameters import Parameters, decode_messages, decode_parameters
 from freehold.core.paths import expanded, there
-from freehold.formats import chat_template
+from freehold.formats import chat_template, gguf, projector
 from freehold.formats.go_template import is_go, to_jinja
 from freehold.formats.modelfile import Modelfile
 from freehold.formats.reading import shown
-from freehold.store import adapting
+from freehold.store import adapting, projectors
 from freehold.store.check import prune
 from freehold.store.importing import import_folder, import_gguf
 from freehold.store.store import Store
@@ -31,23 +31,50 @@ _PATHS = (".", "/", "~")
 
 
 class Base(NamedTuple):
-    """What FROM names: a model in the store, or a file or folder to import."""
+    """What FROM names: a model in the store, or a file or folder to import; and a projector, if one is named too."""
 
     name: Name | None
     path: Path | None
+    projector: Path | None = None
 
 
 def base_of(modelfile: Modelfile, folder: Path) -> Base:
-    """What FROM means; relative paths are relative to the Modelfile's `folder`. Raises BadName, BadInput."""
-    text = modelfile.base
+    """What FROM means; relative paths are relative to the Modelfile's `folder`.
+
+    A projector may be named by a second FROM or, as Ollama has it too, by ADAPTER. Raises BadName, BadInput,
+    BadModelFile.
+    """
+    named = [_named(modelfile.base, modelfile.base_line, folder)]
+    if modelfile.beside:
+        named.append(_named(modelfile.beside, modelfile.beside_line, folder))
+    models = [base for base in named if not _sees(base.path)]
+    eyes = [base.path for base in named if _sees(base.path)]
+    eyes += [path for path in _adapter_files(modelfile, folder) if _sees(path)]
+    line = modelfile.beside_line or modelfile.base_line
+    if len(models) != 1:
+        reason = "a second FROM names another model" if models else "FROM names a projector and no model"
+        raise BadInput(f"line {line}: {reason}", "Name one model, and the GGUF file of its projector")
+    if len(eyes) > 1:
+        raise BadInput(f"line {line}: {len(eyes)} projectors are named", "Name one")
+    return models[0]._replace(projector=eyes[0] if eyes else None)
+
+
+def _named(text: str, line: int, folder: Path) -> Base:
     path = folder / expanded(text)
     if text.startswith(_PATHS) or text.endswith(".gguf"):
         if not there(path):
-            raise BadInput(
-                f"line {modelfile.base_line}: FROM names {shown(text)}, which is not there", "Check the path"
-            )
+            raise BadInput(f"line {line}: FROM names {shown(text)}, which is not there", "Check the path")
         return Base(None, path)
     return Base(Name.parse(text), None)
+
+
+def _adapter_files(modelfile: Modelfile, folder: Path) -> list[Path]:
+    return [folder / expanded(adapter) for adapter in modelfile.adapters]
+
+
+def _sees(path: Path | None) -> bool:
+    """Whether a file is a projector. Raises BadModelFile."""
+    return path is not None and there(path) and path.is_file() and projector.is_projector(gguf.read_header(path))
 
 
 def create(store: Store, name: Name, modelfile: Modelfile, folder: Path, converter: adapting.Converter) -> Manifest:
@@ -57,9 +84,15 @@ def create(store: Store, name: Name, modelfile: Modelfile, folder: Path, convert
     """
     check(modelfile, folder)
     with _back(store, name), store.lease():
-        named = _base(store, name, base_of(modelfile, folder))
-        base = adapting.as_gguf(store, named, f"{name.model}.gguf", converter) if modelfile.adapters else named
-        parts = _merged(base, list(_new_parts(store, modelfile, folder, named, converter)))
+        origin = base_of(modelfile, folder)
+        named = _base(store, name, origin)
+        adapters = [path for path in _adapter_files(modelfile, folder) if not _sees(path)]
+        base = adapting.as_gguf(store, named, f"{name.model}.gguf", converter) if adapters else named
+        new = list(_new_texts(store, modelfile, base))
+        new += [adapting.add(store, path, named, number, converter) for number, path in enumerate(adapters)]
+        if origin.projector is not None:
+            new.append(_seeing(store, base, origin.projector))
+        parts = _merged(base, new)
         lineage = Lineage(base=named.digest, source=base.lineage.source) if parts != base.parts else base.lineage
         manifest = msgspec.structs.replace(base, parts=parts, lineage=lineage)
         store.put(name, manifest)
@@ -84,10 +117,13 @@ def _back(store: Store, name: Name) -> Iterator[None]:
 
 def check(modelfile: Modelfile, folder: Path) -> None:
     """What can be said against it before anything is written. Raises BadInput, BadModelFile, Unsupported."""
-    base_of(modelfile, folder)
+    eye = base_of(modelfile, folder).projector
+    if eye is not None:
+        projector.read(eye)
     template_of(modelfile)
-    for adapter in modelfile.adapters:
-        adapting.check(folder / expanded(adapter))
+    for path in _adapter_files(modelfile, folder):
+        if path != eye:
+            adapting.check(path)
 
 
 def _base(store: Store, name: Name, base: Base) -> Manifest:
@@ -109,9 +145,14 @@ def template_of(modelfile: Modelfile) -> str | None:
     return made
 
 
-def _new_parts(
-    store: Store, modelfile: Modelfile, folder: Path, base: Manifest, converter: adapting.Converter
-) -> Iterator[Part]:
+def _seeing(store: Store, base: Manifest, path: Path) -> Part:
+    """The part with which a model sees images. Raises Unsupported, BadModelFile and DiskFull."""
+    if base.part("gguf") is None and base.part("weights") is None:
+        raise Unsupported(f"{shown(path, 400)} is a projector, and FROM names no model", "Name a model in FROM")
+    return projectors.keep(store, path, [part.filename for part in base.parts if part.role != "projector"])
+
+
+def _new_texts(store: Store, modelfile: Modelfile, base: Manifest) -> Iterator[Part]:
     template = template_of(modelfile)
     texts: list[tuple[Role, bytes | None]] = [
         ("chat_template", None if template is None else template.encode()),
@@ -123,8 +164,6 @@ def _new_parts(
     for role, data in texts:
         if data is not None:
             yield Part(role, store.add_bytes(data), len(data), FILENAMES[role])
-    for number, adapter in enumerate(modelfile.adapters):
-        yield adapting.add(store, folder / expanded(adapter), base, number, converter)
 
 
 def _parameters(store: Store, modelfile: Modelfile, base: Manifest) -> bytes | None:
@@ -155,9 +194,10 @@ def modelfile_of(store: Store, name: Name) -> Modelfile:
         return None if part is None else store.path(part.digest).read_text("utf-8", "replace")
 
     parameters, messages, licence = text("parameters"), text("messages"), text("licence")
-    file = manifest.part("gguf")
+    file, eye = manifest.part("gguf"), manifest.part("projector")
     return Modelfile(
         base=f"./{file.filename}" if file else "./",
+        beside=f"./{eye.filename}" if eye else "",
         parameters=decode_parameters(parameters.encode()) if parameters else Parameters(),
         template=text("chat_template") if file else None,
         system=text("system"),

@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from freehold.core.errors import BadModelFile
+from freehold.formats import projector as projectors
 from freehold.formats import safetensors
 from freehold.formats.gguf import GgufHeader, read_header
+from freehold.formats.projector import Projector
 from freehold.store import splits
 from freehold.store.fetching import Remote
 from freehold.store.outbound import Outbound
@@ -36,6 +38,18 @@ def header(offer: Offer, outbound: Outbound) -> GgufHeader | None:
         begun = [_gguf(file, outbound, Path(folder, f"{number}.gguf")) for number, file in enumerate(wanted)]
         sizes = [file.size for file in wanted]
         return splits.header(begun, [Path(file.filename) for file in wanted], sizes)
+
+
+def projector(offer: Offer, outbound: Outbound) -> Projector | None:
+    """What the header of the projector says that would come with the model; None without one. Raises as `header`."""
+    if offer.projector is not None:
+        return projectors.read(offer.projector)
+    wanted = next((file for file, role in zip(offer.files, offer.roles, strict=False) if role == "projector"), None)
+    if wanted is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="freehold-") as folder:
+        begun = _gguf(wanted, outbound, Path(folder, "mmproj.gguf"))
+        return projectors.read(begun, label=Path(wanted.filename), whole=wanted.size)
 
 
 @contextmanager

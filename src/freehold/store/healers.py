@@ -26,7 +26,8 @@ class OtherTools:
     """What other tools keep."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
-        self._files = [path for found in neighbours.everything(environ) if found.path for path in _files(found.path)]
+        kept = [path for found in neighbours.everything(environ) for path in (found.path, found.projector) if path]
+        self._files = [file for path in kept for file in _files(path)]
 
     def offer(self, wanted: Wanted) -> Generator[Path, None, None]:
         """Files of the same size, those that are called by the digest first."""

@@ -10,14 +10,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from freehold.core.digest import Digest
-from freehold.core.errors import BadModelFile, Damaged, FreeholdError
+from freehold.core.errors import BadModelFile, Damaged, FreeholdError, Unsupported
 from freehold.core.manifest import Lineage, Manifest, Part, Role
 from freehold.core.name import Name
 from freehold.formats import gguf
 from freehold.formats.atomic import disk_errors, sync_file
 from freehold.formats.reading import shown
 from freehold.formats.safetensors import read_header as read_safetensors
-from freehold.store import splits
+from freehold.store import projectors, splits
 from freehold.store.check import prune
 from freehold.store.folders import inspect, plain_name
 from freehold.store.store import Store
@@ -41,12 +41,15 @@ def import_gguf(
     share: bool = False,
     expected: Mapping[str, Digest] = MappingProxyType({}),
     filename: str = "",
+    projector: Path | None = None,
+    beside: Sequence[Part] = (),
 ) -> Manifest:
     """Keep a GGUF file, a model or an adapter, and the other parts of a split one, and let `name` point to it.
 
     The file is copied; with `move` it is gone afterwards, with `share` it becomes a hard link if it can. `expected` are
-    digests that files must have, by file name; `filename` is what to export a single one as. Raises NotFound,
-    BadModelFile, Unsupported, Damaged and DiskFull, and then leaves nothing behind.
+    digests that files must have, by file name; `filename` is what to export a single one as. With a `projector` it sees
+    images; `beside` are parts that the store has already. Raises NotFound, BadModelFile, Unsupported, Damaged and
+    DiskFull, and then leaves nothing behind.
     """
     paths = splits.files(path)
     splits.header(paths, paths, kinds=_KINDS)
@@ -59,9 +62,14 @@ def import_gguf(
         blobs = [store.path(digest) for digest, _ in stored]
         header = splits.header(blobs, paths, kinds=_KINDS)
         role: Role = "adapter" if header.metadata.get("general.type") == "adapter" else "gguf"
+        if role == "adapter" and projector is not None:
+            raise Unsupported(f"{shown(path, 400)} is an adapter, which sees nothing", "Give the projector to its base")
         names = gguf_names([filename] if filename else [part.name for part in paths], name)
+        parts = tuple(Part(role, *kept, label) for kept, label in zip(stored, names, strict=True))
+        if projector is not None:
+            parts += (projectors.keep(store, projector, names, share=share, expected=expected),)
         manifest = Manifest(
-            parts=tuple(Part(role, *kept, label) for kept, label in zip(stored, names, strict=True)),
+            parts=(*parts, *beside),
             details=header.details(),
             lineage=lineage,
             evidence=tuple(evidence),

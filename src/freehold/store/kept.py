@@ -30,6 +30,10 @@ class Kept:
         self._sizes: dict[str, int] | None = None
         """Bytes of each text, the oldest first; None until the folder was looked at."""
 
+    def adopt(self, most_bytes: int) -> None:
+        """Keep so much from now on; what is too much goes when the next text comes."""
+        self._most_bytes = most_bytes
+
     def put(self, key: str, text: bytes) -> bool:
         """Keep a text, on the disk when this returns. Whether there can be room for it. Raises DiskFull, BadInput."""
         data = zlib.compress(text, 1)  # a conversation repeats itself

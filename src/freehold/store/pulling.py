@@ -1,21 +1,32 @@
 """Pulling: from what somebody typed to a model in the store, the same way for every source."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from freehold.core.digest import Digest
-from freehold.core.errors import BadModelFile, BadName, Conflict, DiskFull, FreeholdError, SourceFailed
+from freehold.core.errors import (
+    BadInput,
+    BadModelFile,
+    BadName,
+    Conflict,
+    DiskFull,
+    FreeholdError,
+    SourceFailed,
+    Unsupported,
+)
 from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.core.name import Name
 from freehold.core.reference import Reference
+from freehold.formats import projector
 from freehold.formats.bundle.reading import Bundle
 from freehold.formats.reading import shown
-from freehold.store import bundles, importing, splits
+from freehold.store import bundles, importing, projectors, splits
 from freehold.store.beside import translated
 from freehold.store.check import prune
-from freehold.store.fetching import Progress, fetch
+from freehold.store.fetching import Progress, Remote, fetch
 from freehold.store.folders import inspect
 from freehold.store.outbound import Outbound
 from freehold.store.sources import Offer, source
@@ -35,6 +46,21 @@ def title(offer: Offer, wanted: str = "") -> Name:
         return Name.parse(offer.title)
     except BadName as error:
         raise BadName(f"{shown(offer.title)!r} gives no name for the model", "Choose one: --as NAME") from error
+
+
+def seeing(offer: Offer, path: Path | None) -> Offer:
+    """The offer with this file as the model's projector, or with none. Raises BadInput, BadModelFile, Unsupported."""
+    folder = offer.local is not None and (offer.local.bundle or offer.local.path.is_dir())
+    if path is not None and (folder or not (offer.local or offer.roles)):
+        raise BadInput("a projector belongs to a model in GGUF files", "Leave out --mmproj")
+    if path is not None:
+        projector.read(path)
+    kept = [(file, role) for file, role in zip(offer.files, offer.roles, strict=False) if role != "projector"]
+    if offer.roles:
+        files, roles = tuple(file for file, _ in kept), tuple(role for _, role in kept)
+        offer = msgspec.structs.replace(offer, files=files, roles=roles)
+    how = "without a projector" if path is None else f"with the projector {shown(path, 400)}"
+    return msgspec.structs.replace(offer, projector=path, choice=f"{offer.choice}, {how}")
 
 
 def take(
@@ -78,7 +104,7 @@ def _local(store: Store, offer: Offer, name: Name, on_progress: Progress) -> Man
         return store.get(name)
     if local.path.is_dir():
         return importing.import_folder(store, local.path, name)
-    return importing.import_gguf(store, local.path, name)
+    return importing.import_gguf(store, local.path, name, projector=offer.projector)
 
 
 def _assembled(store: Store, offer: Offer, name: Name, digests: list[Digest]) -> Manifest:
@@ -97,9 +123,24 @@ def _from_gguf(store: Store, offer: Offer, name: Name, digests: list[Digest]) ->
     details = splits.check(blobs, [Path(file.filename) for file, _ in main])
     names = importing.gguf_names([file.filename for file, _ in main], name)
     parts = [Part("gguf", digest, file.size, label) for (file, digest), label in zip(main, names, strict=True)]
-    beside = [Part(role, digest, file.size, file.filename) for file, role, digest in rows if role != "gguf"]
+    beside = [
+        _projector(store, file, digest, names) if role == "projector" else Part(role, digest, file.size, file.filename)
+        for file, role, digest in rows
+        if role != "gguf"
+    ]
+    if offer.projector is not None:
+        beside.append(projectors.keep(store, offer.projector, names))
     made = translated(store, beside, blobs[0])
     return Manifest(parts=(*parts, *beside, *made), details=details, licence=importing.gguf_licence(blobs[0]))
+
+
+def _projector(store: Store, file: Remote, digest: Digest, taken: Sequence[str]) -> Part:
+    """A projector that was fetched; one that only hears is of no use here, but the model's. Raises BadModelFile."""
+    try:
+        projector.read(store.path(digest), label=Path(file.filename))
+    except Unsupported:
+        return Part("other", digest, file.size, file.filename)
+    return Part("projector", digest, file.size, projectors.name_for(file.filename, taken))
 
 
 def _from_folder(store: Store, offer: Offer, name: Name, digests: list[Digest]) -> Manifest:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from freehold.core.errors import BadInput, FreeholdError
 from freehold.core.event import Usage
-from freehold.dialects.anthropic import answers, asking, pages, translate
+from freehold.dialects.anthropic import answers, asking, files, pages, translate
 from freehold.dialects.anthropic.schema import BatchRequest, BatchRow, MessagesRequest
 from freehold.formats.atomic import replacing
 from freehold.guard import strict_json
@@ -37,6 +37,7 @@ class MessageBatches:
         body = converted(_row(row).params, MessagesRequest)
         if body.stream:
             raise BadInput("a request of a batch is not answered as a stream", "Leave out stream", param="stream")
+        await files.filled(desk, body)
         request = msgspec.structs.replace(translate.messages_request(body), deadline=ROW_SECONDS)
         return Answer(await asking.whole(desk, request, answers.Answer(body.model)), Usage())
 

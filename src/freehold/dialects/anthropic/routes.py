@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from freehold.core.errors import Busy, FreeholdError, NotOffered
-from freehold.dialects.anthropic import answers, asking, batches, pages, schema, translate
-from freehold.serving.decoding import decode
+from freehold.core.errors import Busy, FreeholdError
+from freehold.dialects.anthropic import answers, asking, batches, files, pages, schema, translate
+from freehold.serving.decoding import decoded
 from freehold.serving.desk import Desk, Opened
-from freehold.serving.http import EventStream, drained, json_response, while_connected
+from freehold.serving.http import EventStream, json_response, while_connected
 from freehold.serving.routes import Dialect, Incoming, Route
 
 
@@ -27,7 +27,8 @@ def claims(headers: Mapping[str, str]) -> bool:
 
 async def messages(incoming: Incoming, desk: Desk) -> Response:
     """POST /messages: the next message of a conversation."""
-    body = decode(incoming.body, schema.MessagesRequest)
+    body = await decoded(incoming.body, schema.MessagesRequest)
+    await files.filled(desk, body)
     request = translate.messages_request(body)
     answer = answers.Answer(body.model)
     if body.stream:
@@ -38,7 +39,9 @@ async def messages(incoming: Incoming, desk: Desk) -> Response:
 
 async def count_tokens(incoming: Incoming, desk: Desk) -> Response:
     """POST /messages/count_tokens: how many tokens a prompt has."""
-    request = translate.prompt_request(decode(incoming.body, schema.Prompt))
+    body = await decoded(incoming.body, schema.Prompt)
+    await files.filled(desk, body)
+    request = translate.prompt_request(body)
     return json_response({"input_tokens": await while_connected(incoming.gone, desk.count(request))})
 
 
@@ -47,13 +50,6 @@ async def list_models(incoming: Incoming, desk: Desk) -> Response:
     entries = await desk.models()
     page, more = pages.page(incoming.query, entries, lambda entry: str(entry.name))
     return json_response(answers.models_body(page, more))
-
-
-async def no_files(incoming: Incoming, desk: Desk) -> Response:
-    """Their files, which are not OpenAI's: one path, two shapes."""
-    await drained(incoming.chunks(), desk.settings.max_body)
-    error = NotOffered("this server does not offer Anthropic's files", "Send documents in the messages themselves")
-    return json_response(answers.error_body(error), error.status, {"x-should-retry": "false"})
 
 
 async def get_model(incoming: Incoming, desk: Desk) -> Response:
@@ -86,11 +82,7 @@ DIALECT = Dialect(
         Route("POST", "/messages", "infer", messages, body=schema.MessagesRequest),
         Route("POST", "/messages/count_tokens", "infer", count_tokens, body=schema.Prompt),
         *batches.ROUTES,
-        Route("POST", "/files", "infer", no_files, "chunks"),
-        Route("GET", "/files", "infer", no_files),
-        Route("GET", "/files/{file}", "infer", no_files),
-        Route("DELETE", "/files/{file}", "infer", no_files),
-        Route("GET", "/files/{file}/content", "infer", no_files),
+        *files.ROUTES,
         Route("GET", "/models", "read", list_models),
         Route("GET", "/models/{model:path}", "read", get_model),
     ),

@@ -6,8 +6,10 @@ from typing import Any
 import msgspec
 
 from freehold.core.errors import BadInput, Unsupported
-from freehold.core.request import Constraint, Message, Request, Sampling, Tool, ToolCall
+from freehold.core.request import Constraint, Image, Message, Request, Sampling, Tool, ToolCall, joined, moved
 from freehold.dialects.anthropic import schema as wire
+from freehold.formats import images
+from freehold.serving.decoding import converted
 
 _VENDORS_OWN = ("mcp_servers", "context_management", "container")
 _SILENT = ("thinking", "redacted_thinking")
@@ -72,26 +74,58 @@ def _turns(message: wire.Message) -> Iterator[Message]:
     for result in results:
         if not result.tool_use_id:
             raise BadInput("a tool_result names no call", "Set tool_use_id", param="messages")
-        said = result.content if isinstance(result.content, str) else "\n".join(_texts(result.content or (), "results"))
-        yield Message("tool", f"Error: {said}" if result.is_error else said, tool_call_id=result.tool_use_id)
-    text = "\n".join(_texts(rest, "messages"))
-    if text or calls or not results:
+        content = [result.content] if isinstance(result.content, str) else _content(result.content or (), "results")
+        said, seen = joined(content, "\n")
+        before = "Error: " if result.is_error else ""
+        yield Message("tool", before + said, tool_call_id=result.tool_use_id, images=moved(seen, len(before)))
+    text, seen = joined(_content(rest, "messages"), "\n")
+    if seen and message.role != "user":
+        raise BadInput(f"a {message.role} message cannot hold images", "Check the roles", param="messages")
+    if text or seen or calls or not results:
         thought = "\n".join(block.thinking or "" for block in message.content if block.type == "thinking")
-        yield Message(message.role, text, tool_calls=tuple(_call(call) for call in calls), reasoning=thought)
+        called = tuple(_call(call) for call in calls)
+        yield Message(message.role, text, tool_calls=called, reasoning=thought, images=seen)
+
+
+def _content(blocks: Sequence[wire.Block], param: str) -> Iterator[str | Image]:
+    """Texts and images in their order."""
+    for block in blocks:
+        if block.type == "image":
+            yield _image(block, param)
+        else:
+            yield from _texts([block], param)
+
+
+def _image(block: wire.Block, param: str) -> Image:
+    source = block.source or {}
+    kind, data, stated = source.get("type"), source.get("data"), source.get("media_type")
+    if kind != "base64":
+        raise BadInput(
+            f"images from a {str(kind)[:40]!r} are not fetched",
+            "Send the image itself: source.type base64",
+            param=param,
+        )
+    if not isinstance(data, str) or not isinstance(stated, str):
+        raise BadInput("an image has no data or no media_type in its source", "Set both", param=param)
+    return images.of_base64(data, stated, param=param)
 
 
 def _texts(blocks: Sequence[wire.Block], param: str) -> Iterator[str]:
     for block in blocks:
         if block.type == "text" and block.text is not None:
             yield block.text
-        elif block.type == "document" and (block.source or {}).get("type") == "text":
+        elif block.type == "document" and (block.source or {}).get("type") in ("text", "content"):
             yield "\n".join(text for text in (block.title, block.context, _data(block)) if text)
         else:
             raise Unsupported(f"content of type {block.type!r} is not understood", "Send text", param=param)
 
 
 def _data(block: wire.Block) -> str:
-    data = (block.source or {}).get("data")
+    source = block.source or {}
+    if source.get("type") == "content":
+        given = source.get("content")
+        return given if isinstance(given, str) else "\n".join(_texts(converted(given, list[wire.Block]), "messages"))
+    data = source.get("data")
     if not isinstance(data, str):
         raise BadInput("a document has no text in its source", "Set source.data", param="messages")
     return data

@@ -23,6 +23,7 @@ _TYPES = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
+    429: "unavailable_error",  # its nearest word: llama-server refuses nobody for asking much
     501: "not_supported_error",
     503: "unavailable_error",
 }

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.responses import Response
 
 from freehold.core.errors import FreeholdError
+from freehold.dialects.openai import answers as openai
 from freehold.formats import gguf
 from freehold.serving.desk import Desk
 from freehold.serving.http import json_response
@@ -24,14 +25,27 @@ async def list_models(incoming: Incoming, desk: Desk) -> Response:
     if desk.sole is not None:
         sole = desk.sole
         meta = await asyncio.to_thread(_meta, sole.path)
-        rows = [_row(sole.label, sorted(sole.aliases), sorted(sole.tags), int(time.time()), meta)]
+        seeing = await asyncio.to_thread(sole.eye) is not None
+        rows = [_row(sole.label, sorted(sole.aliases), sorted(sole.tags), int(time.time()), meta, seeing)]
     else:
         entries = await desk.models()
-        rows = [_row(str(entry.name), [str(entry.name)], [], int(entry.modified), _stored(entry)) for entry in entries]
-    return json_response({"models": [_short(row["id"]) for row in rows], "object": "list", "data": rows})
+        rows = [
+            _row(
+                str(entry.name),
+                [str(entry.name)],
+                [],
+                int(entry.modified),
+                _stored(entry),
+                entry.manifest.part("projector") is not None,
+            )
+            for entry in entries
+        ]
+    return json_response({"models": [_short(row) for row in rows], "object": "list", "data": rows})
 
 
-def _row(name: str, aliases: list[str], tags: list[str], created: int, meta: dict[str, Any] | None) -> dict[str, Any]:
+def _row(
+    name: str, aliases: list[str], tags: list[str], created: int, meta: dict[str, Any] | None, seeing: bool
+) -> dict[str, Any]:
     return {
         "id": name,
         "aliases": aliases,
@@ -39,22 +53,24 @@ def _row(name: str, aliases: list[str], tags: list[str], created: int, meta: dic
         "object": "model",
         "created": created,
         "owned_by": "llamacpp",
+        "architecture": openai.modalities(seeing),
         "meta": meta,
     }
 
 
-def _short(name: str) -> dict[str, Any]:
+def _short(row: dict[str, Any]) -> dict[str, Any]:
     """As Ollama lists it, for clients that speak both."""
+    seeing = "image" in row["architecture"]["input_modalities"]
     return {
-        "name": name,
-        "model": name,
+        "name": row["id"],
+        "model": row["id"],
         "modified_at": "",
         "size": "",
         "digest": "",
         "type": "model",
         "description": "",
         "tags": [""],
-        "capabilities": ["completion"],
+        "capabilities": ["completion", "multimodal"] if seeing else ["completion"],
         "parameters": "",
         "details": {"parent_model": "", "format": "gguf", "family": "", "families": [""], "parameter_size": "",
                     "quantization_level": ""},

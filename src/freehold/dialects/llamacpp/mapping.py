@@ -5,11 +5,14 @@ from typing import Any
 import msgspec
 
 from freehold.core.errors import BadInput
-from freehold.core.request import Request
+from freehold.core.request import Image, Request
 from freehold.dialects.llamacpp import schema as wire
 from freehold.dialects.llamacpp import translate
 from freehold.serving.desk import Desk
 from freehold.serving.routes import Incoming
+
+MARK = "<__media__>"
+"""What stands for an image where a client does not ask for this server's own mark: `mtmd_default_marker()`."""
 
 
 async def model_of(incoming: Incoming, desk: Desk, named: str | None = "") -> str:
@@ -44,6 +47,14 @@ async def resolved(desk: Desk, model: str, given: Any) -> str | tuple[int, ...]:
         else:
             tokens.append(item)
     return tuple(tokens)
+
+
+async def illustrated(desk: Desk, model: str, given: Any) -> tuple[str | tuple[int, ...], tuple[Image, ...]]:
+    """The same of a prompt in which images may stand, and these. Raises BadInput and TooLarge."""
+    if isinstance(given, wire.PromptObject) and given.multimodal_data:
+        told = await desk.ask(Request(model=model), "properties")
+        return translate.illustrated(given, [str(told["media_marker"]), MARK])
+    return await resolved(desk, model, given), ()
 
 
 async def biased(desk: Desk, request: Request, given: Any) -> Request:

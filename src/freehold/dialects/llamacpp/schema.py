@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from freehold.core.request import MAX_IMAGES
 from freehold.dialects.openai import schema as openai
+from freehold.formats.images import MAX_BASE64
 
 Text = Annotated[str, Meta(max_length=8 << 20)]
 Label = Annotated[str, Meta(max_length=256)]
@@ -25,11 +27,15 @@ BiasItem = Label | Annotated[float, Meta(ge=-100, le=1 << 24)] | bool
 """A text, a token or its bias; which of them the place says."""
 
 
+Media = Annotated[list[Annotated[str, Meta(max_length=MAX_BASE64)]], Meta(max_length=MAX_IMAGES)] | None
+"""Images in base64."""
+
+
 class PromptObject(msgspec.Struct):
-    """A prompt with media beside it; media are refused."""
+    """A prompt with marks in it, and the images that they stand for."""
 
     prompt_string: Text
-    multimodal_data: Any = None
+    multimodal_data: Media = None
 
 
 Prompt = (
@@ -210,7 +216,7 @@ class InputObject(msgspec.Struct):
 
     prompt_string: Text | None = None
     content: Annotated[list[ContentPart], Meta(min_length=1, max_length=1024)] | None = None
-    multimodal_data: Any = None
+    multimodal_data: Media = None
 
 
 Input = (

@@ -1,14 +1,29 @@
 """llama-server's requests as ours. Pure: what takes a tokenizer is `mapping`'s."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from freehold.core.errors import BadInput, Unsupported
-from freehold.core.request import Beside, Constraint, Handling, Insert, Message, Request, Sampling, Tool, ToolCall
+from freehold.core.request import (
+    Beside,
+    Constraint,
+    Handling,
+    Image,
+    Insert,
+    Message,
+    Request,
+    Sampling,
+    Tool,
+    ToolCall,
+    joined,
+)
 from freehold.dialects.llamacpp import schema as wire
 from freehold.dialects.openai import schema as openai
+from freehold.dialects.openai.translate import content
+from freehold.formats import images
 
 MAX_PROMPTS = 128
 _LETTERS = {
@@ -19,8 +34,13 @@ _LETTERS = {
 _NAMES = {"stop", "seed", "logit_bias", "samplers", "dry_sequence_breakers", "top_k"}
 
 
-def completion_request(body: wire.CompletionRequest, model: str, prompt: str | tuple[int, ...]) -> Request:
-    """One prompt's completion, without the biases that `body` gives by text. Raises BadInput."""
+def completion_request(
+    body: wire.CompletionRequest, model: str, prompt: str | tuple[int, ...], seen: tuple[Image, ...] = ()
+) -> Request:
+    """One prompt's completion, with the images `seen` in it; without the biases that `body` gives by text.
+
+    Raises BadInput.
+    """
     insert = None
     if isinstance(body, wire.InfillRequest):
         files = tuple(Beside(each.filename, each.text) for each in body.input_extra)
@@ -28,6 +48,7 @@ def completion_request(body: wire.CompletionRequest, model: str, prompt: str | t
     return Request(
         model=model,
         prompt=prompt,
+        images=seen,
         insert=insert,
         constraint=_constraint(body.grammar, body.json_schema),
         sampling=sampling(body),
@@ -145,7 +166,7 @@ def prompts(given: Any) -> list[Any]:
 def text_of(given: wire.PromptObject | wire.InputObject) -> str:
     """The text of an object. Raises Unsupported for media, BadInput for none."""
     if given.multimodal_data:
-        raise Unsupported("this model takes text alone", "Leave out multimodal_data", param="multimodal_data")
+        raise Unsupported("images are not taken here", "Leave out multimodal_data", param="multimodal_data")
     parts = given.content if isinstance(given, wire.InputObject) else None
     if parts is None:
         if given.prompt_string is None:
@@ -155,6 +176,19 @@ def text_of(given: wire.PromptObject | wire.InputObject) -> str:
         if part.type != "text" or part.text is None:
             raise BadInput(f"content of type {part.type!r} is not understood", "Send text", param="input.content")
     return "".join(part.text or "" for part in parts)
+
+
+def illustrated(given: wire.PromptObject, marks: Sequence[str]) -> tuple[str, tuple[Image, ...]]:
+    """The text of an object and the images that the marks in it stand for. Raises BadInput and TooLarge."""
+    seen = [images.of_base64(data, param="multimodal_data") for data in given.multimodal_data or ()]
+    between = re.split("|".join(map(re.escape, marks)), given.prompt_string) if seen else [given.prompt_string]
+    if len(between) != len(seen) + 1:
+        raise BadInput(
+            f"the prompt has {len(between) - 1} marks for {len(seen)} images",
+            f"Put {marks[0]} where an image stands; GET /props says it as media_marker",
+            param="prompt",
+        )
+    return joined([between[0], *(each for pair in zip(seen, between[1:], strict=True) for each in pair)])
 
 
 def _first(*given: int | None) -> int | None:
@@ -220,11 +254,13 @@ def _begun(body: wire.TemplateRequest) -> tuple[tuple[Message, ...], str]:
 
 
 def _message(message: wire.ChatMessage) -> Message:
+    text, seen = joined(content(message.content), "\n\n")
     if message.content is None and not message.tool_calls and message.role != "assistant":
         raise BadInput("a message has no content", "Send some text", param="messages")
     return Message(
         role="system" if message.role == "developer" else message.role,
-        content=_content(message.content),
+        content=text,
+        images=seen,
         tool_calls=tuple(
             ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ()
         ),
@@ -232,15 +268,6 @@ def _message(message: wire.ChatMessage) -> Message:
         name=message.name or "",
         reasoning=message.reasoning_content or "",
     )
-
-
-def _content(content: str | Sequence[openai.ContentPart] | None) -> str:
-    if isinstance(content, str):
-        return content
-    for part in content or ():
-        if part.type != "text" or part.text is None:
-            raise Unsupported(f"content of type {part.type!r} is not understood", "Send text", param="messages")
-    return "\n\n".join(part.text or "" for part in content or ())
 
 
 def _tool(tool: openai.Tool) -> Tool:

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from freehold.core.digest import Digest
 from freehold.core.errors import Damaged, NotFound, Unsupported
 from freehold.core.manifest import Details
 from freehold.core.name import SEPARATOR, Name
@@ -15,13 +14,12 @@ from freehold.dialects.ollama import models, names, schema
 from freehold.formats import gguf
 from freehold.formats.modelfile import Modelfile
 from freehold.serving import abilities
-from freehold.serving.decoding import decode
+from freehold.serving.decoding import decoded
 from freehold.serving.desk import Desk
 from freehold.serving.http import json_response
 from freehold.serving.pool import Held
 from freehold.serving.routes import Incoming, Route
 from freehold.store import Store, creating
-from freehold.store.check import prune
 
 
 async def tags(incoming: Incoming, desk: Desk) -> Response:
@@ -32,7 +30,7 @@ async def tags(incoming: Incoming, desk: Desk) -> Response:
 
 async def show(incoming: Incoming, desk: Desk) -> Response:
     """POST /api/show: what a model is."""
-    body = decode(incoming.body, schema.Named)
+    body = await decoded(incoming.body, schema.Named)
     return json_response(await asyncio.to_thread(_shown, desk.store, names.asked(body), verbose=bool(body.verbose)))
 
 
@@ -45,7 +43,7 @@ def _shown(store: Store, text: str, *, verbose: bool) -> dict[str, Any]:
     if made.template is None and header is not None:
         made = msgspec.structs.replace(made, template=str(header.metadata.get("tokenizer.chat_template", "")))
     able = abilities.of(store, manifest)
-    known = {"tools": able.tools, "insert": able.insert, "thinking": able.thinking}
+    known = {"vision": able.vision, "tools": able.tools, "insert": able.insert, "thinking": able.thinking}
     info = models.info_of(header, verbose=verbose) if header else models.info_of_details(manifest.details)
     return models.shown(
         made,
@@ -87,7 +85,7 @@ def _running(store: Store, held: Held) -> dict[str, Any]:
 
 async def copy(incoming: Incoming, desk: Desk) -> Response:
     """POST /api/copy: a second name."""
-    body = decode(incoming.body, schema.CopyRequest)
+    body = await decoded(incoming.body, schema.CopyRequest)
 
     def work() -> None:
         creating.copy(desk.store, names.own(desk.store, body.source), names.new(body.destination))
@@ -98,18 +96,8 @@ async def copy(incoming: Incoming, desk: Desk) -> Response:
 
 async def delete(incoming: Incoming, desk: Desk) -> Response:
     """DELETE /api/delete: forget a name."""
-    text = names.asked(decode(incoming.body, schema.Named))
-
-    def work() -> Digest | None:
-        name = names.own(desk.store, text)
-        digest = desk.store.resolve(name)
-        desk.store.remove(name)
-        return None if any(bound.digest == digest for bound in desk.store.catalog.bound()) else digest
-
-    unused = await asyncio.to_thread(work)
-    if unused is not None:
-        await desk.pool.stop(unused)
-    await asyncio.to_thread(prune, desk.store)
+    text = names.asked(await decoded(incoming.body, schema.Named))
+    await desk.forget(await asyncio.to_thread(names.own, desk.store, text))
     return Response()
 
 

@@ -16,9 +16,9 @@ from freehold.core.name import Name
 from freehold.core.request import Message
 from freehold.dialects.ollama import names, schema
 from freehold.dialects.ollama.lines import Tell, reported
-from freehold.formats import gguf
+from freehold.formats import gguf, projector
 from freehold.formats.modelfile import Modelfile, parameters
-from freehold.serving.decoding import decode
+from freehold.serving.decoding import decoded
 from freehold.serving.desk import Desk
 from freehold.serving.routes import Incoming, Route
 from freehold.store import Store, adapting, creating
@@ -53,7 +53,7 @@ async def add_blob(incoming: Incoming, desk: Desk) -> Response:
 
 async def create(incoming: Incoming, desk: Desk) -> Response:
     """POST /api/create: a model of another, or of files."""
-    body = decode(incoming.body, schema.CreateRequest)
+    body = await decoded(incoming.body, schema.CreateRequest)
     name = names.new(names.asked(body))
     if not body.base and not body.files:
         raise BadInput("neither 'from' or 'files' was specified", "Name a model, or files that were sent as blobs")
@@ -85,10 +85,13 @@ def _modelfile(store: Store, body: schema.CreateRequest, folder: Path) -> Modelf
     given = [body.license] if isinstance(body.license, str) else body.license or []
     known, _ = parameters(list(_pairs(body.parameters or {})))
     adapters = _laid(store, body.adapters or {}, folder / "adapter")
+    files = _laid(store, body.files or {}, folder / "model")
+    eye = next((path for path in files if len(files) > 1 and _sees(path)), None)
     if len(adapters) > 1 and any(path.suffix == ".gguf" for path in adapters):
         raise Unsupported("only one adapter is taken", "Merge the adapters first", param="adapters")
     return Modelfile(
-        base=str(names.own(store, body.base)) if body.base else _laid_base(store, body.files or {}, folder / "model"),
+        base=str(names.own(store, body.base)) if body.base else _only(folder, [path for path in files if path != eye]),
+        beside=f"./{eye.relative_to(folder)}" if eye else "",
         parameters=known,
         template=body.template or None,
         system=body.system or None,
@@ -108,9 +111,9 @@ def _pairs(given: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _laid_base(store: Store, files: Mapping[str, str], folder: Path) -> str:
-    laid = _laid(store, files, folder)
-    return _only(folder.parent, laid)
+def _sees(path: Path) -> bool:
+    """Whether a file is a projector. Raises BadModelFile."""
+    return path.suffix == ".gguf" and projector.is_projector(gguf.read_header(path))
 
 
 def _only(root: Path, laid: list[Path]) -> str:

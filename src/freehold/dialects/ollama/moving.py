@@ -10,7 +10,7 @@ from starlette.responses import Response
 from freehold.core.digest import Digest
 from freehold.dialects.ollama import names, schema
 from freehold.dialects.ollama.lines import Tell, reported
-from freehold.serving.decoding import decode
+from freehold.serving.decoding import decoded
 from freehold.serving.desk import Desk
 from freehold.serving.routes import Incoming, Route
 from freehold.store import pulling
@@ -23,7 +23,7 @@ _PACE = 0.1
 
 async def pull(incoming: Incoming, desk: Desk) -> Response:
     """POST /api/pull: fetch a model."""
-    body = decode(incoming.body, schema.Named)
+    body = await decoded(incoming.body, schema.Named)
     text = names.asked(body)
     reference, name = names.remote(text), names.new(text)
 
@@ -62,7 +62,7 @@ def _paced(tell: Tell, digests: Mapping[str, Digest | None]) -> Callable[[str, i
 
 async def push(incoming: Incoming, desk: Desk) -> Response:
     """POST /api/push: send a model to a registry."""
-    body = decode(incoming.body, schema.Named)
+    body = await decoded(incoming.body, schema.Named)
     text = names.asked(body)
     name, target = await asyncio.to_thread(names.own, desk.store, text), names.target(text)
 

@@ -5,7 +5,7 @@ A model that came from `hf.co/org/model:tag` or `host/org/model` is `org/model` 
 
 from freehold.core import reference
 from freehold.core.errors import BadInput, BadName, UnknownModel, Unsupported
-from freehold.core.name import SEPARATOR, Name
+from freehold.core.name import PLUS, SEPARATOR, Name
 from freehold.core.reference import OLLAMA, Reference
 from freehold.dialects.ollama import schema
 from freehold.store import Store
@@ -22,9 +22,14 @@ def local(text: str) -> Name:
 
 
 def found(store: Store, text: str) -> str:
-    """The model that is there under this name in some case, as the catalog spells it. Raises UnknownModel."""
+    """The model that is there under this name in some case, as the catalog spells it; BASE+ADAPTER names two.
+
+    Raises UnknownModel.
+    """
     if SEPARATOR in text:
         return text
+    if PLUS in text:
+        return PLUS.join(found(store, each) for each in text.split(PLUS, 1))
     try:
         wanted = local(text)
     except BadName as error:
@@ -39,8 +44,10 @@ def found(store: Store, text: str) -> str:
 
 
 def own(store: Store, text: str) -> Name:
-    """The same as a name. Raises UnknownModel for a model of another tool too."""
+    """The same as one name. Raises UnknownModel for a model of another tool, and for one with an adapter, too."""
     name = found(store, text)
+    if PLUS in name:
+        raise _unknown(text, "Name the model or the adapter alone")
     if SEPARATOR in name:
         raise _unknown(text, "Take it in first: freehold adopt")
     return Name.parse(name)

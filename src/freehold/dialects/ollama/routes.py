@@ -8,13 +8,13 @@ import msgspec
 from starlette.responses import PlainTextResponse, Response
 
 from freehold.core.errors import Busy, FreeholdError, Unsupported
-from freehold.core.name import SEPARATOR, Name
+from freehold.core.name import PLUS, SEPARATOR, Name
 from freehold.core.request import Request
 from freehold.dialects.ollama import answers, library, lines, making, moving, names, schema, translate
 from freehold.formats import chat_template
-from freehold.formats.go_template import is_go, to_jinja
+from freehold.formats.go_template import insertion, is_go, to_jinja
 from freehold.serving import abilities
-from freehold.serving.decoding import decode
+from freehold.serving.decoding import decoded
 from freehold.serving.desk import Desk
 from freehold.serving.http import json_response, while_connected
 from freehold.serving.routes import Dialect, Incoming, Route
@@ -31,7 +31,7 @@ def error_response(error: FreeholdError) -> Response:
 
 async def chat(incoming: Incoming, desk: Desk) -> Response:
     """POST /api/chat: the next message of a conversation."""
-    body = decode(incoming.body, schema.ChatRequest)
+    body = await decoded(incoming.body, schema.ChatRequest)
     model = await _found(desk, body)
     request = translate.chat_request(body, model)
     answer = answers.Answer(body.model, chat=True)
@@ -42,22 +42,26 @@ async def chat(incoming: Incoming, desk: Desk) -> Response:
 
 async def generate(incoming: Incoming, desk: Desk) -> Response:
     """POST /api/generate: what follows a prompt."""
-    body = decode(incoming.body, schema.GenerateRequest)
+    body = await decoded(incoming.body, schema.GenerateRequest)
     model = await _found(desk, body)
     request = translate.generate_request(body, model)
     answer = answers.Answer(body.model, chat=False)
-    if not body.prompt:
+    if not body.prompt and not body.suffix:
         return await _loaded(incoming, desk, request, answer)
+    if body.suffix:
+        request = await asyncio.to_thread(_inserting, desk, request, body)
+        return await _answered(incoming, desk, request, answer, stream=body.stream is not False)
     if body.template:
         request = await asyncio.to_thread(_templated, request, body.template)
     if body.context:
         request = await while_connected(incoming.gone, _continued(desk, request, body.context))
-    return await _answered(incoming, desk, request, answer, stream=body.stream is not False, context=not body.raw)
+    context = not body.raw and not body.images  # tokens cannot stand for images
+    return await _answered(incoming, desk, request, answer, stream=body.stream is not False, context=context)
 
 
 async def embed(incoming: Incoming, desk: Desk) -> Response:
     """POST /api/embed: a vector for each text."""
-    body = decode(incoming.body, schema.EmbedRequest)
+    body = await decoded(incoming.body, schema.EmbedRequest)
     request = translate.embed_request(body, await asyncio.to_thread(names.found, desk.store, body.model))
     told = answers.Embedded(body.model)
     if request is None:
@@ -68,7 +72,7 @@ async def embed(incoming: Incoming, desk: Desk) -> Response:
 
 async def embeddings(incoming: Incoming, desk: Desk) -> Response:
     """POST /api/embeddings: one text, one vector."""
-    body = decode(incoming.body, schema.EmbeddingsRequest)
+    body = await decoded(incoming.body, schema.EmbeddingsRequest)
     asked = schema.EmbedRequest(model=body.model, input=body.prompt, keep_alive=body.keep_alive)
     request = translate.embed_request(asked, await asyncio.to_thread(names.found, desk.store, body.model))
     if request is None:
@@ -96,9 +100,18 @@ async def _found(desk: Desk, body: schema.ChatRequest | schema.GenerateRequest) 
 
 
 def _thinks(desk: Desk, model: str) -> bool:
-    if SEPARATOR in model:
-        return True  # the other tool's model is not looked into: its template decides
-    return abilities.of(desk.store, desk.store.get(Name.parse(model))).thinking
+    return _able(desk, model).thinking
+
+
+def _able(desk: Desk, model: str) -> abilities.Abilities:
+    """What a model can do, whatever adapter is applied to it."""
+    if SEPARATOR in model:  # the other tool's model is not looked into: its template and the engine decide
+        return abilities.Abilities(insert=True, thinking=True)
+    return abilities.of(desk.store, desk.store.get(Name.parse(_base(model))))
+
+
+def _base(model: str) -> str:
+    return model if SEPARATOR in model else model.partition(PLUS)[0]
 
 
 async def _loaded(incoming: Incoming, desk: Desk, request: Request, answer: answers.Answer) -> Response:
@@ -108,6 +121,22 @@ async def _loaded(incoming: Incoming, desk: Desk, request: Request, answer: answ
         return json_response(answer.loaded("unload"))
     await while_connected(incoming.gone, desk.load(request))
     return json_response(answer.loaded("load"))
+
+
+def _inserting(desk: Desk, request: Request, body: schema.GenerateRequest) -> Request:
+    """The request as its template shows the model where to write, or as the engine does where no template says that.
+
+    Raises Unsupported.
+    """
+    given = insertion(body.template) if body.template else None
+    if body.template and given is None:
+        raise Unsupported("the template has no .Suffix that is understood", "Leave it out", param="template")
+    form = given or abilities.insertion(desk.store, _base(request.model))
+    if form is not None:
+        return msgspec.structs.replace(request, prompt=form.text(body.prompt or "", body.suffix or ""), insert=None)
+    if not _able(desk, request.model).insert:
+        raise Unsupported(f"{body.model!r} does not support insert", "Leave out the suffix", param="suffix")
+    return request
 
 
 def _templated(request: Request, template: str) -> Request:

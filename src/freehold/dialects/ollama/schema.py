@@ -8,11 +8,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from freehold.core.request import MAX_IMAGES
+from freehold.formats.images import MAX_BASE64
+
 Text = Annotated[str, Meta(max_length=8 << 20)]
 Label = Annotated[str, Meta(max_length=256)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=512)]
 Stops = Annotated[list[Annotated[str, Meta(max_length=1024)]], Meta(max_length=16)]
-Images = Annotated[list[Any], Meta(max_length=64)]
+Images = Annotated[list[Annotated[str, Meta(max_length=MAX_BASE64)]], Meta(max_length=MAX_IMAGES)]
+"""In base64."""
 Files = Annotated[dict[Annotated[str, Meta(min_length=1, max_length=200)], Label], Meta(max_length=1024)]
 Format = Literal["", "json"] | dict[str, Any] | None
 Think = bool | Literal["low", "medium", "high", "max"] | None

@@ -1,13 +1,29 @@
 """Ollama's requests as ours. Pure. What cannot be done is refused by name; what changes an answer is never dropped."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from freehold.core import spans
 from freehold.core.errors import BadInput, Unsupported
-from freehold.core.request import FOREVER, Constraint, EmbedRequest, Message, Request, Sampling, Tool, ToolCall
+from freehold.core.request import (
+    FOREVER,
+    Constraint,
+    EmbedRequest,
+    Image,
+    Insert,
+    Message,
+    Request,
+    Sampling,
+    Tool,
+    ToolCall,
+    joined,
+)
 from freehold.dialects.ollama import schema as wire
+from freehold.formats import images
+
+_TAG = re.compile(r"\[img-(\d{1,3})\]", re.ASCII)
 
 
 def chat_request(body: wire.ChatRequest, model: str) -> Request:
@@ -21,17 +37,28 @@ def chat_request(body: wire.ChatRequest, model: str) -> Request:
 
 def generate_request(body: wire.GenerateRequest, model: str) -> Request:
     """One prompt, as a chat of one turn or, if `raw`, as it is. Raises BadInput and Unsupported."""
-    if body.suffix:
-        raise Unsupported(f"{model!r} does not support insert", "Leave out the suffix", param="suffix")
-    if body.images:
-        raise _blind("images")
+    seen = _images(body.images, "images")
     request = _request(body, model)
+    if body.suffix:
+        _refuse_beside_suffix(body)
+        return msgspec.structs.replace(request, prompt="", insert=Insert(body.prompt or "", body.suffix))
     if body.raw:
         if body.template or body.system or body.context:
             raise BadInput("raw mode does not support template, system, or context", "Leave them out", param="raw")
-        return msgspec.structs.replace(request, prompt=body.prompt or "")
+        text, placed = _tagged(body.prompt or "", seen)
+        return msgspec.structs.replace(request, prompt=text, images=placed)
+    for name in ("template", "context"):
+        if seen and getattr(body, name):
+            raise Unsupported(f"images are not taken with a {name}", f"Leave out {name}, or use /api/chat", param=name)
     system = (Message("system", body.system),) if body.system else ()
-    return msgspec.structs.replace(request, messages=(*system, Message("user", body.prompt or "")))
+    return msgspec.structs.replace(request, messages=(*system, Message("user", body.prompt or "", images=seen)))
+
+
+def _refuse_beside_suffix(body: wire.GenerateRequest) -> None:
+    """Raises BadInput for what no prompt with a suffix has."""
+    for name in ("raw", "system", "context", "think"):
+        if getattr(body, name):
+            raise BadInput(f"{name} does not go with a suffix", f"Leave out {name} or the suffix", param=name)
 
 
 def embed_request(body: wire.EmbedRequest, model: str) -> EmbedRequest | None:
@@ -106,15 +133,14 @@ def _turns(messages: Sequence[wire.Message]) -> Iterator[Message]:
     waiting: list[ToolCall] = []
     number = 0
     for message in messages:
-        if message.images:
-            raise _blind("messages")
+        seen = _images(message.images, "messages")
         if message.role == "tool":
             answered = _answered(message, waiting)
             if answered is not None:
                 waiting.remove(answered)
             name = message.tool_name or (answered.name if answered else "")
             call_id = message.tool_call_id or (answered.id if answered else "")
-            yield Message("tool", message.content or "", tool_call_id=call_id, name=name)
+            yield Message("tool", message.content or "", tool_call_id=call_id, name=name, images=seen)
             continue
         calls = [
             ToolCall(call.id or f"call_{number + place}", call.function.name, _json(call.function.arguments))
@@ -122,7 +148,7 @@ def _turns(messages: Sequence[wire.Message]) -> Iterator[Message]:
         ]
         number += len(calls)
         waiting += calls
-        yield Message(message.role, message.content or "", tool_calls=tuple(calls))
+        yield Message(message.role, message.content or "", tool_calls=tuple(calls), images=seen)
 
 
 def _answered(message: wire.Message, waiting: Sequence[ToolCall]) -> ToolCall | None:
@@ -140,5 +166,21 @@ def _tool(tool: wire.Tool) -> Tool:
     return Tool(tool.function.name, tool.function.description or "", tool.function.parameters or {})
 
 
-def _blind(param: str) -> Unsupported:
-    return Unsupported("this model does not see images", "Send text", param=param)
+def _images(given: Sequence[str] | None, param: str) -> tuple[Image, ...]:
+    """Images of a turn, which stand before its text. Raises BadInput and TooLarge."""
+    return tuple(images.of_base64(text, param=param) for text in given or ())
+
+
+def _tagged(prompt: str, seen: Sequence[Image]) -> tuple[str, tuple[Image, ...]]:
+    """A raw prompt without the tags `[img-0]` that say where its images stand; one without a tag stands before all."""
+    pieces: list[str | Image] = []
+    placed: set[int] = set()
+    begin = 0
+    for tag in _TAG.finditer(prompt):
+        number = int(tag[1])
+        if number < len(seen) and number not in placed:
+            pieces += [prompt[begin : tag.start()], seen[number]]
+            placed.add(number)
+            begin = tag.end()
+    first = [image for number, image in enumerate(seen) if number not in placed]
+    return joined([*first, *pieces, prompt[begin:]])

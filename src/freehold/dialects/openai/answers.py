@@ -25,6 +25,7 @@ from freehold.core.event import (
     ToolCallPart,
     Usage,
 )
+from freehold.dialects.openai import schema
 from freehold.store import Entry
 
 FINGERPRINT = f"freehold-{__version__}"
@@ -45,7 +46,13 @@ def model_body(entry: Entry) -> dict[str, Any]:
         "object": "model",
         "created": int(entry.modified),
         "owned_by": entry.name.org or "freehold",
+        "architecture": modalities(entry.manifest.part("projector") is not None),
     }
+
+
+def modalities(seeing: bool) -> dict[str, Any]:
+    """What a model takes and gives, as OpenRouter and llama-server list it beside OpenAI's fields."""
+    return {"input_modalities": ["text", *(["image"] if seeing else [])], "output_modalities": ["text"]}
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:
@@ -277,6 +284,36 @@ class CompletionWhole(Whole):
             "logprobs": _plain_logprobs(choice.tokens, 0),
             "finish_reason": choice.reason,
         }
+
+
+class BestCompletions(CompletionWhole):
+    """The same, with the likeliest `n` of each `made` choices, by the mean of their tokens' log-probabilities."""
+
+    def __init__(self, model: str, made: int, n: int, *, logprobs: bool) -> None:
+        super().__init__(model)
+        self._made, self._n, self._told = made, n, logprobs
+
+    def body(self) -> dict[str, Any]:
+        """The answer; its usage counts the choices that are not told too."""
+        found = [self._choices[index] for index in sorted(self._choices)]
+        groups = [found[start : start + self._made] for start in range(0, len(found), self._made)]
+        best = [choice for group in groups for choice in sorted(group, key=_unlikely)[: self._n]]
+        choices = [self._choice(index, choice) for index, choice in enumerate(best)]
+        told = choices if self._told else [{**choice, "logprobs": None} for choice in choices]
+        return self._body(told, usage=usage_body(self.usage))
+
+
+def _unlikely(choice: "_Choice") -> float:
+    """How much others go before it; one without a token is the last."""
+    return -sum(token.logprob for token in choice.tokens) / len(choice.tokens) if choice.tokens else math.inf
+
+
+def completion_whole(body: schema.CompletionRequest, made: int) -> CompletionWhole:
+    """The answer to a request for which `made` choices are drawn for each prompt."""
+    n = body.n or 1
+    if made == n:
+        return CompletionWhole(body.model)
+    return BestCompletions(body.model, made, n, logprobs=body.logprobs is not None)
 
 
 def _plain_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> dict[str, Any] | None:

@@ -64,7 +64,7 @@ async def _chat(desk: Desk, value: dict[str, Any]) -> Answer:
 async def _completion(desk: Desk, value: dict[str, Any]) -> Answer:
     body = converted(value, schema.CompletionRequest)
     _refuse_streams(body)
-    answer = answers.CompletionWhole(body.model)
+    answer = answers.completion_whole(body, translate.drawn(body))
     ask = partial(echo.completed, desk, echo=body.echo is True, silent=body.max_tokens == 0)
     told = await whole(in_turn(ask, [_patient(each) for each in translate.completion_requests(body)]), answer)
     return Answer(told, answer.usage)

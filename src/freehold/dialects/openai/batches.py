@@ -14,7 +14,7 @@ from freehold.dialects.openai.batch_schema import BatchRequest, Row
 from freehold.dialects.openai.pages import page
 from freehold.guard import strict_json
 from freehold.serving.batches import Answer
-from freehold.serving.decoding import converted, decode
+from freehold.serving.decoding import converted, decoded
 from freehold.serving.desk import Desk
 from freehold.serving.http import json_response
 from freehold.serving.jobs import Fault, Folder, Job, Journal
@@ -133,7 +133,7 @@ def _usage(usage: Usage) -> dict[str, Any]:
 
 async def create(incoming: Incoming, desk: Desk) -> Response:
     """POST /batches: many requests from a file, answered when nobody else asks."""
-    asked = decode(incoming.body, BatchRequest)
+    asked = await decoded(incoming.body, BatchRequest)
     if asked.endpoint not in asking.ENDPOINTS:
         known = ", ".join(asking.ENDPOINTS)
         raise BadInput(f"the endpoint is {asked.endpoint[:80]!r}", f"Choose one of {known}", param="endpoint")

@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from freehold.core.errors import BadInput
+from freehold.core.errors import BadInput, NotFound
 from freehold.dialects.openai.pages import page
 from freehold.serving.desk import Desk
 from freehold.serving.files import Kept, seconds_of
@@ -14,6 +14,8 @@ from freehold.serving.multipart import form
 from freehold.serving.routes import Incoming, Route
 
 _PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
+KNOWN = frozenset({*_PURPOSES, "batch_output"})
+"""Files of other purposes are other dialects' own."""
 _MOST = 10_000
 _EXPIRY = "expires_after[seconds]"
 _FIELDS = {"purpose", "expires_after[anchor]", _EXPIRY}
@@ -32,6 +34,14 @@ def body(kept: Kept) -> dict[str, Any]:
         "status": "processed",
         "status_details": None,
     }
+
+
+def of_id(desk: Desk, identifier: str) -> Kept:
+    """The file of this id. Raises NotFound, for one of another dialect too."""
+    kept = desk.files.get(identifier)
+    if kept.purpose not in KNOWN:
+        raise NotFound(f"there is no file {identifier[:80]!r}", "List the files to see what is there", param="id")
+    return kept
 
 
 async def create(incoming: Incoming, desk: Desk) -> Response:
@@ -54,7 +64,7 @@ async def index(incoming: Incoming, desk: Desk) -> Response:
     wanted, order = incoming.query.get("purpose"), incoming.query.get("order", "desc")
     if order not in ("asc", "desc"):
         raise BadInput(f"order is {order[:20]!r}", "Ask for asc or desc", param="order")
-    chosen = [kept for kept in found if wanted in (None, kept.purpose)]
+    chosen = [kept for kept in found if kept.purpose in KNOWN and wanted in (None, kept.purpose)]
     return json_response(page(incoming.query, chosen if order == "desc" else chosen[::-1], _id, body, _MOST))
 
 
@@ -64,18 +74,19 @@ def _id(kept: Kept) -> str:
 
 async def retrieve(incoming: Incoming, desk: Desk) -> Response:
     """GET /files/{id}: what is known of one."""
-    return json_response(body(await asyncio.to_thread(desk.files.get, incoming.path["file"])))
+    return json_response(body(await asyncio.to_thread(of_id, desk, incoming.path["file"])))
 
 
 async def delete(incoming: Incoming, desk: Desk) -> Response:
     """DELETE /files/{id}: remove one."""
-    await asyncio.to_thread(desk.files.remove, incoming.path["file"])
+    kept = await asyncio.to_thread(of_id, desk, incoming.path["file"])
+    await asyncio.to_thread(desk.files.remove, kept.id)
     return json_response({"id": incoming.path["file"], "object": "file", "deleted": True})
 
 
 async def content(incoming: Incoming, desk: Desk) -> Response:
     """GET /files/{id}/content: its bytes."""
-    kept = await asyncio.to_thread(desk.files.get, incoming.path["file"])
+    kept = await asyncio.to_thread(of_id, desk, incoming.path["file"])
     path = await asyncio.to_thread(desk.files.path, kept.id)
     return FileStream(path, "application/octet-stream", kept.filename)
 

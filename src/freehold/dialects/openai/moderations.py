@@ -9,7 +9,7 @@ from starlette.responses import Response
 from freehold.core.errors import BadInput, TooLarge, UnknownModel, Unsupported
 from freehold.dialects.openai.batch_schema import InputPart, ModerationRequest
 from freehold.guard import moderation
-from freehold.serving.decoding import decode
+from freehold.serving.decoding import decoded
 from freehold.serving.desk import Desk
 from freehold.serving.http import json_response
 from freehold.serving.routes import Incoming, Route
@@ -20,7 +20,7 @@ _STANDS_FOR = ("omni-moderation-", "text-moderation-")
 
 async def moderations(incoming: Incoming, desk: Desk) -> Response:
     """POST /moderations: what rules say of texts."""
-    return json_response(await asyncio.to_thread(judged, decode(incoming.body, ModerationRequest)))
+    return json_response(await asyncio.to_thread(judged, await decoded(incoming.body, ModerationRequest)))
 
 
 def judged(body: ModerationRequest) -> dict[str, Any]:

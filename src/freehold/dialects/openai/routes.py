@@ -12,7 +12,7 @@ from freehold.core.event import Failed
 from freehold.dialects.openai import answers, asking, batches, echo, files, moderations, refused, schema, translate
 from freehold.dialects.openai.asking import Events
 from freehold.dialects.openai.responses import routes as responses
-from freehold.serving.decoding import decode
+from freehold.serving.decoding import decoded
 from freehold.serving.desk import Desk, Opened
 from freehold.serving.http import EventStream, json_response, while_connected
 from freehold.serving.routes import Dialect, Incoming, Route
@@ -34,9 +34,16 @@ async def get_model(incoming: Incoming, desk: Desk) -> Response:
     return json_response(answers.model_body(await desk.model(incoming.path["model"])))
 
 
+async def delete_model(incoming: Incoming, desk: Desk) -> Response:
+    """DELETE /models/{id}: forget one."""
+    entry = await desk.model(incoming.path["model"])
+    await desk.forget(entry.name)
+    return json_response({"id": incoming.path["model"], "object": "model", "deleted": True})
+
+
 async def chat(incoming: Incoming, desk: Desk) -> Response:
     """POST /chat/completions: the next message of a conversation."""
-    body = decode(incoming.body, schema.ChatRequest)
+    body = await decoded(incoming.body, schema.ChatRequest)
     request = translate.chat_request(body)
     if body.stream:
         stream = answers.ChatStream(body.model, include_usage=_usage_wanted(body))
@@ -46,18 +53,18 @@ async def chat(incoming: Incoming, desk: Desk) -> Response:
 
 async def completions(incoming: Incoming, desk: Desk) -> Response:
     """POST /completions: what follows a prompt."""
-    body = decode(incoming.body, schema.CompletionRequest)
+    body = await decoded(incoming.body, schema.CompletionRequest)
     requests = translate.completion_requests(body)
     ask = partial(echo.completed, desk, echo=body.echo is True, silent=body.max_tokens == 0)
     if body.stream:
         stream = answers.CompletionStream(body.model, include_usage=_usage_wanted(body))
         return await _streamed(incoming, asking.in_turn(ask, requests), stream)
-    return await _whole(incoming, asking.in_turn(ask, requests), answers.CompletionWhole(body.model))
+    return await _whole(incoming, asking.in_turn(ask, requests), answers.completion_whole(body, translate.drawn(body)))
 
 
 async def embeddings(incoming: Incoming, desk: Desk) -> Response:
     """POST /embeddings: a vector for each text."""
-    body = decode(incoming.body, schema.EmbeddingRequest)
+    body = await decoded(incoming.body, schema.EmbeddingRequest)
     request = translate.embed_request(body)
     return json_response(asking.vectors(await while_connected(incoming.gone, desk.embed(request)), body))
 
@@ -104,6 +111,7 @@ DIALECT = Dialect(
     routes=(
         Route("GET", "/models", "read", list_models),
         Route("GET", "/models/{model:path}", "read", get_model),
+        Route("DELETE", "/models/{model:path}", "manage", delete_model),
         Route("POST", "/chat/completions", "infer", chat, body=schema.ChatRequest),
         Route("POST", "/completions", "infer", completions, body=schema.CompletionRequest),
         Route("POST", "/embeddings", "infer", embeddings, body=schema.EmbeddingRequest),

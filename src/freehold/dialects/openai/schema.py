@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from freehold.formats.images import MAX_URL
+
 Text = Annotated[str, Meta(max_length=8 << 20)]
 Label = Annotated[str, Meta(max_length=256)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -26,12 +28,20 @@ LogitBias = Annotated[
 Metadata = Annotated[dict[Label, Any], Meta(max_length=64)]
 
 
+class ImageUrl(msgspec.Struct):
+    """An image, as a data: URL."""
+
+    url: Annotated[str, Meta(max_length=MAX_URL)]
+    detail: Literal["auto", "low", "high", "original"] | None = None
+
+
 class ContentPart(msgspec.Struct):
-    """A piece of a message; only text is understood."""
+    """A piece of a message: text or an image."""
 
     type: Label
     text: Text | None = None
     refusal: Text | None = None
+    image_url: ImageUrl | None = None
 
 
 class FunctionCall(msgspec.Struct):
@@ -177,7 +187,7 @@ class CompletionRequest(_Sampled, kw_only=True, forbid_unknown_fields=True):
     max_tokens: Annotated[int, Meta(ge=0, le=1 << 20)] | None = None
     echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    best_of: Annotated[int, Meta(ge=0, le=20)] | None = None
+    best_of: Annotated[int, Meta(ge=0, le=16)] | None = None
     suffix: Text | None = None
 
 

@@ -1,9 +1,14 @@
 """OpenAI's requests as ours. Pure. What cannot be done is refused by name; what changes an answer is never dropped."""
 
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
 from freehold.core.errors import BadInput, Unsupported
-from freehold.core.request import Constraint, EmbedRequest, Message, Request, Tool, ToolCall
+from freehold.core.request import Constraint, EmbedRequest, Image, Insert, Message, Request, Tool, ToolCall, joined
 from freehold.dialects.openai import schema as wire
 from freehold.dialects.openai.sampling import sampling, stops
+from freehold.formats import images
 
 MAX_CHOICES = 128
 """Choices of all prompts of one request."""
@@ -32,29 +37,44 @@ def chat_request(body: wire.ChatRequest) -> Request:
 
 def completion_requests(body: wire.CompletionRequest) -> list[Request]:
     """Plain completions, one request per prompt. Raises BadInput and Unsupported."""
-    n = body.n or 1
-    if body.suffix:
-        raise _unsupported("suffix", "text cannot be inserted before a suffix")
-    if body.best_of not in (None, n):
-        raise _unsupported("best_of", "best_of other than n is not known")
+    made = drawn(body)
+    chosen = made > (body.n or 1)
+    if made < (body.n or 1):
+        raise BadInput(f"best_of is {made}", "Set it to n at least", param="best_of")
+    if chosen and (body.stream or body.echo):
+        raise BadInput("the best of several answers is not streamed, nor echoed", "Leave out best_of", param="best_of")
+    if body.suffix and (body.echo or body.max_tokens == 0):
+        raise BadInput("a suffix goes neither with echo nor with an empty answer", "Leave out suffix", param="suffix")
     prompts = _prompts(body)
-    if not prompts or not all(prompts):
+    if not prompts or not (body.suffix or all(prompts)):
         raise BadInput("the prompt is empty", "Send some text", param="prompt")
-    if n * len(prompts) > MAX_CHOICES:
-        raise BadInput(f"{n * len(prompts)} choices are wanted", f"Ask for at most {MAX_CHOICES} at once", param="n")
+    if made * len(prompts) > MAX_CHOICES:
+        raise BadInput(f"{made * len(prompts)} choices are wanted", f"Ask for at most {MAX_CHOICES} at once", param="n")
     return [
         Request(
             model=body.model,
-            prompt=prompt,
+            prompt="" if body.suffix else prompt,
+            insert=_insert(prompt, body.suffix) if body.suffix else None,
             constraint=Constraint("grammar", grammar=body.grammar) if body.grammar else None,
             sampling=sampling(body),
             max_tokens=body.max_tokens or 16,  # OpenAI's default for this route
             stop=stops(body.stop),
-            logprobs=body.logprobs,
-            n=n,
+            logprobs=body.logprobs or 0 if chosen else body.logprobs,  # those that are not the best are found by them
+            n=made,
         )
         for prompt in prompts
     ]
+
+
+def drawn(body: wire.CompletionRequest) -> int:
+    """Answers that are drawn for each prompt; the best of them, as many as `n` says, are told."""
+    return body.best_of or body.n or 1
+
+
+def _insert(prompt: str | tuple[int, ...], suffix: str) -> Insert:
+    if not isinstance(prompt, str):
+        raise BadInput("text is inserted after a text, not after token ids", "Send the prompt as text", param="prompt")
+    return Insert(prompt, suffix)
 
 
 def _prompts(body: wire.CompletionRequest) -> list[str | tuple[int, ...]]:
@@ -112,9 +132,13 @@ def _message(message: wire.Message) -> Message:
         raise BadInput("a tool's answer names no call", "Set tool_call_id", param="messages")
     if message.audio is not None or message.function_call is not None:
         raise _unsupported("messages", "messages with audio or function_call are not known")
+    text, seen = joined(content(message.content))
+    if seen and message.role not in ("user", "tool"):
+        raise _unsupported("messages", f"images are not understood in a message of role {message.role}")
     return Message(
         role="system" if message.role == "developer" else message.role,
-        content=_content(message),
+        content=text or message.refusal or "",
+        images=seen,
         tool_calls=tuple(
             ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ()
         ),
@@ -123,16 +147,20 @@ def _message(message: wire.Message) -> Message:
     )
 
 
-def _content(message: wire.Message) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    pieces = []
-    for part in message.content or ():
+def content(given: str | Sequence[wire.ContentPart] | None) -> Iterator[str | Image]:
+    """Texts and images of a message in their order. Raises BadInput and Unsupported."""
+    if isinstance(given, str):
+        yield given
+        return
+    for part in given or ():
         text = part.text if part.type == "text" else part.refusal if part.type == "refusal" else None
-        if text is None:
+        if part.type == "image_url" and part.image_url is not None:
+            image = images.of_url(part.image_url.url, param="messages")
+            yield msgspec.structs.replace(image, coarse=part.image_url.detail == "low")
+        elif text is None:
             raise _unsupported("messages", f"content of type {part.type!r} is not understood")
-        pieces.append(text)
-    return "".join(pieces) or message.refusal or ""
+        else:
+            yield text
 
 
 def _tool(tool: wire.Tool) -> Tool:

@@ -11,13 +11,16 @@ import msgspec
 from freehold.core.errors import FreeholdError, Unsupported, WorkerFailed
 from freehold.core.event import Embeddings, Event, Failed, Ranking, Started, TokenLogprob, Usage
 from freehold.core.frames import Frames
-from freehold.core.request import Constraint, EmbedRequest, Request, RerankRequest
+from freehold.core.request import Constraint, EmbedRequest, Insert, Request, RerankRequest
 from freehold.engines.base import ModelFile, Question
 from freehold.engines.channel import Broken, Channel, Reply
 from freehold.engines.llamacpp import native, questions, scorer, wire
-from freehold.engines.llamacpp.plan import plan, prompt_of
+from freehold.engines.llamacpp.looking import Looking
+from freehold.engines.llamacpp.plan import known, plan, prompt_of
 from freehold.engines.llamacpp.stops import Stops
-from freehold.engines.supervisor import Child, Socket, watchdog
+from freehold.engines.supervisor import STALL, Child, Socket, watchdog
+from freehold.formats import gguf, infill
+from freehold.formats.infill import Marks
 
 T = TypeVar("T")
 
@@ -26,9 +29,15 @@ class _Generation(msgspec.Struct):
     n_ctx: int
 
 
+class _Modalities(msgspec.Struct):
+    vision: bool = False
+
+
 class _Properties(msgspec.Struct):
     default_generation_settings: _Generation
     chat_template_caps: dict[str, Any] = {}
+    modalities: _Modalities = msgspec.field(default_factory=_Modalities)
+    media_marker: str = ""
 
 
 class _Row(msgspec.Struct):
@@ -67,6 +76,10 @@ class _Prompt(msgspec.Struct):
     prompt: str
 
 
+class _Input(msgspec.Struct):
+    input_tokens: int
+
+
 class LlamaWorker:
     """One llama.cpp process holding one model; an engines.base.Worker.
 
@@ -74,7 +87,9 @@ class LlamaWorker:
     tokens are counted in choice 0 alone, so that the sum over choices is what the request took.
     """
 
-    def __init__(self, child: Child, socket: Socket, slots: int, model: ModelFile, threads: int = 0) -> None:
+    def __init__(
+        self, child: Child, socket: Socket, slots: int, model: ModelFile, threads: int = 0, stall: float = STALL
+    ) -> None:
         self.pid = child.pid
         self.context_length = 0
         self.label = child.label
@@ -84,10 +99,14 @@ class LlamaWorker:
         self._embedding = model.embedding
         self._model = model
         self._threads = threads
+        self._stall = stall
         self._scorers: dict[str, scorer.Scorer] = {}
         """By the adapter that is applied."""
         self._scoring = asyncio.Lock()
         self._knows_tools = False
+        self.mark = ""
+        """What stands in a prompt for an image; empty where the model sees none."""
+        self._looking = Looking()
         self._channel = Channel(socket.path)
 
     async def connect(self) -> None:
@@ -96,6 +115,7 @@ class LlamaWorker:
         properties = await self._json("GET", "/props", _Properties)
         self.context_length = properties.default_generation_settings.n_ctx
         self._knows_tools = bool(properties.chat_template_caps.get("supports_tools"))
+        self.mark = properties.media_marker if properties.modalities.vision else ""
 
     @property
     def alive(self) -> bool:
@@ -112,6 +132,7 @@ class LlamaWorker:
         try:
             if self._embedding:
                 raise Unsupported("this worker makes embeddings only", "Start one for generation")
+            request = await self._looking.at(request)
             for start in range(0, request.n, self._slots):
                 choices = range(start, min(request.n, start + self._slots))
                 async with aclosing(self._choices(request, choices)) as events:
@@ -169,6 +190,15 @@ class LlamaWorker:
         """The text of tokens, special ones as they are written."""
         return (await self._json("POST", "/detokenize", _Content, {"tokens": list(tokens)})).content
 
+    async def count(self, request: Request) -> int:
+        """The tokens of the request's prompt, those of its images among them."""
+        if request.prompt is not None or not request.seen:
+            return len(await self.tokenize(await self.prompt(request)))
+        asked = wire.conversation_body(await self._looking.at(known(request, self._knows_tools)))
+        told = await self._json("POST", "/v1/chat/completions/input_tokens", _Input, asked)
+        begun = await self.tokenize(request.prefill, special=False) if request.prefill else []
+        return told.input_tokens + len(begun)
+
     async def score(self, tokens: Sequence[int], top: int = 0, *, adapter: str = "") -> tuple[TokenLogprob, ...]:
         """Each token with its natural-log probability given those before it, 0 for the first, and the `top` likeliest.
 
@@ -196,10 +226,12 @@ class LlamaWorker:
     async def _choices(self, request: Request, choices: range) -> AsyncGenerator[Event, None]:
         asked = await plan(request, choices, self._knows_tools, self)
         filters = {index: asked.new_filter() for index in choices}
-        stops = {index: Stops(request.stop if wire.stops_here(request) else ()) for index in choices}
+        natively = asked.route in (native.COMPLETION, native.INFILL)
+        looked_for = request.stop if wire.stops_here(request) and not natively else ()
+        stops = {index: Stops(looked_for) for index in choices}
         reader: wire.StreamReader | native.NativeReader = (
             native.NativeReader(choices, request)
-            if asked.route in (native.COMPLETION, native.INFILL)
+            if natively
             else wire.StreamReader(choices, request.logprobs, progress=request.progress)
         )
         async with aclosing(self._chunks(asked.route, asked.body | self._adapted(request.adapter))) as chunks:
@@ -233,7 +265,8 @@ class LlamaWorker:
 
     async def render(self, request: Request) -> str:
         """The prompt that the model's template makes of a request's messages and tools."""
-        return (await self._json("POST", "/apply-template", _Prompt, wire.conversation_body(request))).prompt
+        body = wire.conversation_body(wire.outlined(request))
+        return (await self._json("POST", "/apply-template", _Prompt, body)).prompt
 
     async def check(self, constraint: Constraint) -> None:
         """Have the constraint compiled. Raises BadInput. The completion route would ignore a schema it cannot read."""
@@ -241,9 +274,31 @@ class LlamaWorker:
         body = {"messages": probe, **wire.constraint_body(constraint)}
         await self._json("POST", "/apply-template", _Prompt, body)
 
+    async def inserted(self, insert: Insert, prompt: str | Sequence[int]) -> list[int]:
+        """The tokens that show the model the place where text is to be written. Raises Unsupported."""
+        marks = await asyncio.to_thread(self._marks)
+        if marks is None:
+            raise Unsupported(
+                f"{self.label} cannot insert text before a suffix: it has no tokens that mark the place",
+                "Leave out the suffix, or take a model of code",
+                param="suffix",
+            )
+        begin = await self.tokenize("", special=True)
+        before, after = await self._plain(insert.prefix), await self._plain(insert.suffix)
+        written = await self._plain(prompt) if isinstance(prompt, str) else prompt
+        return [*begin[:1], marks.prefix, *before, marks.suffix, *after, marks.middle, *written]
+
+    def _marks(self) -> Marks | None:
+        return infill.marks(gguf.read_header(self._model.path).metadata)
+
+    async def _plain(self, text: str) -> list[int]:
+        """The tokens of a text in which nothing is special."""
+        body = {"content": text, "add_special": False, "parse_special": False}
+        return (await self._json("POST", "/tokenize", _Tokens, body)).tokens if text else []
+
     async def _chunks(self, route: str, body: Mapping[str, Any]) -> AsyncGenerator[Mapping[str, Any], None]:
         try:
-            async with watchdog(self._child) as watch:
+            async with watchdog(self._child, self._stall) as watch:
                 watch.waiting = True
                 async with self._channel.open("POST", route, msgspec.json.encode(body)) as answer:
                     if answer.status != HTTPStatus.OK:
@@ -263,7 +318,7 @@ class LlamaWorker:
     async def _answer(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> Reply:
         """An answer that is none of an error."""
         try:
-            async with watchdog(self._child) as watch:
+            async with watchdog(self._child, self._stall) as watch:
                 watch.waiting = True
                 reply = await self._channel.ask(method, route, b"" if body is None else msgspec.json.encode(body))
         except Broken as error:

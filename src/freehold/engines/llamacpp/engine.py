@@ -10,11 +10,12 @@ import msgspec
 
 from freehold.core.errors import BadModelFile, NotEnoughMemory, Unsupported, WorkerFailed
 from freehold.core.settings import Settings
-from freehold.engines.base import Fit, Launch, ModelFile
+from freehold.engines.base import Fit, Launch, ModelFile, Told, nobody
 from freehold.engines.llamacpp import memory
 from freehold.engines.llamacpp.client import LlamaWorker
-from freehold.engines.supervisor import Child, Socket, clean_environment
-from freehold.formats import gguf
+from freehold.engines.supervisor import Child, Socket, clean_environment, watched
+from freehold.formats import gguf, projector
+from freehold.formats.projector import Projector
 from freehold.store import splits
 
 _WORKER = Path(__file__).with_name("worker.py")
@@ -48,7 +49,7 @@ class LlamaCpp:
         """What this model takes, from its header alone. Raises BadModelFile."""
         return _Shape.of(model, settings).fit
 
-    async def start(self, model: ModelFile, settings: Settings) -> LlamaWorker:
+    async def start(self, model: ModelFile, settings: Settings, told: Told = nobody) -> LlamaWorker:
         """A ready worker. Raises BadModelFile, NotEnoughMemory, WorkerFailed."""
         shape = _Shape.of(model, settings)
         if not shape.fit.ok:
@@ -57,9 +58,10 @@ class LlamaCpp:
         environment = clean_environment(_ENVIRONMENT)
         document = shape.document(model, settings, socket)
         child = Child([sys.executable, "-I", str(_WORKER)], document, environment, model.label)
-        worker = LlamaWorker(child, socket, shape.slots, model, settings.threads)
+        worker = LlamaWorker(child, socket, shape.slots, model, settings.threads, settings.stall_seconds)
         try:
-            await _ready(child, 60 + shape.fit.weights / _LOAD_RATE)
+            async with watched(child, shape.fit.weights, told):
+                await _ready(child, 60 + shape.fit.weights / _LOAD_RATE)
             await worker.connect()
         except BaseException:
             await worker.stop()
@@ -92,11 +94,14 @@ class _Shape(msgspec.Struct, frozen=True):
             ubatch = -(-context // slots) * slots
         if model.ranking and model.launch is None:
             _require_ranking(header, model.label)
+        eye = _eye(model)
+        if eye is not None and eye.at_once:
+            ubatch = max(ubatch, eye.tokens)
         if model.launch is not None:
             context, slots, ubatch = _launched(model.launch, metadata, slots, context)
         files = [*splits.files(model.path), *model.adapters, *model.choices.values()]
         weights = sum(path.stat().st_size for path in files)
-        fit = memory.estimate(weights, metadata, context, slots, ubatch)
+        fit = memory.estimate(weights, metadata, context, slots, ubatch, eye)
         return cls(fit, slots, ubatch, f"{metadata.get('general.architecture', '')}.pooling_type" not in metadata)
 
     def document(self, model: ModelFile, settings: Settings, socket: Socket) -> dict[str, object]:
@@ -111,6 +116,7 @@ class _Shape(msgspec.Struct, frozen=True):
             "threads": settings.threads or len(os.sched_getaffinity(0)),
             "embedding": model.embedding,
             "mean_pooling": self.mean_pooling,
+            "projector": "" if model.projector is None or model.embedding else str(model.projector),
             "chat_template": model.chat_template,
             "adapters": [
                 *((str(path), 1.0) for path in model.adapters),
@@ -120,6 +126,11 @@ class _Shape(msgspec.Struct, frozen=True):
             "parameters": dict(model.launch.parameters) if model.launch else {},
             "sampling": dict(model.launch.sampling) if model.launch else {},
         }
+
+
+def _eye(model: ModelFile) -> Projector | None:
+    """What the worker sees images with; nothing where it makes vectors. Raises BadModelFile and Unsupported."""
+    return None if model.projector is None or model.embedding else projector.read(model.projector)
 
 
 def _require_ranking(header: gguf.GgufHeader, label: str) -> None:

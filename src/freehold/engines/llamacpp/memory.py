@@ -9,6 +9,8 @@ import psutil
 from freehold.core.errors import BadModelFile
 from freehold.engines.base import Fit
 from freehold.formats.gguf_values import GgufArray
+from freehold.formats.image_decoding import MOST_READ
+from freehold.formats.projector import Projector
 
 UBATCH = 512
 """Tokens that llama.cpp computes at once; its activations for these are the scratch memory."""
@@ -18,6 +20,8 @@ _PROCESS = 96 << 20
 """Python, the library and its tables, measured with a model of half a megabyte."""
 _MOST = 1 << 20
 """Of a width or a number of blocks: more than any model has, and few enough to count."""
+_CHANNELS = 3
+"""Bytes of a pixel."""
 _CACHE_BYTES = 2
 """Per number in the key-value cache: f16."""
 
@@ -29,8 +33,15 @@ def context_per_slot(metadata: Mapping[str, Any], wanted: int) -> int:
     return -(-context // _CONTEXT_STEP) * _CONTEXT_STEP
 
 
-def estimate(weights: int, metadata: Mapping[str, Any], context: int, slots: int, ubatch: int = UBATCH) -> Fit:
-    """Bytes that a file of `weights` bytes and `slots` slots of `context` tokens take.
+def estimate(
+    weights: int,
+    metadata: Mapping[str, Any],
+    context: int,
+    slots: int,
+    ubatch: int = UBATCH,
+    projector: Projector | None = None,
+) -> Fit:
+    """Bytes that a file of `weights` bytes and `slots` slots of `context` tokens take, and a projector beside it.
 
     Raises BadModelFile when the header lacks a dimension.
     """
@@ -40,12 +51,19 @@ def estimate(weights: int, metadata: Mapping[str, Any], context: int, slots: int
     vocabulary = len(metadata.get("tokenizer.ggml.tokens", ()))
     scratch = 4 * ubatch * (vocabulary + 6 * width + 3 * feed_forward) + 4 * ubatch * context
     return Fit(
-        weights=weights,
+        weights=weights + (projector.size if projector else 0),
         cache=_cache(metadata, width, blocks) * context * slots,
-        scratch=_PROCESS + scratch,
+        scratch=_PROCESS + scratch + (_seeing(projector, slots) if projector else 0),
         available=available(),
         context_length=context,
     )
+
+
+def _seeing(projector: Projector, slots: int) -> int:
+    """Bytes that images take beside the weights: encoding one, and in each slot one of the largest, in bytes and as it
+    is made smaller.
+    """
+    return projector.scratch + 2 * _CHANNELS * MOST_READ * slots
 
 
 def available(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

@@ -12,7 +12,7 @@ INFILL = "/infill"
 
 
 def completion_body(
-    request: Request, choices: range, prompt: str | Sequence[int], constraint: Constraint | None
+    request: Request, choices: range, prompt: str | Sequence[int] | dict[str, Any], constraint: Constraint | None
 ) -> dict[str, Any]:
     """The body of /completion, with which the events tell all that the server knows."""
     body = wire.generation_body(request, choices) | {

@@ -8,7 +8,7 @@ import msgspec
 
 from freehold.core.errors import BadInput, Unsupported
 from freehold.core.event import Event, ToolCallPart
-from freehold.core.request import Constraint, Request, Tool
+from freehold.core.request import Constraint, Insert, Request, Tool
 from freehold.engines.llamacpp import native, tools, wire
 
 CHAT = "/v1/chat/completions"
@@ -18,12 +18,19 @@ COMPLETION = "/v1/completions"
 class Server(Protocol):
     """What planning asks of the worker."""
 
+    mark: str
+    """What stands in a prompt for an image."""
+
     async def render(self, request: Request) -> str:
         """The prompt that the model's template makes of a request's messages and tools."""
         ...
 
     async def check(self, constraint: Constraint) -> None:
         """Raises BadInput for a constraint that does not compile."""
+        ...
+
+    async def inserted(self, insert: Insert, prompt: str | Sequence[int]) -> list[int]:
+        """The tokens that show a model the place where text is to be written. Raises Unsupported."""
         ...
 
 
@@ -67,7 +74,10 @@ async def plan(request: Request, choices: range, knows_tools: bool, server: Serv
     """
     offered = offered_tools(request)
     if request.prompt is not None:
-        return await _raw(server, request, choices, request.prompt, request.constraint)
+        prompt = request.prompt
+        if isinstance(prompt, str):
+            prompt = wire.marked(prompt, request.images, server.mark)
+        return await _raw(server, request, choices, prompt, request.constraint)
     asked = _as_known(request, knows_tools, offered)
     if request.prefill:
         if offered:
@@ -99,10 +109,15 @@ def offered_tools(request: Request) -> tuple[Tool, ...]:
 
 
 async def prompt_of(request: Request, knows_tools: bool, server: Server) -> str:
-    """The prompt that the model reads, whatever route it is sent by."""
+    """The prompt that the model reads, whatever route it is sent by; with marks for its images."""
     if isinstance(request.prompt, str):
-        return request.prompt
-    return await server.render(_as_known(request, knows_tools, offered_tools(request))) + request.prefill
+        return wire.marked(request.prompt, request.images, server.mark)
+    return await server.render(known(request, knows_tools)) + request.prefill
+
+
+def known(request: Request, knows_tools: bool) -> Request:
+    """The request in terms that the model's template knows."""
+    return _as_known(request, knows_tools, offered_tools(request))
 
 
 def _as_known(request: Request, knows_tools: bool, offered: Sequence[Tool]) -> Request:
@@ -146,13 +161,20 @@ async def _raw(
 ) -> Plan:
     if constraint is not None:
         await server.check(constraint)
-    if request.insert is not None:
+    if request.insert is not None and not request.detail:
+        prompt = await server.inserted(request.insert, prompt)
+    elif request.insert is not None:
         if not isinstance(prompt, str):
             raise BadInput("text is inserted after a text, not after token ids", "Send the prompt as text")
+        # llama-server's own route cuts both texts to a batch, which whoever asks for it expects.
         body = native.infill_body(request, choices, request.insert, prompt, constraint)
         return Plan(native.INFILL, body, new_filter)
-    if request.detail and request.prompt is not None:
-        return Plan(native.COMPLETION, native.completion_body(request, choices, prompt, constraint), new_filter)
+    asked: str | Sequence[int] | dict[str, Any] = prompt
+    if request.seen and isinstance(prompt, str):
+        asked = wire.illustrated(prompt, request.seen)
+    # With a projector the server takes nothing but text by the other route.
+    if (request.detail and request.prompt is not None) or (server.mark and not isinstance(asked, str)):
+        return Plan(native.COMPLETION, native.completion_body(request, choices, asked, constraint), new_filter)
     return Plan(COMPLETION, wire.completion_body(request, choices, prompt, constraint), new_filter)
 
 

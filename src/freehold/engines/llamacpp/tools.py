@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 
 from freehold.core.event import Event, Finished, Text, ToolCallPart
-from freehold.core.request import Message, Tool
+from freehold.core.request import Message, Tool, moved
 
 _ASK = (
     "You can call these functions:\n{tools}\n"
     'To call one, answer with nothing but {{"name": "function name", "arguments": {{…}}}}. Otherwise answer in words.'
 )
+_RETURNED = "The function returned: "
 
 _OPENING = {"$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties", "unevaluatedProperties", "propertyNames"}
 """Keywords beside which a closed object could forbid what they describe."""
@@ -33,16 +34,17 @@ def folded(messages: Sequence[Message], tools: Sequence[Tool]) -> tuple[Message,
         return tuple(plain)
     if plain and plain[0].role == "system":
         first = plain.pop(0)
-        return (Message("system", f"{first.content}\n\n{described(tools)}"), *plain)
+        told = msgspec.structs.replace(first, content=f"{first.content}\n\n{described(tools)}")
+        return (told, *plain)
     return (Message("system", described(tools)), *plain)
 
 
 def _in_words(message: Message) -> Message:
     if message.role == "tool":
-        return Message("user", f"The function returned: {message.content}")
+        return Message("user", _RETURNED + message.content, images=moved(message.images, len(_RETURNED)))
     if message.tool_calls:
         calls = "\n".join(f'{{"name": "{call.name}", "arguments": {call.arguments}}}' for call in message.tool_calls)
-        return Message("assistant", f"{message.content}\n{calls}".strip())
+        return Message("assistant", f"{message.content}\n{calls}".strip(), images=message.images)
     return message
 
 

@@ -1,5 +1,6 @@
 """Requests as llama-server's JSON, its stream as events. Pure: no IO."""
 
+import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,7 +21,8 @@ from freehold.core.event import (
     ToolCallPart,
     Usage,
 )
-from freehold.core.request import Constraint, Message, Request, Sampling, Tool
+from freehold.core.request import Constraint, Image, Message, Request, Sampling, Tool, pieces
+from freehold.formats import images
 
 _SAMPLING = tuple(name for name in Sampling.__struct_fields__ if name not in ("seed", "logit_bias"))
 _HANDLING = {"slot": "id_slot", "keep": "n_keep", "indent": "n_indent", "milliseconds": "t_max_predict_ms"}
@@ -29,13 +31,14 @@ _HANDLING = {"slot": "id_slot", "keep": "n_keep", "indent": "n_indent", "millise
 _GUIDANCE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _TOO_LONG = re.compile(r"input \((\d+) tokens\) is too large.*batch size: (\d+)")
 _SCHEMA_ERROR = "JSON schema error"
+_MISCOUNTED = "Failed to tokenize prompt"
 _RANDOM_SEED = 0xFFFFFFFF
 _REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}
 
 
 def message_body(message: Message) -> dict[str, Any]:
     """One turn as the chat route takes it."""
-    body: dict[str, Any] = {"role": message.role, "content": message.content}
+    body: dict[str, Any] = {"role": message.role, "content": _content(message)}
     if message.tool_calls:
         body["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
@@ -48,6 +51,40 @@ def message_body(message: Message) -> dict[str, Any]:
     if message.reasoning:
         body["reasoning_content"] = message.reasoning
     return body
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    if not message.images:
+        return message.content
+    return [
+        {"type": "text", "text": piece}
+        if isinstance(piece, str)
+        else {"type": "image_url", "image_url": {"url": images.url_of(piece)}}
+        for piece in pieces(message.content, message.images)
+    ]
+
+
+def outlined(request: Request) -> Request:
+    """The request with images of no content, for what has a prompt rendered: it stands marks in their places."""
+    if not request.seen:
+        return request
+    messages = (
+        msgspec.structs.replace(
+            message, images=tuple(msgspec.structs.replace(image, data=b"\0") for image in message.images)
+        )
+        for message in request.messages
+    )
+    return msgspec.structs.replace(request, messages=tuple(messages))
+
+
+def marked(text: str, seen: Sequence[Image], mark: str) -> str:
+    """The text with the server's mark for each image in its place."""
+    return "".join(piece if isinstance(piece, str) else mark for piece in pieces(text, seen))
+
+
+def illustrated(prompt: str, seen: Sequence[Image]) -> dict[str, Any]:
+    """A prompt with marks, and the images that they stand for, as /completion takes it."""
+    return {"prompt_string": prompt, "multimodal_data": [base64.b64encode(image.data).decode() for image in seen]}
 
 
 def tool_body(tool: Tool) -> dict[str, Any]:
@@ -236,6 +273,8 @@ def error_of(body: Mapping[str, Any]) -> FreeholdError:
         return context_overflow(int(too_long[1]), int(too_long[2]))
     if kind == "not_supported_error":
         return Unsupported(message)
+    if message == _MISCOUNTED:
+        return BadInput("the model's chat template does not take these images", "Send them in the user's messages")
     if isinstance(code, int) and 400 <= code < 500:
         return BadInput(message[max(0, message.find(_SCHEMA_ERROR)) :], "Change the request")
     return WorkerFailed(f"the engine could not answer: {message}", "Try again")

@@ -70,6 +70,10 @@ def _serve(wanted: dict[str, Any]) -> Any:
     params.ui = False
     params.endpoint_metrics = True
     params.cors_origins = ""
+    if wanted["projector"]:
+        params.mmproj.path = wanted["projector"]
+    # What is no image for it the server would hand to ffmpeg; here there is none.
+    params.video_ffmpeg_bin_dir = "/dev/null"
     if wanted["chat_template"]:
         params.chat_template = wanted["chat_template"]
     params.lora_adapters = [_adapter(*adapter) for adapter in wanted["adapters"]]

@@ -13,6 +13,7 @@ from freehold.core.digest import Digest
 from freehold.core.errors import BadInput, BadModelFile, BadName, FreeholdError, NotFound, Unsupported
 from freehold.core.manifest import Manifest, Part
 from freehold.core.name import SEPARATOR, Name
+from freehold.formats.projector import named
 from freehold.formats.reading import regular_file, shown
 from freehold.store import splits
 
@@ -37,6 +38,9 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """What to call it in the catalog."""
     texts: Mapping[str, Path] = {}
     """Texts of Ollama's beside it, by their names in formats/ollama_texts."""
+    projector: Path | None = None
+    """A file beside it with which it sees images."""
+    projector_stated: Digest | None = None
     problem: str = ""
     """Why it cannot be used here."""
     remark: str = ""
@@ -84,6 +88,10 @@ class Shared(msgspec.Struct, frozen=True):
                 "Use --to lmstudio or hf, or join them with llama-gguf-split --merge",
             )
         return parts[0]
+
+    def projector(self) -> Part | None:
+        """The file with which it sees images."""
+        return self.manifest.part("projector")
 
 
 class Neighbour(Protocol):
@@ -171,17 +179,26 @@ def proposed(org: str, model: str, tag: str = "") -> Name | None:
 def gguf_file(path: Path) -> bool:
     """Whether a file name is that of a model: not of an image projector, and of a split one only the first part."""
     first = splits.place(path.name)[0] == 1
-    return path.name.lower().endswith(".gguf") and first and not path.name.lower().startswith("mmproj")
+    return path.name.lower().endswith(".gguf") and first and not named(path.name)
 
 
 def one_file(path: Path, **known: Any) -> Found:
-    """The model in a GGUF file, or in the parts of a split one; `known` has the fields that its place tells."""
+    """The model in a GGUF file, or in the parts of a split one; `known` has the fields that its place tells.
+
+    A projector that cannot be used is left out, for a model is of use without it.
+    """
+    projector: Path | None = known.pop("projector", None)
     try:
         statuses = [regular(path.with_name(part)) for part in splits.siblings(path.name)]
     except FreeholdError as error:
         return Found(**known, problem=error.message)
     size, modified = sum(status.st_size for status in statuses), max(status.st_mtime for status in statuses)
-    return Found(**known, path=path, size=size, modified=modified)
+    try:
+        if projector is not None:
+            size += regular(projector).st_size
+    except FreeholdError:
+        projector = None
+    return Found(**known, path=path, size=size, modified=modified, projector=projector)
 
 
 def quantization_of(stem: str) -> str:

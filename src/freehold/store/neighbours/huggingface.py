@@ -8,7 +8,7 @@ from typing import Any
 from freehold.core.errors import BadInput, BadModelFile, FreeholdError
 from freehold.core.paths import expanded
 from freehold.formats.reading import shown
-from freehold.store import folders, splits
+from freehold.store import folders, projectors, splits
 from freehold.store.neighbours.base import (
     Found,
     Place,
@@ -121,7 +121,9 @@ def _snapshot(root: Path, snapshot: Path, repo: str, tool: str) -> Iterator[Foun
     for path in ggufs:
         label = shown(f"{repo}/{path.relative_to(snapshot).as_posix()}", 400)
         tag = quantization_of(splits.base(path.name)) or quantization_of(f"-{path.parent.name}")
-        yield _linked(root, path, tool=tool, id=label, name=proposed(org, model, tag))
+        named = {each.relative_to(snapshot).as_posix(): each for each in files}
+        eye = named.get(projectors.chosen(named, path.relative_to(snapshot).as_posix()))
+        yield _linked(root, path, eye, tool=tool, id=label, name=proposed(org, model, tag))
     if not ggufs:
         yield weights_folder(snapshot, entries(snapshot), tool=tool, id=repo, name=proposed(org, model))
 
@@ -135,16 +137,29 @@ def _files(folder: Path, depth: int) -> Iterator[Path]:
             yield entry
 
 
-def _linked(root: Path, path: Path, **known: Any) -> Found:
-    """A file of a snapshot, which must be in the cache behind all links too."""
+def _linked(root: Path, path: Path, projector: Path | None, **known: Any) -> Found:
+    """A file of a snapshot, which must be in the cache behind all links too, and a projector beside it."""
     try:
-        if not path.resolve(strict=True).is_relative_to(root.resolve()):
-            raise BadModelFile(f"{shown(path.name)} is a link that leaves the cache")
-    except (OSError, RuntimeError):
-        return Found(**known, problem=f"{shown(path.name)} is missing: its download may not be complete")
+        _check_inside(root, path)
     except FreeholdError as error:
         return Found(**known, problem=error.message)
+    if projector is not None:
+        try:
+            _check_inside(root, projector)
+            known |= {"projector": projector, "projector_stated": stated(projector)}
+        except FreeholdError:
+            return one_file(path, **known, stated=stated(path), remark=f"{shown(projector.name)} cannot be used")
     return one_file(path, **known, stated=stated(path))
+
+
+def _check_inside(root: Path, path: Path) -> None:
+    """Raises BadModelFile for a link that leads nowhere, or out of the cache."""
+    try:
+        inside = path.resolve(strict=True).is_relative_to(root.resolve())
+    except (OSError, RuntimeError) as error:
+        raise BadModelFile(f"{shown(path.name)} is missing: its download may not be complete") from error
+    if not inside:
+        raise BadModelFile(f"{shown(path.name)} is a link that leaves the cache")
 
 
 def weights_folder(folder: Path, inside: Sequence[Path], **known: Any) -> Found:

@@ -40,13 +40,17 @@ class _File(msgspec.Struct):
     lfs: _Lfs | None = None
 
 
-class _Manifest(msgspec.Struct, rename={"gguf_file": "ggufFile"}):
+class _Manifest(msgspec.Struct, rename={"gguf_file": "ggufFile", "mmproj_file": "mmprojFile"}):
     gguf_file: _File | None = None
+    mmproj_file: _File | None = None
 
 
 class _Known(NamedTuple):
     name: Name | None
     stated: Digest | None
+    projector: str = ""
+    """The file beside it with which it sees images."""
+    projector_stated: Digest | None = None
 
 
 class LlamaCpp:
@@ -73,8 +77,12 @@ class LlamaCpp:
                 continue
             stem = splits.base(path.name)
             plain = proposed("", stem.removesuffix("-" + quantization_of(stem)), quantization_of(stem))
-            name, stated = known.get(path.name, _Known(plain, None))
-            yield one_file(path, tool=self.name, id=shown(path.name, 400), name=name, stated=stated)
+            found = known.get(path.name, _Known(plain, None))
+            eye = root / found.projector if found.projector else None
+            beside = {"projector": eye, "projector_stated": found.projector_stated}
+            yield one_file(
+                path, tool=self.name, id=shown(path.name, 400), name=found.name, stated=found.stated, **beside
+            )
 
     def places(self, root: Path, shared: Shared) -> list[Place]:
         """None: newer versions look into Hugging Face's cache, and older ones take the path of a file."""
@@ -93,13 +101,19 @@ def _manifests(inside: list[Path]) -> dict[str, _Known]:
         if match is None:
             continue
         try:
-            file = read_json(path, _Manifest).gguf_file
+            manifest = read_json(path, _Manifest)
         except FreeholdError:
             continue
+        file, eye, before = manifest.gguf_file, manifest.mmproj_file, f"{match[1]}_{match[2]}_"
         if file is not None:
-            flat = f"{match[1]}_{match[2]}_{file.rfilename}".replace("/", "_")
-            known[flat] = _Known(proposed(match[1], match[2], match[3]), _digest(file))
+            beside = (_flat(before, eye), _digest(eye)) if eye is not None else ("", None)
+            known[_flat(before, file)] = _Known(proposed(match[1], match[2], match[3]), _digest(file), *beside)
     return known
+
+
+def _flat(before: str, file: _File) -> str:
+    """What a file of a repository is called here."""
+    return before + file.rfilename.replace("/", "_")
 
 
 def _digest(file: _File) -> Digest | None:

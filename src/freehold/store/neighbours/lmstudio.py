@@ -7,7 +7,7 @@ import msgspec
 
 from freehold.core.errors import FreeholdError
 from freehold.formats.reading import shown
-from freehold.store import splits
+from freehold.store import projectors, splits
 from freehold.store.neighbours.base import (
     Found,
     Place,
@@ -60,7 +60,8 @@ class LMStudio:
         inside = entries(model)
         for path in (each for each in inside if gguf_file(each)):
             name = proposed(publisher.name, model.name, quantization_of(splits.base(path.name)))
-            yield one_file(path, tool=self.name, id=shown(f"{publisher.name}/{model.name}/{path.name}", 400), name=name)
+            label = shown(f"{publisher.name}/{model.name}/{path.name}", 400)
+            yield one_file(path, tool=self.name, id=label, name=name, projector=projectors.beside(path, inside))
         if any(each.name.endswith(".safetensors") for each in inside):
             label = shown(f"{publisher.name}/{model.name}", 400)
             yield weights_folder(model, inside, tool=self.name, id=label, name=proposed(publisher.name, model.name))
@@ -73,7 +74,9 @@ class LMStudio:
         """PUBLISHER/MODEL/FILE.gguf, with a publisher of our own where the name has none."""
         name = shared.name
         folder = root / (name.org or "freehold") / (name.model if name.tag == "latest" else f"{name.model}-{name.tag}")
-        return [Place(folder / part.filename, blob=part.digest) for part in shared.ggufs()]
+        eye = shared.projector()
+        parts = [*shared.ggufs(), *([eye] if eye else [])]
+        return [Place(folder / part.filename, blob=part.digest) for part in parts]
 
     def used(self, root: Path, place: Place) -> bool:
         """Each model has its own folder."""

@@ -16,6 +16,7 @@ from freehold.store.neighbours.base import Found, Place, Shared, entries, home, 
 
 HOST, NAMESPACE = "registry.ollama.ai", "library"
 MODEL = "application/vnd.ollama.image.model"
+PROJECTOR = "application/vnd.ollama.image.projector"
 _KIND = "application/vnd.ollama.image."
 _DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -92,16 +93,19 @@ class Ollama:
                 raise BadModelFile(f"its file has {status.st_size} bytes where its manifest says {layer.size}")
         except FreeholdError as error:
             return Found(tool=self.name, id=label, problem=error.message)
+        eye = _projector(manifest, root)
         return Found(
             tool=self.name,
             id=label,
             path=blob,
-            size=layer.size,
+            size=layer.size + (eye.size if eye else 0),
+            projector=blob_path(root, eye.digest) if eye else None,
+            projector_stated=Digest.parse(eye.digest) if eye else None,
             modified=path.stat().st_mtime,
             stated=Digest.parse(layer.digest),
             name=_name(namespace, model, tag),
             texts=_beside(manifest, root),
-            remark=_remark(manifest),
+            remark=_remark(manifest, eye is not None),
         )
 
     def places(self, root: Path, shared: Shared) -> list[Place]:
@@ -114,6 +118,10 @@ class Ollama:
         header = gguf.read_header(shared.path(part.digest))
         layers = [Layer(MODEL, str(part.digest), part.size)]
         blobs = [Place(root / "blobs" / _blob_name(part.digest), blob=part.digest)]
+        eye = shared.projector()
+        if eye is not None:
+            layers.append(Layer(PROJECTOR, str(eye.digest), eye.size))
+            blobs.append(Place(root / "blobs" / _blob_name(eye.digest), blob=eye.digest))
         for kind, data in _texts(header, shared.manifest.licence):
             layers.append(Layer(_KIND + kind, str(Digest.of_bytes(data)), len(data)))
             blobs.append(Place(root / "blobs" / _blob_name(Digest.of_bytes(data)), text=data))
@@ -156,7 +164,10 @@ def _config(header: gguf.GgufHeader, layers: list[Layer]) -> bytes:
         {
             "model_format": "gguf",
             "model_family": header.architecture,
-            "model_families": [header.architecture],
+            "model_families": [
+                header.architecture,
+                *(["clip"] if any(x.media_type == PROJECTOR for x in layers) else []),
+            ],
             "model_type": f"{header.parameters / 1e9:.1f}B"
             if header.parameters >= 1e9
             else f"{header.parameters / 1e6:.2f}M",
@@ -224,8 +235,18 @@ def _beside(manifest: OllamaManifest, root: Path) -> dict[str, Path]:
     return {name: blob_path(root, kinds[kind].digest) for kind, name in FILENAMES.items() if kind in kinds}
 
 
-def _remark(manifest: OllamaManifest) -> str:
-    own = {"projector", "draft"}
+def _projector(manifest: OllamaManifest, root: Path) -> Layer | None:
+    """The layer with which it sees images; None where there is none, several, or its file is not whole."""
+    found = [layer for layer in manifest.layers if layer.media_type == PROJECTOR]
+    try:
+        whole = len(found) == 1 and regular(blob_path(root, found[0].digest)).st_size == found[0].size
+    except FreeholdError:
+        whole = False
+    return found[0] if whole else None
+
+
+def _remark(manifest: OllamaManifest, seeing: bool) -> str:
+    own = {"draft"} if seeing else {"projector", "draft"}
     kinds = {layer.media_type.removeprefix(_KIND) for layer in manifest.layers} & own
     return f"Ollama's own {', '.join(sorted(kinds))} not used" if kinds else ""
 

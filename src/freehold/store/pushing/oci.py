@@ -26,6 +26,7 @@ CONFIG = "application/vnd.docker.container.image.v1+json"
 _OLLAMA = "application/vnd.ollama.image."
 _LAYERS: dict[Role, str] = {
     "gguf": _OLLAMA + "model",
+    "projector": _OLLAMA + "projector",
     "adapter": _OLLAMA + "adapter",
     "system": _OLLAMA + "system",
     "parameters": _OLLAMA + "params",
@@ -115,7 +116,7 @@ def config_of(manifest: Manifest, found: list[Layer]) -> Layer:
     config = {
         "model_format": "gguf",
         "model_family": details.architecture,
-        "model_families": [details.architecture],
+        "model_families": [details.architecture, *(["clip"] if manifest.part("projector") else [])],
         "model_type": _size(details.parameters),
         "file_type": details.quantization,
         "architecture": "amd64",

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +13,7 @@ from freehold.core.errors import BadName, Conflict, Forbidden, FreeholdError, Mi
 from freehold.core.manifest import Role
 from freehold.core.reference import Reference
 from freehold.formats.reading import shown
+from freehold.store import projectors
 from freehold.store.fetching import Remote
 from freehold.store.outbound import Outbound, check_passing, host, translated
 from freehold.store.sources import choosing
@@ -34,6 +35,8 @@ class _Choice(NamedTuple):
     gguf: bool
     why: str
     quant: str = ""
+    projector: str = ""
+    """A file with which the model sees images."""
 
 
 class _Listed(msgspec.Struct):
@@ -130,7 +133,7 @@ def _offer(reference: Reference, endpoint: str, info: Any, headers: dict[str, st
             git=listed[name].git,
             headers=headers,
         )
-        for name in chosen.names
+        for name in (*chosen.names, *([chosen.projector] if chosen.projector else []))
     )
     tag = f":{reference.variant}" if reference.variant else ""
     return Offer(
@@ -139,12 +142,17 @@ def _offer(reference: Reference, endpoint: str, info: Any, headers: dict[str, st
         ),
         title=f"{label}{tag}",
         files=files,
-        roles=_GGUF * len(files) if chosen.gguf else (),
+        roles=_roles(chosen),
         licence=_licence(info),
         place=f"{endpoint}/{label.lower()}",
         owner=str(getattr(info, "_id", "")),
-        choice=chosen.why,
+        choice=f"{chosen.why}; it sees images with {chosen.projector}" if chosen.projector else chosen.why,
     )
+
+
+def _roles(chosen: _Choice) -> tuple[Role, ...]:
+    seeing: tuple[Role, ...] = ("projector",) if chosen.projector else ()
+    return (*_GGUF * len(chosen.names), *seeing) if chosen.gguf else ()
 
 
 def _address(endpoint: str, label: str, commit: str, name: str) -> str:
@@ -192,7 +200,7 @@ def _chosen(reference: Reference, listed: dict[str, _Listed]) -> _Choice:
     found = choosing.models(listed)
     if found or reference.variant:
         model, why = choosing.choose(found, reference.variant, label)
-        return _Choice(list(model.files), True, why, model.quant)
+        return _seeing(list(model.files), why, model.quant, listed)
     return _Choice(choosing.folder_files(listed, label), False, "config, tokenizer and safetensors weights")
 
 
@@ -202,7 +210,12 @@ def _one_file(reference: Reference, listed: dict[str, _Listed]) -> _Choice:
     matching = [model for model in choosing.models(listed) if reference.file in model.files]
     if not matching:
         raise NotFound(f"{reference.repo} has no model file {reference.file}", "Check the file's name")
-    return _Choice(list(matching[0].whole().files), True, "the file was named", matching[0].quant)
+    return _seeing(list(matching[0].whole().files), "the file was named", matching[0].quant, listed)
+
+
+def _seeing(names: list[str], why: str, quant: str, listed: Iterable[str]) -> _Choice:
+    """These files, and the projector that belongs to them."""
+    return _Choice(names, True, why, quant, projectors.chosen(listed, names[0]))
 
 
 def _licence(info: Any) -> str:

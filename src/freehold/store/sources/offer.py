@@ -37,8 +37,11 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """Why these files and no others, in words."""
     details: Details | None = None
     """What is known of the model before it is fetched."""
+    projector: Path | None = None
+    """A file of this machine with which the model is to see images, in place of what the source has."""
 
     @property
     def size(self) -> int:
         """Bytes in all."""
-        return sum(file.size for file in self.files) + (self.local.size if self.local else 0)
+        own = self.projector.stat().st_size if self.projector else 0
+        return sum(file.size for file in self.files) + (self.local.size if self.local else 0) + own

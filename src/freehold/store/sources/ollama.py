@@ -5,6 +5,7 @@ prompt, parameters and messages that come with the model are kept beside it, and
 """
 
 import ipaddress
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -32,7 +33,7 @@ class _Kept(NamedTuple):
 
 _LAYERS = {
     "model": _Kept("gguf", "", 1 << 50),
-    "projector": _Kept("other", "mmproj.gguf", 1 << 40),
+    "projector": _Kept("projector", "mmproj.gguf", 1 << 40),
     "template": _Kept("other", FILENAMES["template"], 1 << 20),
     "system": _Kept("other", FILENAMES["system"], 1 << 20),
     "params": _Kept("other", FILENAMES["params"], 1 << 20),
@@ -71,7 +72,8 @@ def look(reference: Reference, outbound: Outbound) -> Offer:
         kept = _LAYERS[layer.media_type.removeprefix(_PREFIX)]
         called = kept.filename or f"{reference.model}.gguf"
         files.append(_file(base, layer, kept, reference, _another(called, [file.filename for file in files])))
-        roles.append(kept.role)
+        # A model sees with one projector; what more there is belongs to it, and is of no use here.
+        roles.append("other" if kept.role == "projector" and "projector" in roles else kept.role)
     if roles.count("gguf") != 1:
         raise Unsupported(f"{reference} has {roles.count('gguf')} GGUF layers", "Choose a tag that has one")
     return Offer(
@@ -80,8 +82,14 @@ def look(reference: Reference, outbound: Outbound) -> Offer:
         files=tuple(files),
         roles=tuple(roles),
         place=f"ollama://{reference.place}/{reference.repo}",
-        choice=f"the model of the tag {reference.variant}, and {len(files) - 1} texts that come with it",
+        choice=f"the model of the tag {reference.variant}, and {_rest(roles)}",
     )
+
+
+def _rest(roles: Sequence[Role]) -> str:
+    """What comes with the model, in words."""
+    texts = len(roles) - 1 - roles.count("projector")
+    return f"{'its projector and ' * ('projector' in roles)}{texts} texts that come with it"
 
 
 def _scheme(place: str) -> str:

@@ -113,7 +113,7 @@ class Answer:
             yield from self._add(_Message(self._ids))  # clients look for a text
         cut = event.reason == "length"
         yield from self._close("incomplete" if cut else "completed", self._tokens)
-        usage = _usage(event.usage, min(self._thoughts, event.usage.completion_tokens))
+        usage = usage_body(event.usage, min(self._thoughts, event.usage.completion_tokens))
         if cut:
             reason = {"reason": "max_output_tokens"}
             self.body |= {"status": "incomplete", "incomplete_details": reason, "usage": usage}
@@ -213,7 +213,8 @@ class _Call(_Growing):
         return {"call_id": self._call_id, "name": self._origin.name, "arguments": self.text, **namespace}
 
 
-def _usage(usage: Usage, thoughts: int) -> Told:
+def usage_body(usage: Usage, thoughts: int) -> Told:
+    """Tokens, among them those of thoughts."""
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},

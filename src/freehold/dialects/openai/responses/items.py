@@ -3,12 +3,16 @@
 import itertools
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from freehold.core.errors import BadInput, Unsupported
-from freehold.core.request import MAX_MESSAGES, Message, ToolCall
+from freehold.core.request import MAX_MESSAGES, Image, Message, ToolCall, joined
 from freehold.dialects.openai.responses import schema as wire
+from freehold.dialects.openai.responses.compaction import LEAD, opened
+from freehold.formats import images
 
 Item = dict[str, Any]
 """An item as it is kept: complete, with an id."""
@@ -70,7 +74,12 @@ def _message(item: wire.Item, ids: Ids) -> Item:
 
 
 def _asked(part: wire.Part) -> Item:
-    return {"type": "input_text", "text": _text(part)}
+    if part.type != "input_image":
+        return {"type": "input_text", "text": _text(part)}
+    if part.image_url is None:
+        raise BadInput("images are not taken from files", "Send the image itself as image_url", param="input")
+    images.of_url(part.image_url, param="input")
+    return {"type": "input_image", "image_url": part.image_url, "detail": part.detail or "auto"}
 
 
 def _answered(part: wire.Part) -> Item:
@@ -124,11 +133,19 @@ def _reasoning(item: wire.Item, ids: Ids) -> Item:
     }
 
 
+def _compaction(item: wire.Item, ids: Ids) -> Item:
+    if not item.encrypted_content:
+        raise _incomplete("a compaction needs its encrypted_content")
+    opened(item.encrypted_content)
+    return {"id": item.id or ids.new("cmp"), "type": "compaction", "encrypted_content": item.encrypted_content}
+
+
 _FORMS: Mapping[str, Callable[[wire.Item, Ids], Item]] = {
     "message": _message,
     "function_call": _call,
     "function_call_output": _output,
     "reasoning": _reasoning,
+    "compaction": _compaction,
 }
 
 
@@ -169,15 +186,32 @@ class _Reader:
             self._call(item)
         elif kind == "function_call_output":
             self._output(item)
+        elif kind == "compaction":
+            self._summary(opened(item["encrypted_content"]))
         elif item["role"] == "assistant":
             self._close()
             self._turn = _Turn(_joined(item["content"]), [], self._taken())
         elif item["role"] == "user":
-            self._add(Message("user", _joined(item["content"])))
+            text, seen = joined(_content(item["content"]))
+            self._add(Message("user", text, images=seen))
         elif self._found or self._turn:
             self._add(Message("system", _joined(item["content"])))
         else:
             self._opening.append(_joined(item["content"]))
+
+    def _summary(self, text: str) -> None:
+        """What the user said before it becomes one turn: many templates want turns that alternate."""
+        self._close()
+        self._taken()
+        said: list[str] = []
+        while self._found and self._found[-1].role == "user":
+            said.insert(0, self._found.pop().content)
+        if said:
+            self._found.append(Message("user", "\n\n".join(said)))
+        if text and self._found:
+            self._found.append(Message("assistant", LEAD + text))
+        elif text:
+            self._opening.append(LEAD + text)
 
     def end(self) -> list[Message]:
         """All that was said."""
@@ -214,7 +248,8 @@ class _Reader:
                 "Send the function_call before it, or the previous_response_id",
                 param="input",
             )
-        self._add(Message("tool", _joined(item["output"]), tool_call_id=item["call_id"]))
+        text, seen = joined(_content(item["output"]))
+        self._add(Message("tool", text, tool_call_id=item["call_id"], images=seen))
 
 
 class _Turn(NamedTuple):
@@ -225,10 +260,22 @@ class _Turn(NamedTuple):
     thoughts: list[str]
 
 
+def _content(content: str | Sequence[Item]) -> Iterator[str | Image]:
+    """Texts and images in their order."""
+    for part in [{"text": content}] if isinstance(content, str) else content:
+        if part.get("type") == "input_image":
+            image = images.of_url(part["image_url"], param="input")
+            yield msgspec.structs.replace(image, coarse=part["detail"] == "low")
+        else:
+            yield part.get("text") or part.get("refusal") or ""
+
+
 def _joined(content: str | Sequence[Item]) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(part.get("text") or part.get("refusal") or "" for part in content)
+    """The text of one who shows no images. Raises Unsupported."""
+    text, seen = joined(_content(content))
+    if seen:
+        raise Unsupported("images are understood in messages of the user alone", "Send them there", param="input")
+    return text
 
 
 def _incomplete(what: str) -> BadInput:

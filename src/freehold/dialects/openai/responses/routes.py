@@ -1,5 +1,6 @@
 """The routes of the Responses API: decode, ask the desk, format, keep."""
 
+import time
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
@@ -8,12 +9,13 @@ import msgspec
 from starlette.responses import Response
 
 from freehold.core.errors import BadInput, FreeholdError, Unsupported
-from freehold.core.event import Failed
+from freehold.core.event import Failed, Finished, Text, Usage
 from freehold.core.request import Request
 from freehold.dialects.openai.responses import schema, state, translate
-from freehold.dialects.openai.responses.answers import Answer, Told
+from freehold.dialects.openai.responses.answers import Answer, Told, usage_body
+from freehold.dialects.openai.responses.compaction import compacted
 from freehold.dialects.openai.responses.items import Ids, Item
-from freehold.serving.decoding import decode
+from freehold.serving.decoding import decoded
 from freehold.serving.desk import Desk, Opened
 from freehold.serving.http import EventStream, json_response, while_connected
 from freehold.serving.routes import Incoming, Route
@@ -25,7 +27,7 @@ _FIELDS = {"messages": "input", "response_format": "text.format"}
 
 async def create(incoming: Incoming, desk: Desk) -> Response:
     """POST /responses: the next items of a conversation."""
-    body = decode(incoming.body, schema.ResponseRequest)
+    body = await decoded(incoming.body, schema.ResponseRequest)
     translate.refuse(body)
     box = translate.toolbox(body)
     ids = Ids()
@@ -126,9 +128,43 @@ def _limit(text: str) -> int:
     return limit or _PAGE
 
 
+async def compact(incoming: Incoming, desk: Desk) -> Response:
+    """POST /responses/compact: a conversation made short, to go on from."""
+    body = await decoded(incoming.body, schema.CompactRequest)
+    ids = Ids()
+    given = await state.conversation(desk, body, ids)
+    with _own_fields():
+        said, usage = await while_connected(incoming.gone, _said(desk, body, given))
+    return json_response(
+        {
+            "id": ids.response,
+            "object": "response.compaction",
+            "created_at": int(time.time()),
+            "output": compacted(given, said, ids.new("cmp")),
+            "usage": usage_body(usage, 0),
+        }
+    )
+
+
+async def _said(desk: Desk, body: schema.CompactRequest, given: list[Item]) -> tuple[str, Usage]:
+    request = translate.summary(body, given, await desk.context(Request(model=body.model)))
+    text: list[str] = []
+    usage = Usage()
+    async with aclosing(desk.generate(request)) as events:
+        async for event in events:
+            match event:
+                case Failed():
+                    raise event.error
+                case Text():
+                    text.append(event.text)
+                case Finished():
+                    usage = event.usage
+    return "".join(text).strip(), usage
+
+
 async def input_tokens(incoming: Incoming, desk: Desk) -> Response:
     """POST /responses/input_tokens: how many tokens a prompt has."""
-    body = decode(incoming.body, schema.TokensRequest)
+    body = await decoded(incoming.body, schema.TokensRequest)
     translate.refuse(body)
     given = await state.conversation(desk, body, Ids())
     request = translate.conversation(body, given, translate.toolbox(body))
@@ -140,6 +176,7 @@ async def input_tokens(incoming: Incoming, desk: Desk) -> Response:
 ROUTES = (
     Route("POST", "/responses", "infer", create, body=schema.ResponseRequest),
     Route("POST", "/responses/input_tokens", "infer", input_tokens, body=schema.TokensRequest),
+    Route("POST", "/responses/compact", "infer", compact, body=schema.CompactRequest),
     Route("GET", "/responses/{response}", "infer", retrieve),
     Route("DELETE", "/responses/{response}", "infer", delete),
     Route("POST", "/responses/{response}/cancel", "infer", cancel, "any"),

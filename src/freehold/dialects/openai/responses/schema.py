@@ -19,6 +19,7 @@ from freehold.dialects.openai.schema import (
     StreamOptions,
     Text,
 )
+from freehold.formats.images import MAX_URL
 
 Metadata = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
@@ -26,11 +27,14 @@ Metadata = Annotated[
 
 
 class Part(msgspec.Struct):
-    """A piece of a message, of a tool's answer or of reasoning; only text is understood."""
+    """A piece of a message, of a tool's answer or of reasoning: text or an image."""
 
     type: Label
     text: Text | None = None
     refusal: Text | None = None
+    image_url: Annotated[str, Meta(max_length=MAX_URL)] | None = None
+    file_id: Label | None = None
+    detail: Literal["auto", "low", "high", "original"] | None = None
 
 
 Parts = Annotated[list[Part], Meta(max_length=1024)]
@@ -100,13 +104,29 @@ class ReasoningWish(msgspec.Struct):
     mode: Label | None = None
 
 
-class _Asked(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What both routes that read a conversation take."""
+class Conversation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What every route that reads a conversation takes."""
 
     model: ModelName
     input: Text | Annotated[list[Item], Meta(max_length=4096)] | None = None
     instructions: Text | None = None
     previous_response_id: Label | None = None
+
+
+class CompactRequest(Conversation, kw_only=True, forbid_unknown_fields=True):
+    """POST /v1/responses/compact."""
+
+    # Without effect on what a local model answers:
+    service_tier: Label | None = None
+    prompt_cache_key: Label | None = None
+    prompt_cache_retention: Label | None = None
+    prompt_cache_options: Any = None
+    image: Any = None
+
+
+class _Asked(Conversation, kw_only=True, forbid_unknown_fields=True):
+    """What both routes that answer or count a conversation take."""
+
     tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None

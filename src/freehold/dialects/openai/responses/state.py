@@ -67,7 +67,7 @@ async def remove(desk: Desk, response: str) -> None:
         raise _unknown(response) from error
 
 
-async def conversation(desk: Desk, body: wire.ResponseRequest | wire.TokensRequest, ids: Ids) -> list[Item]:
+async def conversation(desk: Desk, body: wire.Conversation, ids: Ids) -> list[Item]:
     """The items that a request goes on from, and its own. Raises NotFound, BadInput, TooLarge and Unsupported."""
     items = await _before(desk, body.previous_response_id) if body.previous_response_id else []
     if isinstance(body.input, str):

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from freehold.core.errors import BadInput, Unsupported
-from freehold.core.request import Constraint, Request, Tool
+from freehold.core.request import Constraint, Message, Request, Tool
+from freehold.dialects.openai.responses import compaction
 from freehold.dialects.openai.responses import schema as wire
 from freehold.dialects.openai.responses.items import Item, messages, qualified
 from freehold.dialects.openai.sampling import sampling, stops
@@ -93,6 +94,25 @@ def conversation(body: wire.ResponseRequest | wire.TokensRequest, items: Sequenc
         think=None if effort is None else effort != "none",
         effort="" if effort in (None, "none") else effort,
         truncate=body.truncation == "auto",
+    )
+
+
+def summary(body: wire.CompactRequest, items: Sequence[Item], context: int) -> Request:
+    """What has a model say a conversation in short. Raises BadInput.
+
+    One that does not fit the context loses its oldest turns: else nothing could be made of it any more.
+    """
+    *before, last = messages(body.instructions, items)
+    if last.role == "user":  # turns alternate
+        asked = [msgspec.structs.replace(last, content=f"{last.content}\n\n{compaction.ASK}")]
+    else:
+        asked = [last, Message("user", compaction.ASK)]
+    return Request(
+        model=body.model,
+        messages=(*before, *asked),
+        max_tokens=compaction.longest(context),
+        think=False,
+        truncate=True,
     )
 
 
