@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from freehold.cli._answer import _body
 from freehold.core import errors
 from freehold.core.errors import FreeholdError
+from freehold.core.request import Constraint, Request
 from freehold.core.settings import load
 from freehold.serving.state import ServerState
 from tests.cli.conftest import Freehold, assert_refused
@@ -183,3 +185,19 @@ def test_workers_are_told_by_the_server(inside: Freehold, fake: Fake) -> None:
 def test_a_server_that_is_gone_is_one_line(inside: Freehold, fake: Fake, args: tuple[str, ...]) -> None:
     fake.server_close()
     assert_refused(inside(*args), "does not answer", code=1)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "form"),
+    [
+        (None, None),
+        (Constraint("json"), {"type": "json_object"}),
+        (
+            Constraint("schema", {"type": "object"}),
+            {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}, "strict": True}},
+        ),
+        (Constraint("grammar", grammar="root ::= x"), None),
+    ],
+)
+def test_a_server_is_told_what_an_answer_must_be(constraint: Constraint | None, form: object) -> None:
+    assert _body(Request(model="m", constraint=constraint)).get("response_format") == form

@@ -15,6 +15,7 @@ with atheris.instrument_imports(include=["freehold"]):
     from freehold.core.errors import FreeholdError
     from freehold.core.manifest import Manifest
     from freehold.core.reference import parse as parse_reference
+    from freehold.data.checks import Material, examine
     from freehold.formats import go_template, images, modelfile, ollama_texts, projector
     from freehold.formats.bundle.layout import header
     from freehold.formats.bundle.reading import Bundle
@@ -76,6 +77,14 @@ def reference(content: bytes) -> None:
     assert (again.kind, str(again)) == (found.kind, str(found))
 
 
+def data(content: bytes) -> None:
+    """Rows of any kind, checked and written as they are read back."""
+    found = rows.load(file("y.jsonl", content), minimum=0, broken="drop", pii="mask")
+    examine(Material(rows=found.rows, held_out=found.rows[:1]), found.findings)
+    rows.write_rows(FOLDER / "rows.jsonl", found.rows)
+    assert [row.encode() for row in rows.read_any(FOLDER / "rows.jsonl")] == [row.encode() for row in found.rows]
+
+
 class Sends:
     """An Outbound whose server sends these bytes."""
 
@@ -122,7 +131,11 @@ TARGETS: dict[str, tuple[Callable[[bytes], object], ...]] = {
         lambda content: read_json(file("manifest", content), OllamaManifest),
     ),
     "recipe": (recipe,),
-    "rows": (lambda content: rows.load(file("x.csv", content)), lambda content: rows.load(file("x.jsonl", content))),
+    "rows": (
+        lambda content: rows.load(file("x.csv", content)),
+        lambda content: rows.load(file("x.jsonl", content)),
+        data,
+    ),
 }
 
 

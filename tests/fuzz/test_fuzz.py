@@ -61,6 +61,9 @@ def seeds(tmp_path: Path) -> Seeds:
             b"prompt;completion\n" + b"a;b\n" * 12,
             chat * 12,
             b'{"prompt": "a", "completion": "b"}\n' * 12,
+            b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": "a", "completion": "b", "label": true}\n',
+            b'{"messages": [{"role": "user", "content": "+49 170 1234567"}, {"role": "assistant", "weight": 0.5, '
+            b'"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}], "tools": [{"name": "f"}]}\n',
         ],
     }
 

@@ -8,8 +8,8 @@ import pytest
 
 from freehold.core.digest import Digest
 from freehold.core.errors import ContextOverflow, WorkerFailed
-from freehold.core.event import Event, Failed, Finished, Started, Text, Timings, Usage
-from freehold.core.request import Message, Request
+from freehold.core.event import Event, Failed, Finished, Started, Text, Timings, ToolCallPart, Usage
+from freehold.core.request import Message, Request, Tool, ToolCall
 from freehold.data import Row
 from freehold.proofs.evaluate import Evaluation, evaluate
 from freehold.proofs.facts import Fact
@@ -113,3 +113,24 @@ def test_report_holds_all_answers_and_no_times() -> None:
     assert report["answers"][2]["reference"] == "It is number 2."
     assert report["answers"][2]["row"] == {"text": Digest.of_bytes(ROWS[2].encode()).text}
     assert {fact["subject"]["text"] for fact in report["facts"]} == {SUBJECT.text}
+
+
+def test_a_call_is_an_answer_and_tools_are_offered() -> None:
+    look = Tool("look", "", {"type": "object"})
+    wanted = Message("assistant", "", (ToolCall("c1", "look", '{"who": "Ann", "now": true}'),))
+    row = Row((Message("user", "What is 1?"), wanted), tools=(look,))
+
+    def calls(number: int) -> list[Event]:
+        parts = [
+            ToolCallPart(0, "x", "look"),
+            ToolCallPart(0, arguments='{"now":true,'),
+            ToolCallPart(0, arguments='"who":"Ann"}'),
+        ]
+        return [Started(), *parts, Finished("tool_calls", Usage(5, 9), Timings(1, 10.0))]
+
+    worker = Worker(calls)
+    found = asyncio.run(evaluate(worker, [row], max_tokens=32))  # type: ignore[arg-type]
+    [answer] = found.answers
+    assert worker.requests[0].tools == (look,)
+    assert answer.answer == answer.reference == 'look({"now":true,"who":"Ann"})'
+    assert answer.exact_match == 1

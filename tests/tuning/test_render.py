@@ -6,9 +6,11 @@ import pytest
 from tokenizers import Tokenizer
 
 from freehold.core.errors import BadData, BadModelFile
-from freehold.core.request import Message
+from freehold.core.request import Message, Tool, ToolCall
+from freehold.data.rows import Row
 from freehold.tuning.render import Renderer
 from freehold.tuning.scratch import TEMPLATE
+from tests.tiny import HERMES
 
 
 @pytest.fixture
@@ -84,3 +86,38 @@ def test_rows_come_in_their_order_however_they_are_bundled(tokenizer: Tokenizer,
     alone = [sample for row in rows for sample in renderer(tokenizer).samples([row])]
     assert alone == whole
     assert list(renderer(tokenizer).samples([])) == []
+
+
+def test_answers_count_as_much_as_their_weights_say(tokenizer: Tokenizer) -> None:
+    row = Row(tuple(CHAT), weights=(1.0, 1.0, 0.0, 1.0, 0.5))
+    [sample] = renderer(tokenizer, prompt_weight=0.25).samples([row])
+    by_weight = {
+        weight: tokenizer.decode(
+            [token for token, each in zip(sample.ids, sample.weights, strict=True) if each == weight],
+            skip_special_tokens=False,
+        )
+        for weight in sorted(set(sample.weights))
+    }
+    assert by_weight[0.0] == "Ann has it.<|im_end|>"
+    assert by_weight[0.5] == "Ben.<|im_end|>"
+    assert "Who has the key?" in by_weight[0.25]
+
+
+def test_a_row_whose_answers_all_count_reads_as_its_messages(tokenizer: Tokenizer) -> None:
+    assert list(renderer(tokenizer).samples([Row(tuple(CHAT))])) == list(renderer(tokenizer).samples([CHAT]))
+
+
+def test_tools_and_calls_are_shown_and_the_calls_learned(tokenizer: Tokenizer) -> None:
+    look = Tool("look", "Looks.", {"type": "object"})
+    call = Message("assistant", "", (ToolCall("c", "look", '{"who": "Ann"}'),))
+    turns = (Message("user", "Where?"), call, Message("tool", "Here.", (), "c"), Message("assistant", "Here."))
+    hermes = Renderer(tokenizer, HERMES, max_length=1000, prompt_weight=0.0)
+    offered, bare = hermes.texts_and_spans([Row(turns, tools=(look,)), Row(turns)])
+    assert '"name": "look", "description": "Looks."' in offered[0]
+    assert "# Tools" not in bare[0]
+    text, spans = offered
+    first, last = (text[begin:end] for begin, end in spans)
+    assert first.strip().startswith("<tool_call>")
+    assert '"arguments": {"who": "Ann"}' in first
+    assert last.startswith("Here.")
+    assert "<tool_response>\nHere." in text

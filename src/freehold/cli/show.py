@@ -212,4 +212,6 @@ def _print_facts(facts: list[dict[str, Any]], labels: dict[str, str]) -> None:
 def _text(value: Any) -> str:
     if isinstance(value, dict):  # a digest, as it is stored
         return str(value.get("text", value))
+    if value is None:
+        return "unknown"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

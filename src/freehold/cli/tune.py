@@ -55,7 +55,8 @@ def command(
     if not out and not plan:
         raise BadInput("nothing says what the result is called", "Give --out NAME")
     given = {
-        "method": method, "objective": objective, "rank": rank, "alpha": alpha, "learning_rate": learning_rate, "steps": steps,
+        "method": method, "objective": objective, "rank": rank, "alpha": alpha,
+        "learning_rate": learning_rate, "steps": steps,
         "epochs": epochs, "time": time or None, "batch": batch, "batch_tokens": batch_tokens,
         "max_length": max_length, "seed": seed, "dtype": dtype, "checkpointing": checkpointing,
         "patience": patience, "threads": threads,

@@ -57,14 +57,43 @@ def similar(texts: Sequence[str], others: Sequence[str], threshold: float) -> di
     """
     own, theirs = _bags(texts), _bags(others)
     first = {bag: number for number, bag in reversed(list(enumerate(theirs))) if bag}
-    wanted = set(own)
-    distinct = sorted(wanted | set(first), key=sorted)
-    near = {bag: number for bag, number in first.items() if bag in wanted}
-    for one, other in _pairs(distinct, threshold) if threshold < 1.0 else ():
-        for bag, its in ((distinct[one], distinct[other]), (distinct[other], distinct[one])):
-            if bag in wanted and its in first:
-                near[bag] = min(near.get(bag, first[its]), first[its])
+    mine = {bag for bag in own if bag}
+    near = {bag: number for bag, number in first.items() if bag in mine}
+    if threshold < 1.0:
+        sought = sorted(mine - set(near), key=sorted)
+        known = list(first)
+        for number, found in _across(known, sought, threshold):
+            near[sought[number]] = min(first[known[each]] for each in found)
     return {number: near[bag] for number, bag in enumerate(own) if bag in near}
+
+
+def _across(
+    known: Sequence[frozenset[str]], sought: Sequence[frozenset[str]], threshold: float
+) -> Iterator[tuple[int, list[int]]]:
+    """For each set that is sought, its number and those of the known ones that are similar, where there are any."""
+    words, starts, sizes = _ranked([*known, *sought])
+    index: dict[int, list[int]] = defaultdict(list)
+    mark = np.zeros(int(words.max(initial=0)) + 1, dtype=bool)
+    for number in range(len(known) + len(sought)):
+        own = words[starts[number] : starts[number + 1]]
+        prefix = _prefix(own, threshold)
+        if number < len(known):
+            for word in prefix:
+                index[word].append(number)
+            continue
+        near = set().union(*(index[word] for word in prefix if word in index))
+        if near:
+            mark[own] = True
+            found = _similar(near, mark, len(own), words, starts, sizes, threshold)
+            mark[own] = False
+            if found:
+                yield number - len(known), found
+
+
+def _prefix(own: _Ints, threshold: float) -> list[int]:
+    """The rarest words of a set, of which each similar set shares one."""
+    found: list[int] = own[: len(own) - math.ceil(threshold * len(own) - 1e-9) + 1].tolist()
+    return found
 
 
 def _bags(texts: Sequence[str]) -> list[frozenset[str]]:
@@ -95,7 +124,7 @@ def _pairs(bags: Sequence[frozenset[str]], threshold: float) -> Iterator[tuple[i
     mark = np.zeros(int(words.max(initial=0)) + 1, dtype=bool)
     for number in map(int, order):
         own = words[starts[number] : starts[number + 1]]
-        prefix = own[: len(own) - math.ceil(threshold * len(own) - 1e-9) + 1].tolist()
+        prefix = _prefix(own, threshold)
         near = set().union(*(index[word] for word in prefix if word in index))
         if near:
             mark[own] = True
@@ -108,7 +137,7 @@ def _pairs(bags: Sequence[frozenset[str]], threshold: float) -> Iterator[tuple[i
 def _similar(
     near: set[int], mark: NDArray[np.bool_], size: int, words: _Ints, starts: _Ints, sizes: _Ints, threshold: float
 ) -> list[int]:
-    """Those of `near`, none larger than `size`, whose similarity to the marked set reaches the threshold."""
+    """Those of `near` whose similarity to the marked set, of `size` words, reaches the threshold."""
     candidates = np.fromiter(near, dtype=np.int64, count=len(near))
     candidates = candidates[sizes[candidates] >= threshold * size - 1e-9]
     lengths = sizes[candidates]

@@ -14,13 +14,41 @@ _MOST = 2000
 """Characters that are looked at."""
 _WORD = re.compile(r"[^\W\d_]+")
 _FUNCTION_WORDS = {
-    "en": "the of and to in is that it for you was with on as are this be have not at from or your can what how do i",
-    "de": "der die das und ist nicht ich zu den mit sie ein eine auf für es dem von wie im werden sich kann wir bei",
-    "fr": "le la les et est des une un pas je vous que qui dans pour sur avec il nous au ce ne plus du votre comment",
-    "es": "el la los que de y en un una es no por con para se las del lo su mi como está pero más usted qué cómo puedo",
-    "it": "il la che di e non un una per è sono con come del della mi si lo gli nel anche più questo ho posso dove",
-    "pt": "o a os que de e não um uma para com é em do da se por como mais no na mas eu seu você meu está posso onde",
-    "nl": "de het een en van ik is dat niet je te op voor met zijn er aan hoe kan wat ook maar deze bij naar mijn u",
+    "en": (
+        "the of and to in is that it for you was with on as are this be have not at from or your can what "
+        "how do i who which when where why will would they we his her their our my has had were if but may "
+        "only does did there any some all about an by no its than then them these been"
+    ),
+    "de": (
+        "der die das und ist nicht ich zu den mit sie ein eine auf für es dem von wie im werden sich kann "
+        "wir bei ihr aber oder wenn noch nur nach am um aus war hat haben sind wird was wo wer warum mein "
+        "meine ihre kein bitte mehr vom zum zur einen einem einer dass"
+    ),
+    "fr": (
+        "le la les et est des une un pas je vous que qui dans pour sur avec il nous au ce ne plus du votre "
+        "comment mais ou où quand mon ma mes notre leur elle ils sont avez avoir être cette ces aux par si "
+        "son sa ses puis faire comme tout"
+    ),
+    "es": (
+        "el la los que de y en un una es no por con para se las del lo su mi como está pero más usted qué "
+        "cómo puedo o si cuando donde dónde cuándo mis tu sus al le les son ser tiene hay este esta esto "
+        "muy todo sin sobre nos ha"
+    ),
+    "it": (
+        "il la che di e non un una per è sono con come del della mi si lo gli nel anche più questo ho posso "
+        "dove ma o se quando al alla dei delle nella questa suo mio dal da tutto senza hanno siamo era "
+        "perché ci le i"
+    ),
+    "pt": (
+        "o a os que de e não um uma para com é em do da se por como mais no na mas eu seu você meu está "
+        "posso onde ou quando ao à dos das nos nas este esta isso ele ela são ser tem há muito sem sobre "
+        "foi pelo pela"
+    ),
+    "nl": (
+        "de het een en van ik is dat niet je te op voor met zijn er aan hoe kan wat ook maar deze bij naar "
+        "mijn u of als waar wanneer wie waarom uit over nog al zo hun haar hij zij worden kunnen heeft "
+        "hebben was wordt dit door geen"
+    ),
     "sv": "och att det i en jag som är på för med inte den ett har om du kan hur var till av vi så mig min när",
     "da": "og at det i en jeg som er på for med ikke den et har om du kan hvordan til af vi så mig min når hvad blev",
     "nb": "og at det i en jeg som er på for med ikke den et har om du kan hvordan til av vi så meg min når hva ble",

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from freehold.core.digest import Digest
 from freehold.core.errors import BadData
 from freehold.core.request import Message
 from freehold.data import pii as personal
@@ -171,11 +172,11 @@ def _personal(rows: list[AnyRow], pii: Pii, unit: str) -> tuple[list[AnyRow], li
 
 def _distinct(rows: list[AnyRow], repetitions: bool, unit: str) -> tuple[list[AnyRow], list[Finding]]:
     """The rows, without exact repetitions unless wanted; findings on those and on questions with several answers."""
-    first: dict[bytes, AnyRow] = {}
+    first: dict[str, AnyRow] = {}
     again: list[int] = []
     answers: dict[str, dict[str, int]] = defaultdict(dict)
     for row in rows:
-        if first.setdefault(row.encode(), row) is not row:
+        if first.setdefault(Digest.of_bytes(row.encode()).hex, row) is not row:
             again.append(row.line)
         answers[normal(row.question)].setdefault(row.answer, row.line)
     found = []

@@ -22,12 +22,24 @@ from msgspec import UNSET, Meta, UnsetType
 
 from freehold.core.digest import Digest
 from freehold.core.errors import BadData, NotFound
-from freehold.core.request import Message, Tool
+from freehold.core.request import Message, Tool, ToolCall
 from freehold.data.findings import Finding
 from freehold.formats.atomic import replacing
 
 Messages = tuple[Message, ...]
 Weight = Annotated[float, Meta(ge=0, le=1)]
+
+
+def told(message: Message) -> str:
+    """What a turn says, its tool calls spelt as `name(arguments)`, equal calls alike."""
+    return "\n".join(filter(None, (message.content, *(f"{call.name}({_spelt(call)})" for call in message.tool_calls))))
+
+
+def _spelt(call: ToolCall) -> str:
+    try:
+        return msgspec.json.encode(msgspec.json.decode(call.arguments), order="sorted").decode()
+    except (msgspec.DecodeError, RecursionError):
+        return call.arguments
 
 
 class Conversation(msgspec.Struct, frozen=True):
@@ -53,8 +65,8 @@ class Row(Conversation, frozen=True):
 
     @property
     def answer(self) -> str:
-        """The last thing that the assistant said."""
-        return self.messages[-1].content
+        """The last thing that the assistant said, or called."""
+        return told(self.messages[-1])
 
     def encode(self) -> bytes:
         """The canonical JSON of the conversation, without its line."""
@@ -75,7 +87,7 @@ class Preference(Conversation, frozen=True, kw_only=True):
     @property
     def answer(self) -> str:
         """The answer that is wanted."""
-        return self.chosen[-1].content
+        return told(self.chosen[-1])
 
     def encode(self) -> bytes:
         """The canonical JSON, without the line."""
@@ -92,7 +104,7 @@ class Judged(Conversation, frozen=True, kw_only=True):
     @property
     def answer(self) -> str:
         """The answer that is judged."""
-        return self.messages[-1].content
+        return told(self.messages[-1])
 
     def encode(self) -> bytes:
         """The canonical JSON, without the line."""

@@ -97,6 +97,8 @@ def _facts(facts: Sequence[dict[str, Any]]) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, dict):
         value = value.get("text", value)
+    if value is None:
+        return "unknown"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -8,7 +8,7 @@ import msgspec
 from freehold.core.digest import Digest
 from freehold.core.errors import BadData
 from freehold.data.checks import Found, Value
-from freehold.data.findings import Finding
+from freehold.data.findings import Finding, Named
 from freehold.proofs.card import table
 from freehold.proofs.facts import Fact, Grade
 
@@ -35,7 +35,7 @@ class Sides(msgspec.Struct, frozen=True):
 
 
 def evidence(sides: Sides, found: Found, seen: Mapping[str, Value], about: Mapping[str, str]) -> bytes:
-    """Facts, findings and counts as canonical JSON; the same for the same data. No text of the data is in it.
+    """Facts, findings and counts as canonical JSON; the same for the same data. Of its texts, only classes are in it.
 
     `seen` are more facts, of the reading; `about` is what somebody declares, by the keys of ABOUT.
     """
@@ -43,10 +43,15 @@ def evidence(sides: Sides, found: Found, seen: Mapping[str, Value], about: Mappi
         "schema": SCHEMA,
         "kind": KIND,
         "facts": list(_facts(sides, found, seen, about)),
-        "findings": found.findings,
+        "findings": [_bare(finding) for finding in found.findings],
         "tables": found.tables,
     }
     return msgspec.json.encode(content, order="sorted")
+
+
+def _bare(finding: Finding) -> Finding:
+    """A finding without reasons, which may quote the data: evidence goes where the model goes."""
+    return msgspec.structs.replace(finding, named=tuple(Named(each.line) for each in finding.named))
 
 
 def _facts(sides: Sides, found: Found, seen: Mapping[str, Value], about: Mapping[str, str]) -> Iterator[Fact]:

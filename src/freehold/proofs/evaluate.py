@@ -9,9 +9,10 @@ import msgspec
 
 from freehold.core.digest import Digest
 from freehold.core.errors import ContextOverflow, FreeholdError, WorkerFailed
-from freehold.core.event import Failed, Finished, Text, Usage
-from freehold.core.request import Message, Request, Sampling
+from freehold.core.event import Failed, Finished, Text, ToolCallPart, Usage
+from freehold.core.request import Message, Request, Sampling, ToolCall
 from freehold.data import Row
+from freehold.data.rows import told
 from freehold.engines.base import Worker
 from freehold.proofs.facts import Fact
 from freehold.proofs.metrics import METRICS, exact_match, token_f1
@@ -126,17 +127,22 @@ async def _answer(worker: Worker, row: Row, max_tokens: int) -> tuple[Answer, Sp
     request = Request(
         model="evaluated",
         messages=row.messages[:-1],
+        tools=row.tools,
         max_tokens=max_tokens,
         # With one candidate left at each token, no draw of random numbers matters.
         sampling=Sampling(temperature=0.0, top_k=1, seed=0),
         deadline=DEADLINE,
     )
     pieces: list[str] = []
+    calls: dict[int, ToolCall] = {}
     ending, speed = "", Speed()
     async with aclosing(worker.generate(request)) as events:
         async for event in events:
             if isinstance(event, Text):
                 pieces.append(event.text)
+            elif isinstance(event, ToolCallPart):
+                call = calls.get(event.call, ToolCall("", "", ""))
+                calls[event.call] = ToolCall("", call.name + event.name, call.arguments + event.arguments)
             elif isinstance(event, Failed):
                 ending = _ending_of(event.error)
             elif isinstance(event, Finished):
@@ -144,7 +150,8 @@ async def _answer(worker: Worker, row: Row, max_tokens: int) -> tuple[Answer, Sp
                 speed = _speed(event.usage, event.timings.generate_ms)
     if not ending:
         raise WorkerFailed("an answer ended without a reason", "Run it again")
-    return _measured(row, "".join(pieces).strip(), ending), speed
+    answer = told(Message("assistant", "".join(pieces).strip(), tuple(calls.values())))
+    return _measured(row, answer, ending), speed
 
 
 def _ending_of(error: FreeholdError) -> str:

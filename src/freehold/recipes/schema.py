@@ -287,9 +287,9 @@ def _check_sense(recipe: Recipe, path: Path) -> None:
     except BadName as error:
         raise BadRecipe(f"{path}: {error.message}", error.remedy) from error
     _check_time(recipe.tune, path)
+    _check_data(recipe.data, path)
     if bool(recipe.data.path) == bool(recipe.data.generator):
         raise BadRecipe(f"{path}: [data] needs either path or generator", 'As in: path = "tickets.csv"')
-    _check_data(recipe.data, path)
     for kind in recipe.quantize.types:
         if kind not in TYPES:
             raise BadRecipe(f"{path}: [quantize] unknown type {kind!r}{_nearest(kind, TYPES)}", _known("Types", TYPES))

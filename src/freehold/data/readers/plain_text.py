@@ -8,6 +8,7 @@ from freehold.data.sections import sections
 from freehold.data.text import read_text
 
 _MARKDOWN = (".md", ".markdown", ".rst")
+_ENDS = (".", "!", "?", ":", "。")
 _ALIKE = 0.8
 """Share of a delimited file's lines that have as many fields as its header, at least."""
 
@@ -25,8 +26,10 @@ def _likelihood(head: bytes, suffix: str) -> int:
 
 
 def _prose(head: bytes) -> bool:
-    """Whether no separator splits the lines alike."""
+    """Whether the first line is a sentence and no header, or no separator splits the lines alike."""
     lines = head.decode("utf-8", "replace").splitlines(keepends=True)
+    if any(line.strip() for line in lines) and next(line for line in lines if line.strip()).rstrip().endswith(_ENDS):
+        return True
     text = "".join(lines[:-1] or lines)
     return all(share < _ALIKE or fields < 2 for share, fields in (fitness(text, mark) for mark in DELIMITERS))
 
