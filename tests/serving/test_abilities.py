@@ -6,9 +6,9 @@ from freehold.core.name import Name
 from freehold.core.settings import Settings
 from freehold.serving import abilities
 from freehold.store import Store
-from freehold.store.importing import import_folder
+from freehold.store.importing import import_folder, import_gguf
 from tests.serving.support import add_gguf
-from tests.store.models import folder, gguf
+from tests.store.models import folder, gguf, projector
 from tests.tiny import CHATML, write_gguf
 
 
@@ -39,3 +39,8 @@ def test_what_the_header_says(store: Store, tmp_path: Path):
 def test_a_folder_that_is_not_converted_yet(settings: Settings, store: Store, tmp_path: Path):
     import_folder(store, folder(tmp_path / "model"), Name.parse("m"))
     assert not abilities.of(store, store.get(Name.parse("m"))).thinking
+
+
+def test_a_model_that_sees(store: Store, tmp_path: Path):
+    import_gguf(store, write_gguf(tmp_path / "a.gguf"), Name.parse("m"), projector=projector(tmp_path / "mmproj.gguf"))
+    assert abilities.of(store, store.get(Name.parse("m"))).vision

@@ -5,7 +5,7 @@ import pytest
 
 from freehold.core.digest import Digest
 from freehold.core.errors import Busy
-from freehold.core.request import EmbedRequest, Message, Request
+from freehold.core.request import EmbedRequest, Image, Message, Request
 from freehold.core.settings import Settings
 from freehold.serving.admission import Admission, Preempted, cost, embedding_cost
 from freehold.serving.pool import Key
@@ -174,3 +174,11 @@ async def test_a_row_that_is_cancelled_by_another_is_cancelled(settings: Setting
 def test_whoever_comes_finds_a_place():
     assert Admission(Settings(home=Path("/x"), parallel=4)).spare == 3
     assert Admission(Settings(home=Path("/x"), parallel=1)).spare == 1
+
+
+def test_an_image_counts_as_its_projector_says_or_as_the_context():
+    images = (Image(b"", "image/png", 1, 1), Image(b"", "image/png", 1, 1))
+    request = Request(model="m", messages=(Message("user", "", images=images),), max_tokens=50)
+    assert cost(request, 4096, 256) == 2 * 256 + 1 + 50
+    assert cost(request, 4096) == 4096 + 50
+    assert cost(request, 300, 256) == 300 + 50
