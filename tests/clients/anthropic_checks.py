@@ -4,12 +4,14 @@ python anthropic_checks.py http://127.0.0.1:PORT MODEL
 """
 
 import asyncio
+import base64
 import json
 import sys
 import time
 import traceback
 
 import anthropic
+from drawing import png
 
 BASE, MODEL = sys.argv[1], sys.argv[2]
 FAILURES = (AssertionError, AttributeError, LookupError, TypeError, ValueError, anthropic.AnthropicError)
@@ -264,6 +266,41 @@ def check_files():
     except anthropic.NotFoundError:
         return
     raise AssertionError("it is still there")
+
+
+def refused(ask, wrong):
+    """Why it is."""
+    try:
+        ask(**wrong)
+    except anthropic.BadRequestError as error:
+        return "image" in error.message or "files of type" in error.message
+    return False
+
+
+def check_images():
+    def asked(source, model="eye"):
+        content = [{"type": "image", "source": source}, {"type": "text", "text": "What is this?"}]
+        answer = client.messages.create(
+            model=model, messages=[{"role": "user", "content": content}], max_tokens=8, extra_body=GREEDY
+        )
+        return "".join(block.text for block in answer.content), answer.usage
+
+    def source(image, kind="image/png"):
+        return {"type": "base64", "media_type": kind, "data": base64.b64encode(image).decode()}
+
+    red, blue = source(png(255, 0, 0)), source(png(0, 0, 255))
+    assert asked(red)[0] == asked(red)[0] != asked(blue)[0]
+    content = [{"type": "image", "source": red}, {"type": "text", "text": "What is this?"}]
+    counted = client.messages.count_tokens(model="eye", messages=[{"role": "user", "content": content}])
+    usage = asked(red)[1]
+    assert counted.input_tokens == usage.input_tokens + (usage.cache_read_input_tokens or 0)
+    for wrong in (
+        {"source": {"type": "url", "url": "https://example.com/a.png"}},
+        {"source": source(png(255, 0, 0)[:40])},
+        {"source": source(png(255, 0, 0), "image/jpeg")},
+        {"source": red, "model": MODEL},
+    ):
+        assert refused(asked, wrong), wrong.keys()
 
 
 def main():

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from freehold.core.name import Name
 from freehold.core.settings import Settings
-from freehold.store import Store
+from freehold.store import Store, importing
 from tests.serving.support import add_gguf
 from tests.tiny import write_gguf
+from tests.tinyvision import write_projector
 
 SERVER = """
 from freehold.core.settings import load
@@ -92,10 +94,12 @@ def found_by_node(folder: Path, script: Path, address: str, *more: Path) -> dict
 def running(home: Path, template: str = "", context: int = 1024, **settings: str) -> Iterator[str]:
     """The address of a server with a model `tiny`, also known as `org/tiny`, and `coder`, which inserts text."""
     model = write_gguf(home / "tiny.gguf", context=context, **({"template": template} if template else {}))
+    projector = write_projector(home / "mmproj.gguf")
     with Store.open(Settings(home=home).store) as store:
         add_gguf(store, "tiny", model)
         add_gguf(store, "org/tiny", model)
         add_gguf(store, "coder", write_gguf(home / "coder.gguf", infill=True))
+        importing.import_gguf(store, model, Name.parse("eye"), projector=projector)
     environment = {"FREEHOLD_HOME": str(home), "PATH": "/usr/bin:/bin"}
     environment |= {f"FREEHOLD_{name.upper()}": value for name, value in settings.items()}
     process = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True, env=environment)

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { crc32, deflateSync } from 'node:zlib'
 import { Ollama } from 'ollama'
 
 const [BASE, MODEL, FILE] = process.argv.slice(2)
@@ -22,7 +23,33 @@ async function gathered(stream) {
   return parts
 }
 
+// A PNG file of one colour.
+function png(color, side = 32) {
+  const chunk = (kind, data) => {
+    const body = Buffer.concat([Buffer.from(kind), data])
+    const ends = Buffer.alloc(8)
+    ends.writeUInt32BE(data.length)
+    ends.writeUInt32BE(crc32(body), 4)
+    return Buffer.concat([ends.subarray(0, 4), body, ends.subarray(4)])
+  }
+  const head = Buffer.from([0, 0, 0, side, 0, 0, 0, side, 8, 2, 0, 0, 0])
+  const row = Buffer.from([0, ...Array(side).fill(color).flat()])
+  const rows = deflateSync(Buffer.concat(Array(side).fill(row)))
+  const mark = Buffer.from([0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10])
+  return Buffer.concat([mark, chunk('IHDR', head), chunk('IDAT', rows), chunk('IEND', Buffer.alloc(0))])
+}
+
 const checks = {
+  async check_images() {
+    const asked = async (image, model = 'eye') =>
+      (await client.chat({ model, messages: [{ role: 'user', content: 'What?', images: [image] }], options })).message
+        .content
+    const [red, blue] = [png([255, 0, 0]), png([0, 0, 255])]
+    assert.equal(await asked(red), await asked(red.toString('base64')))
+    assert.notEqual(await asked(red), await asked(blue))
+    await assert.rejects(asked(red.subarray(0, 40)), /image/)
+    await assert.rejects(asked(red, MODEL), /does not see images/)
+  },
   async check_list_and_show() {
     const found = (await client.list()).models.map((model) => model.name)
     assert(found.includes(`${MODEL}:latest`))

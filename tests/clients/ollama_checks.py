@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import ollama
+from drawing import png
 
 BASE, MODEL = sys.argv[1], sys.argv[2]
 FAILURES = (AssertionError, AttributeError, LookupError, TypeError, ValueError, ollama.ResponseError, OSError)
@@ -285,6 +286,38 @@ def check_async_blob():
         return await ollama.AsyncClient(host=BASE).create_blob(sys.argv[3])
 
     assert asyncio.run(send()).startswith("sha256:")
+
+
+def check_images():
+    red, blue = png(255, 0, 0), png(0, 0, 255)
+
+    def chatted(image, model="eye"):
+        messages = [{"role": "user", "content": "What is this?", "images": [image]}]
+        return client.chat(model, messages, options=GREEDY).message.content
+
+    def generated(image, model="eye", **options):
+        return client.generate(model, "What is this?", images=[image], options=GREEDY, **options)
+
+    assert chatted(red) == chatted(red) != chatted(blue)
+    assert generated(red).response == generated(red).response != generated(blue).response
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "red.png")
+        path.write_bytes(red)
+        assert chatted(path) == chatted(str(path)) == chatted(red)
+    assert "vision" in client.show("eye").capabilities
+    assert "vision" not in client.show(MODEL).capabilities
+    for ask in (chatted, generated):
+        for wrong in ({"image": red[:40]}, {"image": b"text"}, {"image": red, "model": MODEL}):
+            error = raised(ask, **wrong)
+            assert error.status_code == 400
+            assert "image" in error.error
+
+
+def check_create_with_a_projector():
+    files = {Path(path).name: client.create_blob(path) for path in sys.argv[3:5]}
+    assert client.create("seeing", files=files).status == "success"
+    assert "vision" in client.show("seeing").capabilities
+    client.delete("seeing")
 
 
 def main():

@@ -4,12 +4,14 @@ python openai_checks.py http://127.0.0.1:PORT/v1 MODEL
 """
 
 import asyncio
+import base64
 import json
 import sys
 import time
 import traceback
 
 import openai
+from drawing import png
 from pydantic import BaseModel
 
 BASE, MODEL = sys.argv[1], sys.argv[2]
@@ -398,6 +400,43 @@ def check_fifty_streams_at_once():
     texts = asyncio.run(main())
     assert len(texts) == 50
     assert len(set(texts)) == 1
+
+
+def refused(ask, wrong):
+    """Why it is."""
+    try:
+        ask(**wrong)
+    except openai.BadRequestError as error:
+        return "image" in error.message or "files of type" in error.message
+    return False
+
+
+def check_images():
+    def asked(image, model="eye", kind="image/png", detail="auto"):
+        url = image if isinstance(image, str) else f"data:{kind};base64,{base64.b64encode(image).decode()}"
+        parts = [
+            {"type": "text", "text": "What is this?"},
+            {"type": "image_url", "image_url": {"url": url, "detail": detail}},
+        ]
+        told = client.chat.completions.create(
+            model=model,
+            messages=[{"role": "user", "content": parts}],
+            max_tokens=8,
+            temperature=0,
+            logit_bias={"0": -100, "2": -100},
+        )
+        return told.choices[0].message.content
+
+    red, blue = png(255, 0, 0), png(0, 0, 255)
+    assert asked(red) == asked(red, detail="high") != asked(blue)
+    for wrong in (
+        {"image": "https://example.com/a.png"},
+        {"image": red[:40]},
+        {"image": b"text"},
+        {"image": red, "kind": "application/pdf"},
+        {"image": red, "model": MODEL},
+    ):
+        assert refused(asked, wrong), wrong.keys()
 
 
 def main():

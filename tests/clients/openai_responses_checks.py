@@ -4,11 +4,13 @@ python openai_responses_checks.py http://127.0.0.1:PORT/v1 MODEL
 """
 
 import asyncio
+import base64
 import json
 import sys
 import traceback
 
 import openai
+from drawing import png
 from pydantic import BaseModel, Field
 
 BASE, MODEL = sys.argv[1], sys.argv[2]
@@ -283,6 +285,35 @@ def check_async():
             assert listed[0].content[0].text == HELLO
 
     asyncio.run(main())
+
+
+def refused(ask, wrong):
+    """Why it is."""
+    try:
+        ask(**wrong)
+    except openai.BadRequestError as error:
+        return "image" in error.message or "files of type" in error.message
+    return False
+
+
+def check_images():
+    def asked(image, model="eye"):
+        url = image if isinstance(image, str) else f"data:image/png;base64,{base64.b64encode(image).decode()}"
+        parts = [
+            {"type": "input_text", "text": "What is this?"},
+            {"type": "input_image", "image_url": url, "detail": "auto"},
+        ]
+        return client.responses.create(**{**SHORT, "model": model, "input": [{"role": "user", "content": parts}]})
+
+    red, blue = png(255, 0, 0), png(0, 0, 255)
+    first = asked(red)
+    assert first.output_text == asked(red).output_text != asked(blue).output_text
+    kept = client.responses.input_items.list(first.id).data
+    assert kept[0].content[1].type == "input_image"
+    more = client.responses.create(**{**SHORT, "model": "eye"}, previous_response_id=first.id)
+    assert more.usage.input_tokens > first.usage.input_tokens
+    for wrong in ({"image": "https://example.com/a.png"}, {"image": red[:40]}, {"image": red, "model": MODEL}):
+        assert refused(asked, wrong), wrong.keys()
 
 
 def main():

@@ -15,6 +15,7 @@ from freehold.store import Store
 from tests.clients import harness
 from tests.serving.support import FakeEngine, add_model, live
 from tests.tiny import HERMES, write_gguf
+from tests.tinyvision import write_projector
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -42,7 +43,8 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcomes(client_python: Path, server: str, model_file: Path) -> dict[str, str]:
-    return harness.found(client_python, CHECKS, server, model_file)
+    projector = write_projector(model_file.with_name("mmproj.gguf"))
+    return harness.found(client_python, CHECKS, server, model_file, projector)
 
 
 @pytest.mark.parametrize("name", harness.checks(CHECKS))

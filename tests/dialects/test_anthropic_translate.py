@@ -9,6 +9,7 @@ from freehold.core.errors import BadInput, FreeholdError, Unsupported
 from freehold.core.request import Constraint, Message, Request, Sampling, Tool, ToolCall
 from freehold.dialects.anthropic import schema, translate
 from freehold.serving.decoding import decode
+from tests.pictures import base64_of, picture
 
 USER = [{"role": "user", "content": "hi"}]
 TOOL = {"name": "weather", "description": "of a city", "input_schema": {"type": "object", "properties": {}}}
@@ -114,7 +115,7 @@ def test_a_schema_for_the_answer(place: str):
         ({"messages": []}, BadInput, "messages"),
         ({"messages": [{"role": "assistant", "content": "a"}]}, BadInput, "nothing to answer"),
         ({"messages": [{"role": "robot", "content": "a"}]}, BadInput, "role"),
-        ({"messages": [{"role": "user", "content": [block("image", source={})]}]}, BadInput, "images from"),
+        ({"messages": [{"role": "user", "content": [block("image", source={})]}]}, BadInput, "image"),
         ({"messages": [{"role": "user", "content": [NO_SOURCE]}]}, BadInput, "source"),
         ({"messages": [{"role": "user", "content": [block("tool_use", id="1", name="a")]}]}, BadInput, "user message"),
         ({"messages": [{"role": "assistant", "content": [block("tool_use")]}]}, BadInput, "no id"),
@@ -138,3 +139,50 @@ def test_counting_needs_no_max_tokens_and_takes_no_other_field():
     assert [message.role for message in found.messages] == ["system", "user"]
     with pytest.raises(BadInput, match="stream"):
         decode(json.dumps({**body, "stream": True}).encode(), schema.Prompt)
+
+
+def image(data: bytes, kind: str = "image/png") -> dict[str, Any]:
+    return block("image", source={"type": "base64", "media_type": kind, "data": base64_of(data)})
+
+
+def test_images_in_messages_and_results():
+    red, blue = picture("red"), picture("blue", "JPEG")
+    said = [image(red), block("text", text="a"), block("text", text="b"), image(blue, "image/jpeg")]
+    (found,) = turns({"role": "user", "content": said})
+    assert found.content == "a\nb"
+    assert [(each.data, each.place) for each in found.images] == [(red, 0), (blue, 3)]
+    (alone,) = turns({"role": "user", "content": [image(red)]})
+    assert (alone.content, len(alone.images)) == ("", 1)
+    for broken, place in ((False, 4), (True, 11)):
+        result = block(
+            "tool_result", tool_use_id="t", content=[block("text", text="Look"), image(red)], is_error=broken
+        )
+        (told,) = turns({"role": "user", "content": [result]})
+        assert (told.role, told.images[0].place) == ("tool", place)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ({"type": "url", "url": "https://example.com/x.png"}, "of type 'url'"),
+        ({"type": "file", "file_id": "f"}, "of type 'file'"),
+        ({}, "not fetched"),
+        (None, "not fetched"),
+        ({"type": "base64", "media_type": "image/png"}, "no data"),
+        ({"type": "base64", "data": "AAAA"}, "no media_type"),
+        ({"type": "base64", "media_type": "image/png", "data": 5}, "no data"),
+        ({"type": "base64", "media_type": "image/bmp", "data": "AAAA"}, "image/bmp"),
+        ({"type": "base64", "media_type": "image/jpeg", "data": base64_of(picture())}, "is called image/jpeg"),
+    ],
+)
+def test_sources_of_images_that_are_refused(source: Any, said: str):
+    with pytest.raises(BadInput, match=said) as caught:
+        turns({"role": "user", "content": [block("image", source=source)]})
+    assert caught.value.param == "messages"
+
+
+def test_others_show_no_images():
+    with pytest.raises(BadInput, match="cannot hold images"):
+        turns(*USER, {"role": "assistant", "content": [image(picture())]}, *USER)
+    with pytest.raises(BadInput, match="'image' is not understood"):
+        request(system=[image(picture())])

@@ -193,6 +193,7 @@ async def test_what_a_model_takes_is_told(app: Starlette):
         for name, sees in (("eye", True), ("blind", False)):
             shown = (await client.post("/api/show", json={"model": name})).json()
             assert ("vision" in shown["capabilities"]) == sees
+            assert shown.get("projector_info", {}).get("clip.projector_type", "") == ("mlp" if sees else "")
             modalities = ["text", "image"] if sees else ["text"]
             model = (await client.get(f"/v1/models/{name}")).json()
             assert model["architecture"]["input_modalities"] == modalities

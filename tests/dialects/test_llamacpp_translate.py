@@ -7,6 +7,7 @@ from freehold.core.request import Beside, Constraint, Message, Request
 from freehold.dialects.llamacpp import answers, chatting, translate
 from freehold.dialects.llamacpp import schema as wire
 from freehold.dialects.openai import answers as openai
+from tests.pictures import base64_of, picture, url_of
 
 USER = {"role": "user", "content": "hi"}
 
@@ -171,7 +172,7 @@ def test_messages_without_content(message: dict):
         chat(messages=[message])
 
 
-def test_images_are_refused():
+def test_an_image_without_content_is_refused():
     with pytest.raises(Unsupported):
         chat(messages=[{"role": "user", "content": [{"type": "image_url"}]}])
 
@@ -288,3 +289,32 @@ def test_chat_answers_as_llama_server_words_them():
     assert body["choices"][0]["message"] == {"role": "assistant", "content": "a"}
     assert body["timings"]["prompt_n"] == 4
     assert body["__verbose"] == {"prompt": "p"}
+
+
+def test_images_of_a_chat():
+    part = {"type": "image_url", "image_url": {"url": url_of(picture())}}
+    texts = [{"type": "text", "text": text} for text in ("a", "b")]
+    (found,) = chat(messages=[{"role": "user", "content": [*texts, part, texts[0]]}]).messages
+    assert (found.content, found.images[0].place) == ("a\n\nba", 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "expected"),
+    [
+        ("<__media__>x", 1, ("x", [0])),
+        ("a<__media__>b<own>", 2, ("ab", [1, 2])),
+        ("<own><own>", 2, ("", [0, 0])),
+        ("<__media__>", 0, ("<__media__>", [])),
+    ],
+)
+def test_marks_in_a_prompt(text: str, count: int, expected: tuple[str, list[int]]):
+    given = wire.PromptObject(text, [base64_of(picture())] * count)
+    found, images = translate.illustrated(given, ["<own>", "<__media__>"])
+    assert (found, [image.place for image in images]) == expected
+
+
+@pytest.mark.parametrize(("text", "count"), [("x", 1), ("<own>", 2), ("<own><own>", 1)])
+def test_marks_that_do_not_fit_the_images(text: str, count: int):
+    with pytest.raises(BadInput, match="marks for") as caught:
+        translate.illustrated(wire.PromptObject(text, [base64_of(picture())] * count), ["<own>"])
+    assert "<own>" in caught.value.remedy

@@ -12,6 +12,7 @@ from freehold.core.request import FOREVER, Constraint, Insert, Message, Sampling
 from freehold.dialects.ollama import names, translate
 from freehold.dialects.ollama import schema as wire
 from freehold.store import Store
+from tests.pictures import base64_of, picture, url_of
 from tests.serving.support import add_model
 
 HI = [{"role": "user", "content": "hi"}]
@@ -189,3 +190,45 @@ def test_models_are_found_in_any_case(store: Store):
             names.found(store, missing)
     with pytest.raises(UnknownModel):
         names.own(store, "ollama::llama3:8b")
+
+
+def test_images_stand_before_the_text():
+    red = base64_of(picture("red"))
+    (found,) = chat(messages=[{"role": "user", "content": "What?", "images": [red, red]}]).messages
+    assert [image.place for image in found.images] == [0, 0]
+    first, second = generate(prompt="What?", system="Be kind.", images=[red]).messages
+    assert (first.images, second.content, len(second.images)) == ((), "What?", 1)
+    (tool,) = chat(messages=[{"role": "tool", "content": "Here", "images": [red]}]).messages
+    assert tool.images[0].place == 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "places"),
+    [
+        ("What?", "What?", [0, 0]),
+        ("See [img-1] and [img-0]!", "See  and !", [4, 9]),
+        ("See [img-0]", "See ", [0, 4]),
+        ("[img-0][img-0]", "[img-0]", [0, 0]),
+        ("[img-7] [img-] [img-99999]", "[img-7] [img-] [img-99999]", [0, 0]),
+    ],
+)
+def test_a_raw_prompt_says_where_they_stand(prompt: str, text: str, places: list[int]):
+    images = [base64_of(picture(color)) for color in ("red", "blue")]
+    found = generate(prompt=prompt, raw=True, images=images)
+    assert found.prompt == text
+    assert [image.place for image in found.images] == places
+    if "[img-1]" in prompt:
+        assert found.images[0].data == picture("blue")
+
+
+@pytest.mark.parametrize("fields", [{"template": "{{ .Prompt }}"}, {"context": [1, 2]}])
+def test_what_images_do_not_go_with(fields: dict):
+    with pytest.raises(Unsupported, match=next(iter(fields))):
+        generate(prompt="What?", images=[base64_of(picture())], **fields)
+
+
+@pytest.mark.parametrize("image", ["", "aGk=", "***", url_of(picture())])
+def test_images_that_are_none(image: str):
+    for ask in (lambda: generate(prompt="p", images=[image]), lambda: chat(messages=[{**HI[0], "images": [image]}])):
+        with pytest.raises(BadInput):
+            ask()

@@ -8,6 +8,7 @@ from freehold.core.errors import BadInput, FreeholdError, Unsupported
 from freehold.core.request import Constraint, Insert, Message, ToolCall
 from freehold.dialects.openai import schema, translate
 from freehold.serving.decoding import decode
+from tests.pictures import picture, url_of
 
 USER = [{"role": "user", "content": "hi"}]
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -132,7 +133,7 @@ def test_fields_without_effect_here_change_nothing(fields: dict):
         ({"function_call": "auto"}, "function_call"),
         ({"web_search_options": {}}, "web_search_options"),
         ({"verbosity": "low"}, "verbosity"),
-        ({"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages"),
         ({"messages": [{"role": "assistant", "audio": {"id": "x"}}]}, "messages"),
     ],
 )
@@ -289,3 +290,36 @@ def test_every_field_with_every_kind_of_value_is_taken_or_refused(kind):
             except FreeholdError as error:
                 refused.add(error.status)
     assert refused == {400}
+
+
+def _parts(*given: Any) -> list[dict]:
+    """Texts, and images as URLs or as what `image_url` holds."""
+    return [
+        {"type": "text", "text": each} if isinstance(each, str) else {"type": "image_url", "image_url": each}
+        for each in given
+    ]
+
+
+def test_images_have_places_and_a_low_detail_is_coarse():
+    red, blue = {"url": url_of(picture("red"))}, {"url": url_of(picture("blue")), "detail": "low"}
+    (found,) = _chat(messages=[{"role": "user", "content": _parts(red, "ab", blue, "c")}]).messages
+    assert found.content == "abc"
+    assert [(image.place, image.coarse) for image in found.images] == [(0, False), (2, True)]
+    assert [image.data for image in found.images] == [picture("red"), picture("blue")]
+    tool = {"role": "tool", "tool_call_id": "c", "content": _parts("see", red)}
+    assert _chat(messages=[*USER, tool]).messages[1].images[0].place == 3
+
+
+@pytest.mark.parametrize("role", ["system", "developer", "assistant"])
+def test_others_show_no_images(role: str):
+    with pytest.raises(Unsupported, match="images") as caught:
+        _chat(messages=[*USER, {"role": role, "content": _parts({"url": url_of(picture())})}])
+    assert caught.value.param == "messages"
+
+
+@pytest.mark.parametrize(
+    "part", [{"type": "image_url"}, {"type": "input_audio", "input_audio": {}}, {"type": "file", "file": {}}]
+)
+def test_parts_that_are_not_understood(part: dict):
+    with pytest.raises(Unsupported, match=part["type"]):
+        _chat(messages=[{"role": "user", "content": [part]}])

@@ -8,6 +8,7 @@ from freehold.core.request import Message, ToolCall
 from freehold.dialects.openai.responses import schema as wire
 from freehold.dialects.openai.responses.compaction import LEAD, compacted, opened, sealed
 from freehold.dialects.openai.responses.items import Ids, messages, response_of, said, stored
+from tests.pictures import picture, url_of
 
 
 def kept(*given: dict) -> list[dict]:
@@ -194,4 +195,17 @@ def test_many_pieces_of_one_message_are_gathered_in_no_time(item: dict):
     given = kept(*[item] * 4000, CALL)
     began = time.monotonic()
     messages(None, given)
-    assert time.monotonic() - began < 10  # copying all that is gathered for each piece would take minutes
+    assert time.monotonic() - began < 1
+
+
+def test_images_in_messages_and_answers_of_tools():
+    image = {"type": "input_image", "image_url": url_of(picture()), "detail": "low"}
+    said = {"role": "user", "content": [{"type": "input_text", "text": "ab"}, image]}
+    call = {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"}
+    answer = {"type": "function_call_output", "call_id": "c", "output": [image]}
+    first, _, last = read(said, call, answer)
+    assert (first.content, first.images[0].place, first.images[0].coarse) == ("ab", 2, True)
+    assert (last.role, last.images[0].data) == ("tool", picture())
+    assert kept(said)[0]["content"][1] == image
+    with pytest.raises(Unsupported, match="images"):
+        read({"role": "system", "content": [image]})

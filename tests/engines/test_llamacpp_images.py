@@ -229,8 +229,11 @@ async def test_memory_is_estimated_with_the_projector(tiny_gguf: Path, projector
 @in_loop
 async def test_a_projector_of_another_model_is_refused(tiny_gguf: Path, tmp_path: Path, settings: Settings):
     other = write_projector(tmp_path / "mmproj.gguf", hidden=128)
-    with pytest.raises(BadModelFile, match="cannot load tiny"):
-        await LlamaCpp().start(ModelFile(tiny_gguf, "tiny", projector=other), settings)
+    strange = write_projector(tmp_path / "strange.gguf", kind="a_kind_of_tomorrow")
+    for eye in (other, strange):
+        with pytest.raises(BadModelFile, match="cannot load tiny") as caught:
+            await LlamaCpp().start(ModelFile(tiny_gguf, "tiny", projector=eye), settings)
+        assert "--mmproj none" in caught.value.remedy
     with pytest.raises(Unsupported, match="no projector"):
         await LlamaCpp().start(ModelFile(tiny_gguf, "tiny", projector=tiny_gguf), settings)
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freehold.core.errors import BadInput, TooLarge
-from freehold.core.request import Constraint, Message, Request, Tool
+from freehold.core.request import MAX_IMAGES, Constraint, Image, Message, Request, Tool
 from freehold.guard import limits
 
 
@@ -128,3 +128,17 @@ def test_what_many_tools_cost_is_counted_together():
     limits.check(Request(model="m", messages=(Message("user", "x"),), tools=few))
     with pytest.raises(BadInput, match="optional"):
         limits.check(Request(model="m", messages=(Message("user", "x"),), tools=many))
+
+
+def _seeing(*sizes: tuple[int, int]) -> Request:
+    images = tuple(Image(b"", "image/png", *size) for size in sizes)
+    return Request(model="m", messages=(Message("user", "", images=images[:2]),), images=images[2:])
+
+
+def test_images_are_bounded_in_number_and_pixels() -> None:
+    limits.check(_seeing(*[(10, 10)] * MAX_IMAGES))
+    limits.check(_seeing(*[(7000, 7000)] * 5))
+    with pytest.raises(TooLarge, match="65 images"):
+        limits.check(_seeing(*[(1, 1)] * (MAX_IMAGES + 1)))
+    with pytest.raises(TooLarge, match="59 million pixels together"):
+        limits.check(_seeing(*[(7000, 7000)] * 7))

@@ -10,10 +10,10 @@ from freehold.core.name import Name
 from freehold.core.settings import Settings
 from freehold.serving import abilities
 from freehold.store import Store
-from freehold.store.importing import import_folder
+from freehold.store.importing import import_folder, import_gguf
 from tests.serving.support import add_gguf
 from tests.store import neighbour_folders as make
-from tests.store.models import folder, gguf
+from tests.store.models import folder, gguf, projector
 from tests.tiny import CHATML, write_gguf
 
 
@@ -66,3 +66,8 @@ def test_a_template_beside_a_model_that_ollama_keeps(store: Store, tmp_path: Pat
     found = abilities.insertion(store, "ollama::tiny")
     assert found is not None
     assert found.text("a", "b") == "a<S>b"
+
+
+def test_a_model_that_sees(store: Store, tmp_path: Path):
+    import_gguf(store, write_gguf(tmp_path / "a.gguf"), Name.parse("m"), projector=projector(tmp_path / "mmproj.gguf"))
+    assert abilities.of(store, store.get(Name.parse("m"))).vision

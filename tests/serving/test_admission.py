@@ -6,7 +6,7 @@ import pytest
 
 from freehold.core.digest import Digest
 from freehold.core.errors import Busy, RateLimited
-from freehold.core.request import EmbedRequest, Message, Request
+from freehold.core.request import EmbedRequest, Image, Message, Request
 from freehold.core.settings import Settings
 from freehold.guard.caller import Caller, asking
 from freehold.serving.admission import Admission, Preempted, cost, embedding_cost
@@ -311,3 +311,11 @@ async def test_a_server_that_stops_sends_the_queue_away_and_lets_the_others_end(
             pass
     release.set()
     await running
+
+
+def test_an_image_counts_as_its_projector_says_or_as_the_context():
+    images = (Image(b"", "image/png", 1, 1), Image(b"", "image/png", 1, 1))
+    request = Request(model="m", messages=(Message("user", "", images=images),), max_tokens=50)
+    assert cost(request, 4096, 256) == 2 * 256 + 1 + 50
+    assert cost(request, 4096) == 4096 + 50
+    assert cost(request, 300, 256) == 300 + 50

@@ -1,17 +1,23 @@
 import asyncio
 from contextlib import aclosing
+from pathlib import Path
 
 import msgspec
 import pytest
 
-from freehold.core.errors import BadInput, Busy, ContextOverflow, Timeout, UnknownModel, WorkerFailed
+from freehold.core.digest import Digest
+from freehold.core.errors import BadInput, Busy, ContextOverflow, Timeout, UnknownModel, Unsupported, WorkerFailed
 from freehold.core.event import Failed, Finished, Started, Text
+from freehold.core.name import Name
 from freehold.core.request import Constraint, EmbedRequest, Message, Request
 from freehold.core.settings import Settings
 from freehold.serving.desk import Desk
 from freehold.store import Store
 from freehold.store.check import prune
+from freehold.store.importing import import_gguf
+from tests.pictures import picture, seen
 from tests.serving.support import FakeEngine, add_model, in_loop, soon
+from tests.store.models import gguf, projector
 
 
 @pytest.fixture
@@ -242,4 +248,20 @@ async def test_what_a_request_took_is_what_counts_for_its_caller(desk: Desk, eng
     assert (ticket.used, ticket.whole) == (10, False)
     await opened.rest.aclose()
     assert turns.empty
+
+
+@in_loop
+async def test_images_go_to_models_that_see_alone(
+    settings: Settings, store: Store, engine: FakeEngine, desk: Desk, tmp_path: Path
+):
+    import_gguf(store, gguf(tmp_path / "m.gguf"), Name.parse("eye"), projector=projector(tmp_path / "mmproj.gguf"))
+    shown = (Message("user", "What?", images=(seen(picture()),)),)
+    with pytest.raises(Unsupported, match="helpdesk does not see images"):
+        await _all(desk, _ask(messages=shown))
+    assert engine.workers == []
+    await _all(desk, _ask(model="eye", messages=shown))
+    (worker,) = engine.workers
+    assert worker.model.projector == store.path(Digest.of_file(tmp_path / "mmproj.gguf"))
+    assert worker.seen[0].seen == shown[0].images
+    assert await desk.count(_ask(model="eye", messages=shown)) == 3
     await desk.pool.close()

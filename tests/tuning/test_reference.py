@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from freehold.core.errors import NotEnoughMemory
 from freehold.data.rows import Row, read_rows, write_rows
-from freehold.tuning import model
+from freehold.tuning import memory, model
 from freehold.tuning.batches import batches, schedule
 from freehold.tuning.job import TrainJob, TrainResult
 from freehold.tuning.render import Renderer, Sample
@@ -216,6 +217,16 @@ def test_patience_ends_it_early_with_the_best_weights(job: Jobs, run: Run) -> No
         after = mean_loss(plain(result.model), samples(asked, asked.held_out)).item()
     assert after == pytest.approx(min(losses), rel=0.05)
     assert not list(asked.out.glob("best*"))
+
+
+def test_a_job_above_memory_is_refused_with_numbers(job: Jobs, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Memory:
+        available = 100 << 20
+
+    monkeypatch.setattr(memory.psutil, "virtual_memory", Memory)
+    with pytest.raises(NotEnoughMemory, match=r"needs about \d+ MB and 100 MB are free"):
+        run(job())
+    assert not list(job().out.glob("*"))
 
 
 def test_steps_are_planned_for_a_time(job: Jobs, run: Run) -> None:

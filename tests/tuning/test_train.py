@@ -170,11 +170,6 @@ def test_a_base_that_cannot_be_tuned_is_refused(job: Jobs, tmp_path: Path) -> No
         train(job(base=strange), quiet)
 
 
-def test_a_job_above_memory_is_refused_with_numbers(job: Jobs) -> None:
-    with pytest.raises(NotEnoughMemory, match=r"needs about \d+ MB and \d+ MB are free"):
-        train(job(batch_tokens=1 << 24), quiet)
-
-
 def test_a_shape_that_cannot_be_is_refused(job: Jobs) -> None:
     shape = Architecture(vocab=300, hidden=60, layers=1, heads=8, kv_heads=2, intermediate=64, context=64)
     with pytest.raises(BadInput, match="do not divide hidden 60"):

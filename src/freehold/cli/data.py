@@ -1,4 +1,4 @@
-"""Look at a data file before anything is made of it: check it, show how a base reads a row, write its card."""
+"""Look at a data file: check it, show how a base reads a row, write its card."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from freehold.cli._options import Home, Json, Quiet, opened
+from freehold.cli._options import Home, Json, Quiet, finite, opened
 from freehold.cli._output import emit, line
 from freehold.core.errors import BadInput, NotFound
 from freehold.core.name import Name
@@ -84,7 +84,9 @@ def show_row(
     base: Base = "starter",
     row: Annotated[int | None, typer.Option(min=1, help="Its line, as 'data check' names lines.")] = None,
     max_length: Annotated[int | None, typer.Option(min=16, max=1 << 20, help="Tokens learned of a row.")] = None,
-    prompt_weight: Annotated[float, typer.Option(min=0, max=1, help="How much the prompt counts.")] = 0.0,
+    prompt_weight: Annotated[
+        float, typer.Option(min=0, max=1, callback=finite, help="How much the prompt counts.")
+    ] = 0.0,
     column: Columns = None,
     kind: Kind = "auto",
     format: Format = "auto",

@@ -1,4 +1,4 @@
-"""Draft questions and answers about a PDF or text with a model of your own, as rows to check and learn from."""
+"""Draft questions and answers about a PDF or text, as rows to check and learn from."""
 
 import asyncio
 from collections import Counter

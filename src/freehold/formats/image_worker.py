@@ -1,6 +1,6 @@
 """Decodes images in a process that can do nothing else: no environment, little memory, no files, little time.
 
-Run as a script by formats.image_decoding; it imports nothing of ours. Its argument is the seconds that an image may
+Run as a script by formats.image_decoding; it imports nothing of ours. Its argument is the seconds that it may
 take. Reads images, each a 4-byte big-endian length, the format's name in four bytes; in four bytes each the width and
 height that its header says, and the pixels that it may have afterwards; and the file. Writes for each a byte, 0 or 1,
 and a 4-byte length with what follows: a PNG file as vision models read them, or why there is none.
@@ -74,9 +74,8 @@ def confine() -> None:
 
 if __name__ == "__main__":
     confine()
-    seconds = float(sys.argv[1])
+    signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
     while len(head := sys.stdin.buffer.read(20)) == 20:
         file = sys.stdin.buffer.read(int.from_bytes(head[:4], "big"))
-        signal.setitimer(signal.ITIMER_REAL, seconds)
         sys.stdout.buffer.write(reply(head[4:], file))
         sys.stdout.buffer.flush()

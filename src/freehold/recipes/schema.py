@@ -69,7 +69,7 @@ class TuneSection(Section, frozen=True, kw_only=True):
     objective: Objective = "sft"
     """What is aimed at: sft (answers), text (plain text), dpo, orpo, kto (preferences), grpo (rewards)."""
     beta: Annotated[float, Meta(ge=0, le=1000)] = 0.1
-    rewards: Annotated[tuple[Annotated[str, Meta(max_length=4096)], ...], Meta(max_length=32)] = ()
+    rewards: tuple[Annotated[str, Meta(max_length=4096)], ...] = ()
     """For grpo: json, number, exact, regex:PATTERN, or FILE.py:NAME beside the recipe."""
     group: Annotated[int, Meta(ge=2, le=1024)] = 8
     max_answer: Annotated[int, Meta(ge=1, le=1 << 16)] = 128

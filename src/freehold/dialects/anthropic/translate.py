@@ -101,8 +101,8 @@ def _image(block: wire.Block, param: str) -> Image:
     kind, data, stated = source.get("type"), source.get("data"), source.get("media_type")
     if kind != "base64":
         raise BadInput(
-            f"images from a {str(kind)[:40]!r} are not fetched",
-            "Send the image itself: source.type base64",
+            f"images are not fetched, and the source of one is of type {str(kind)[:40]!r}",
+            "Send the image itself: base64, media_type and data",
             param=param,
         )
     if not isinstance(data, str) or not isinstance(stated, str):

@@ -45,11 +45,13 @@ def _shown(store: Store, text: str, *, verbose: bool) -> dict[str, Any]:
     able = abilities.of(store, manifest)
     known = {"vision": able.vision, "tools": able.tools, "insert": able.insert, "thinking": able.thinking}
     info = models.info_of(header, verbose=verbose) if header else models.info_of_details(manifest.details)
+    eye = manifest.part("projector")
     return models.shown(
         made,
         _written(made),
         manifest.details,
         info,
+        models.info_of(gguf.read_header(store.path(eye.digest)), verbose=verbose) if eye else {},
         modified=store.catalog.bound(name)[0].modified,
         able=["embedding"] if able.embedding else ["completion", *(what for what, has in known.items() if has)],
     )

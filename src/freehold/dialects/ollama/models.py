@@ -70,9 +70,16 @@ def when(seconds: float) -> str:
 
 
 def shown(
-    modelfile: Modelfile, text: str, details: Details, info: Mapping[str, Any], *, modified: float, able: list[str]
+    modelfile: Modelfile,
+    text: str,
+    details: Details,
+    info: Mapping[str, Any],
+    projector: Mapping[str, Any],
+    *,
+    modified: float,
+    able: list[str],
 ) -> dict[str, Any]:
-    """What /api/show answers; `text` is the Modelfile as it is written."""
+    """What /api/show answers; `text` is the Modelfile as it is written, `projector` as `info_of` tells of one."""
     body: dict[str, Any] = {
         "modelfile": text,
         "parameters": "\n".join(f"{name:<30} {value}" for name, value in listed(modelfile.parameters)),
@@ -83,6 +90,7 @@ def shown(
         "modified_at": when(modified),
     }
     optional = {
+        "projector_info": projector,
         "license": "\n\n".join(modelfile.licences),
         "system": modelfile.system,
         "messages": [{"role": turn.role, "content": turn.content} for turn in modelfile.messages],

@@ -28,6 +28,8 @@ _MAX_EMBEDDING_CONTEXT = 2048
 
 
 _LESS = "Stop another model, lower FREEHOLD_CONTEXT_LENGTH or FREEHOLD_PARALLEL, or take a smaller quantisation"
+_ANEW = "Get the file again, or convert the model anew"
+_BLIND = "Take the projector that belongs to the model, or none: freehold pull … --mmproj none"
 _ENVIRONMENT = {
     # llama.cpp's two spinning threads fall under 1 token/s beside one busy process; 1000 costs nothing when quiet
     "GOMP_SPINCOUNT": "1000",
@@ -61,7 +63,7 @@ class LlamaCpp:
         worker = LlamaWorker(child, socket, shape.slots, model, settings.threads, settings.stall_seconds)
         try:
             async with watched(child, shape.fit.weights, told):
-                await _ready(child, 60 + shape.fit.weights / _LOAD_RATE)
+                await _ready(child, 60 + shape.fit.weights / _LOAD_RATE, _BLIND if model.projector else _ANEW)
             await worker.connect()
         except BaseException:
             await worker.stop()
@@ -147,7 +149,7 @@ def _launched(launch: Launch, metadata: Mapping[str, Any], slots: int, context: 
     return max(1, total // slots), slots, int(launch.parameters.get("n_ubatch", memory.UBATCH))
 
 
-async def _ready(child: Child, timeout: float) -> None:
+async def _ready(child: Child, timeout: float, remedy: str = _ANEW) -> None:
     line = await child.first_line(timeout)
     try:
         status = msgspec.json.decode(line, type=_Status) if line else _Status()
@@ -155,6 +157,4 @@ async def _ready(child: Child, timeout: float) -> None:
         raise WorkerFailed(f"the worker of {child.label} said {line[:80]!r} at its start") from error
     if not status.ready:
         said = await child.ending()
-        raise BadModelFile(
-            f"llama.cpp cannot load {child.label}: it {said}", "Get the file again, or convert the model anew"
-        )
+        raise BadModelFile(f"llama.cpp cannot load {child.label}: it {said}", remedy)
