@@ -1,12 +1,13 @@
 """What a server does when it is treated badly: too many clients, slow ones, ones that leave, workers that die.
 
-    python -m bench.overload [flood] [slow] [leave] [kill] [--seconds 300] [--times 50]
+    python -m bench.overload [flood] [slow] [leave] [kill] [--seconds 300] [--times 50] [--hangs 10]
 
 flood: 128 clients against 4 slots. Every answer is whole or a refusal with Retry-After, the tokens a second stay near
 those of 4 clients, memory stays flat, and afterwards all is as before. slow: 500 connections that send a byte now and
 then and 2,000 that send nothing are closed in time while a good client is answered. leave: 500 clients leave in the
-middle; their slots are free at once and nobody else's answer suffers. kill: the worker gets SIGKILL, SIGSEGV and
-SIGSTOP while it streams; the client is told, and the next request is answered.
+middle; their slots are free at once and nobody else's answer suffers. kill: the worker gets SIGKILL, SIGSEGV, SIGABRT
+and SIGSTOP while it streams; the client is told, and the next request is answered, all by one server. A hang is found
+after FREEHOLD_STALL_SECONDS.
 
 Ends with 1 when one of that is not so; a line then says WRONG, or SLOW where another load could be the reason.
 """
@@ -35,8 +36,19 @@ CLIENTS, SLOTS, SLOW, IDLE, LEAVERS = 128, 4, 500, 2000, 500
 GOODPUT, MEMORY, LATENCY = 0.9, 64 << 20, 2.0
 NORMAL, CLOSED, FREED = 5.0, 30.0, 1.0
 """Seconds."""
-TOLD = {signal.SIGKILL: 2.0, signal.SIGSEGV: 2.0, signal.SIGSTOP: 30.0}
+TOLD = {signal.SIGKILL: 2.0, signal.SIGSEGV: 2.0, signal.SIGABRT: 2.0, signal.SIGSTOP: 30.0}
 """Seconds after which a client must have been told."""
+
+
+class Length(NamedTuple):
+    """How long scenes are."""
+
+    seconds: float
+    """Of the flood."""
+    times: int
+    """Signals of each kind that end a worker."""
+    hangs: int
+    """Signals that stop one."""
 
 
 class Done(NamedTuple):
@@ -125,9 +137,9 @@ async def flooded(place: Place, clients: int, seconds: float) -> tuple[Counter[s
     return counts, tokens / (time.perf_counter() - begin)
 
 
-async def flood(place: Place, seconds: float, times: int) -> list[str]:
+async def flood(place: Place, length: Length) -> list[str]:
     """128 clients against 4 slots."""
-    alone = (await ask(place, 32)).seconds
+    seconds, alone = length.seconds, (await ask(place, 32)).seconds
     _, peak = await flooded(place, SLOTS, min(20.0, seconds))
     await flooded(place, CLIENTS, min(10.0, seconds))
     before = await memory(place)
@@ -147,7 +159,7 @@ async def flood(place: Place, seconds: float, times: int) -> list[str]:
     ]
 
 
-async def slow(place: Place, seconds: float, times: int) -> list[str]:
+async def slow(place: Place, length: Length) -> list[str]:
     """500 connections that send a byte now and then, 2,000 that send nothing, and a good client."""
     usual = await _p99(place, 100)
     held = [_held(place, b"POST /v1/models HTTP/1.1\r\nhost: localhost\r\n") for _ in range(SLOW)]
@@ -194,7 +206,7 @@ async def _p99(place: Place, count: int) -> float:
     return sorted(taken)[int(count * 0.99) - 1]
 
 
-async def leave(place: Place, seconds: float, times: int) -> list[str]:
+async def leave(place: Place, length: Length) -> list[str]:
     """500 clients that leave at some moment, and one that stays."""
     staying = asyncio.create_task(ask(place, 800))
     await asyncio.sleep(0.3)
@@ -219,12 +231,12 @@ async def leave(place: Place, seconds: float, times: int) -> list[str]:
     return [*odd, *([] if freed <= FREED else ["WRONG leave: a slot stayed taken"])]
 
 
-async def kill(place: Place, seconds: float, times: int) -> list[str]:
+async def kill(place: Place, length: Length) -> list[str]:
     """Signals for the worker while it streams."""
-    wrong = []
+    wrong, server = [], (await get(place, "/health"))["pid"]
     for number, limit in TOLD.items():
         waits = []
-        for _ in range(times if limit < 10 else min(times, max(1, int(seconds // 30)))):
+        for _ in range(length.hangs if number == signal.SIGSTOP else length.times):
             streaming = asyncio.create_task(ask(place, 1800))
             while not any(each["busy"] for each in await workers(place)):
                 await asyncio.sleep(0.01)
@@ -238,10 +250,11 @@ async def kill(place: Place, seconds: float, times: int) -> list[str]:
                 wrong.append(f"WRONG kill: {number.name}: {done.outcome}, then {again.outcome}")
         print(f"kill: {number.name} {len(waits)} times, the client was told after {max(waits):.2f} s at worst")
         wrong += [] if max(waits) <= limit else [f"WRONG kill: {number.name}: told late"]
-    return wrong
+    survived = (await get(place, "/health"))["pid"] == server
+    return wrong if survived else [*wrong, "WRONG kill: the server is another"]
 
 
-SCENES: dict[str, Callable[[Place, float, int], Awaitable[list[str]]]] = {
+SCENES: dict[str, Callable[[Place, Length], Awaitable[list[str]]]] = {
     scene.__name__: scene for scene in (flood, slow, leave, kill)
 }
 
@@ -255,13 +268,13 @@ async def served_slowly(folder: Path) -> AsyncIterator[Place]:
         yield place
 
 
-async def run(names: list[str], seconds: float, times: int) -> list[str]:
+async def run(names: list[str], length: Length) -> list[str]:
     """All scenes on one server; what went wrong."""
     wrong = []
     with tempfile.TemporaryDirectory() as folder:
         async with served_slowly(Path(folder)) as place:
             for name in names:
-                wrong += await SCENES[name](place, seconds, times)
+                wrong += await SCENES[name](place, length)
     return wrong
 
 
@@ -270,11 +283,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("scenes", nargs="*", default=list(SCENES), metavar="SCENE", help=", ".join(SCENES))
     parser.add_argument("--seconds", type=float, default=300, help="of the flood")
-    parser.add_argument("--times", type=int, default=50, help="signals of each kind")
+    parser.add_argument("--times", type=int, default=50, help="signals of each kind that end a worker")
+    parser.add_argument("--hangs", type=int, default=10, help="signals that stop one")
     args = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, most), most))
-    wrong = asyncio.run(run(args.scenes, args.seconds, args.times))
+    wrong = asyncio.run(run(args.scenes, Length(args.seconds, args.times, args.hangs)))
     for each in wrong:
         print(each)
     return int(bool(wrong))
