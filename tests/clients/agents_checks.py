@@ -3,13 +3,11 @@
 python agents_checks.py http://127.0.0.1:PORT/v1 MODEL
 """
 
-import asyncio
-import json
 import sys
-import traceback
 from typing import Literal
 
 import agents
+import checking
 import openai
 from pydantic import BaseModel, Field
 
@@ -80,18 +78,5 @@ async def check_stream():
     assert told.final_output is not None
 
 
-def main():
-    outcomes = {}
-    for name, check in sorted(globals().items()):
-        if name.startswith("check_"):
-            use_server()
-            try:
-                asyncio.run(check())
-                outcomes[name] = ""
-            except Exception:  # noqa: BLE001 - whatever the SDK raises is an outcome
-                outcomes[name] = traceback.format_exc()[-3000:]
-    print(json.dumps(outcomes))
-
-
 if __name__ == "__main__":
-    main()
+    checking.run(globals(), Exception, use_server)  # whatever the SDK raises is an outcome

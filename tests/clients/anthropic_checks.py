@@ -8,9 +8,9 @@ import base64
 import json
 import sys
 import time
-import traceback
 
 import anthropic
+import checking
 from drawing import png
 
 BASE, MODEL = sys.argv[1], sys.argv[2]
@@ -184,6 +184,20 @@ def check_async_and_at_once():
     assert len({answer.id for answer in answers}) == 12
 
 
+def check_fifty_streams_at_once():
+    async def one(other):
+        asked = {"model": MODEL, "messages": HELLO, "max_tokens": 6, "extra_body": GREEDY}
+        async with other.messages.stream(**asked) as stream:
+            text = "".join([piece async for piece in stream.text_stream])
+            return text, (await stream.get_final_message()).usage.output_tokens
+
+    async def ask():
+        async with anthropic.AsyncAnthropic(**OPTIONS) as other:
+            return await asyncio.gather(*(one(other) for _ in range(50)))
+
+    assert len(set(asyncio.run(ask()))) == 1
+
+
 def check_beta_messages():
     answer = client.beta.messages.create(model=MODEL, messages=HELLO, max_tokens=3)
     assert answer.type == "message"
@@ -238,20 +252,20 @@ def check_batch_through_beta():
 
 
 def check_files():
-    assert client.files is not None
+    files = client.files if hasattr(client, "files") else client.beta.files
     data = b"No dogs are allowed. " * 3
-    made = [client.files.upload(file=(f"{name}.txt", data, "text/plain")) for name in "abc"]
+    made = [files.upload(file=(f"{name}.txt", data, "text/plain")) for name in "abc"]
     assert (made[0].type, made[0].filename, made[0].mime_type, made[0].size_bytes) == (
         "file",
         "a.txt",
         "text/plain",
         63,
     )
-    assert client.files.retrieve_metadata(made[0].id) == made[0]
-    assert client.files.download(made[0].id).read() == data
+    assert files.retrieve_metadata(made[0].id) == made[0]
+    assert files.download(made[0].id).read() == data
     ids = [file.id for file in made]
-    assert [file.id for file in client.files.list(limit=1)][:3] == ids[::-1]
-    assert [file.id for file in client.files.list(ids=[ids[1]])] == [ids[1]]
+    assert [file.id for file in files.list(limit=1)][:3] == ids[::-1]
+    assert [file.id for file in files.list(ids=[ids[1]])] == [ids[1]]
     source = {"type": "file", "file_id": ids[0]}
     asked = [{"role": "user", "content": [{"type": "document", "source": source}, {"type": "text", "text": "May I?"}]}]
     plain = [{"role": "user", "content": data.decode() + "\nMay I?"}]
@@ -260,9 +274,9 @@ def check_files():
     assert client.messages.create(model=MODEL, messages=asked, max_tokens=3).content is not None
     assert client.beta.files.upload(file=("d.txt", data)).type == "file"
     for identifier in ids:
-        assert client.files.delete(identifier).type == "file_deleted"
+        assert files.delete(identifier).type == "file_deleted"
     try:
-        client.files.retrieve_metadata(ids[0])
+        files.retrieve_metadata(ids[0])
     except anthropic.NotFoundError:
         return
     raise AssertionError("it is still there")
@@ -303,17 +317,6 @@ def check_images():
         assert refused(asked, wrong), wrong.keys()
 
 
-def main():
-    outcomes = {}
-    for name, check in sorted(globals().items()):
-        if name.startswith("check_"):
-            try:
-                check()
-                outcomes[name] = ""
-            except FAILURES:
-                outcomes[name] = traceback.format_exc()
-    client.close()
-    print(json.dumps(outcomes))
-
-
-main()
+if __name__ == "__main__":
+    with client:
+        checking.run(globals(), FAILURES)

@@ -81,7 +81,8 @@ def node_folder(config: pytest.Config, package: str, version: str) -> Path:
 def found_by_node(folder: Path, script: Path, address: str, *more: Path) -> dict[str, str]:
     """The same of a script for node, which looks for packages beside itself."""
     beside = folder / script.name
-    shutil.copy(script, beside)
+    for each in (script, script.with_name("checking.mjs")):
+        shutil.copy(each, folder / each.name)
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder)}
     command = ["node", beside, address, "tiny", *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
@@ -115,5 +116,5 @@ def found(python: Path, script: Path, address: str, *more: Path, warnings: str =
     command = [python, "-W", warnings, script, address, "tiny", *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={"PATH": "/usr/bin:/bin"})
     assert done.returncode == 0, done.stderr[-2000:]
-    outcomes: dict[str, str] = json.loads(done.stdout.splitlines()[-1])  # some packages print on their own
+    outcomes: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
     return outcomes

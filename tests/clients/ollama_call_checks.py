@@ -1,9 +1,8 @@
 """Run by the client's own interpreter: a model that thinks `hm`, says something and calls two tools."""
 
-import json
 import sys
-import traceback
 
+import checking
 import ollama
 
 BASE, MODEL = sys.argv[1], sys.argv[2]
@@ -30,15 +29,5 @@ def check_streamed():
     assert parts[-1].done_reason == "stop"
 
 
-def main():
-    outcomes = {}
-    for check in (check_whole, check_streamed):
-        try:
-            check()
-            outcomes[check.__name__] = ""
-        except (AssertionError, AttributeError, LookupError, TypeError, ollama.ResponseError):
-            outcomes[check.__name__] = traceback.format_exc()
-    print(json.dumps(outcomes))
-
-
-main()
+if __name__ == "__main__":
+    checking.run(globals(), (AssertionError, AttributeError, LookupError, TypeError, ollama.ResponseError))

@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { crc32, deflateSync } from 'node:zlib'
 import { Ollama } from 'ollama'
+import { gathered, run } from './checking.mjs'
 
 const [BASE, MODEL, FILE] = process.argv.slice(2)
 const client = new Ollama({ host: BASE })
@@ -15,12 +16,6 @@ const schema = {
   properties: { city: { type: 'string', maxLength: 8 }, n: { type: 'integer', minimum: 0, maximum: 9 } },
   required: ['city', 'n'],
   additionalProperties: false,
-}
-
-async function gathered(stream) {
-  const parts = []
-  for await (const part of stream) parts.push(part)
-  return parts
 }
 
 // A PNG file of one colour.
@@ -64,6 +59,21 @@ const checks = {
     assert.equal(parts.map((part) => part.message.content).join(''), whole.message.content)
     assert.equal(parts.at(-1).done, true)
     assert.equal(parts.at(-1).eval_count, whole.eval_count)
+    assert(whole.eval_count <= 6 && whole.prompt_eval_count > 5)
+    assert(whole.total_duration >= whole.eval_duration)
+    assert(['stop', 'length'].includes(whole.done_reason))
+  },
+  async check_logprobs() {
+    const answer = await client.chat({ model: MODEL, messages, options, logprobs: true, top_logprobs: 3 })
+    assert(answer.logprobs.length > 0 && answer.logprobs.length <= answer.eval_count)
+    for (const each of answer.logprobs) assert(each.logprob <= 0 && each.top_logprobs.length === 3)
+  },
+  async check_keep_alive() {
+    await client.generate({ model: `org/${MODEL}`, prompt: '', keep_alive: '10m' })
+    const loaded = (await client.ps()).models
+    assert(loaded.some((found) => found.size > 0 && new Date(found.expires_at) > new Date()))
+    const gone = await client.generate({ model: `org/${MODEL}`, prompt: '', keep_alive: 0 })
+    assert.equal(gone.done_reason, 'unload')
   },
   async check_generate() {
     const whole = await client.generate({ model: MODEL, prompt: 'a', options })
@@ -118,13 +128,4 @@ const checks = {
   },
 }
 
-const outcomes = {}
-for (const [name, check] of Object.entries(checks)) {
-  try {
-    await check()
-    outcomes[name] = ''
-  } catch (error) {
-    outcomes[name] = String(error.stack)
-  }
-}
-console.log(JSON.stringify(outcomes))
+await run(checks)

@@ -7,10 +7,10 @@ import asyncio
 import json
 import sys
 import time
-import traceback
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import checking
 import ollama
 from drawing import png
 
@@ -320,16 +320,5 @@ def check_create_with_a_projector():
     client.delete("seeing")
 
 
-def main():
-    outcomes = {}
-    for name, check in sorted(globals().items()):
-        if name.startswith("check_"):
-            try:
-                check()
-                outcomes[name] = ""
-            except FAILURES:
-                outcomes[name] = traceback.format_exc()
-    print(json.dumps(outcomes))
-
-
-main()
+if __name__ == "__main__":
+    checking.run(globals(), FAILURES)

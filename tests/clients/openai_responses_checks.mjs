@@ -2,6 +2,7 @@
 // node openai_responses_checks.mjs http://127.0.0.1:PORT/v1 MODEL
 import assert from 'node:assert/strict'
 import OpenAI from 'openai'
+import { gathered, run } from './checking.mjs'
 
 const [baseURL, model] = process.argv.slice(2)
 const client = new OpenAI({ baseURL, apiKey: 'none', maxRetries: 0, timeout: 60_000 })
@@ -14,12 +15,6 @@ const schema = {
   additionalProperties: false,
 }
 const weather = { type: 'function', name: 'weather', description: 'of a city', parameters: schema, strict: true }
-
-async function gathered(stream) {
-  const parts = []
-  for await (const part of stream) parts.push(part)
-  return parts
-}
 
 const checks = {
   async check_create() {
@@ -135,13 +130,4 @@ const checks = {
   },
 }
 
-const outcomes = {}
-for (const [name, check] of Object.entries(checks)) {
-  try {
-    await check()
-    outcomes[name] = ''
-  } catch (error) {
-    outcomes[name] = String(error.stack)
-  }
-}
-console.log(JSON.stringify(outcomes))
+await run(checks)

@@ -7,8 +7,8 @@ import asyncio
 import base64
 import json
 import sys
-import traceback
 
+import checking
 import openai
 from drawing import png
 from pydantic import BaseModel, Field
@@ -191,7 +191,8 @@ def check_compaction():
     assert client.responses.create(**{**SHORT, "input": more}).output_text
     foreign = [{"type": "compaction", "encrypted_content": "gAAAAA"}]
     assert (
-        _raises(openai.BadRequestError, lambda: client.responses.create(**{**SHORT, "input": foreign})).param == "input"
+        checking.raises(openai.BadRequestError, lambda: client.responses.create(**{**SHORT, "input": foreign})).param
+        == "input"
     )
 
 
@@ -207,34 +208,26 @@ def check_items_can_be_referred_to():
     references = [{"type": "item_reference", "id": first.output[0].id}, {"role": "user", "content": "And now?"}]
     assert client.responses.create(**{**SHORT, "input": references})
     unknown = [{"type": "item_reference", "id": "msg_1"}]
-    assert _raises(openai.NotFoundError, lambda: client.responses.create(**{**SHORT, "input": unknown}))
+    assert checking.raises(openai.NotFoundError, lambda: client.responses.create(**{**SHORT, "input": unknown}))
 
 
 def check_retrieve_and_delete():
     answer = client.responses.create(**SHORT)
     assert client.responses.retrieve(answer.id) == answer
-    assert "synchronous" in _raises(openai.BadRequestError, lambda: client.responses.cancel(answer.id)).message
+    assert "synchronous" in checking.raises(openai.BadRequestError, lambda: client.responses.cancel(answer.id)).message
     client.responses.delete(answer.id)
     for ask in (client.responses.retrieve, client.responses.delete, client.responses.cancel):
-        assert answer.id in _raises(openai.NotFoundError, lambda ask=ask: ask(answer.id)).message
+        assert answer.id in checking.raises(openai.NotFoundError, lambda ask=ask: ask(answer.id)).message
     unkept = client.responses.create(**SHORT, store=False)
-    assert _raises(openai.NotFoundError, lambda: client.responses.retrieve(unkept.id))
+    assert checking.raises(openai.NotFoundError, lambda: client.responses.retrieve(unkept.id))
 
 
 def check_truncation():
     long = [{"role": "user", "content": "order " * 300} for _ in range(12)]
     asked = {**SHORT, "input": long}
-    error = _raises(openai.BadRequestError, lambda: client.responses.create(**asked))
+    error = checking.raises(openai.BadRequestError, lambda: client.responses.create(**asked))
     assert (error.code, error.param) == ("context_length_exceeded", "input")
     assert client.responses.create(**asked, truncation="auto").truncation == "auto"
-
-
-def _raises(kind, call):
-    try:
-        call()
-    except kind as error:
-        return error
-    raise AssertionError(f"no {kind.__name__}")
 
 
 def check_errors():
@@ -242,8 +235,8 @@ def check_errors():
         return lambda: client.responses.create(**{**SHORT, **fields})
 
     for stream in (False, True):
-        assert _raises(openai.NotFoundError, ask(model="nobody", stream=stream)).code == "model_not_found"
-    error = _raises(openai.BadRequestError, ask(previous_response_id="resp_1"))
+        assert checking.raises(openai.NotFoundError, ask(model="nobody", stream=stream)).code == "model_not_found"
+    error = checking.raises(openai.BadRequestError, ask(previous_response_id="resp_1"))
     assert (error.code, error.param) == ("previous_response_not_found", "previous_response_id")
     for fields, param in (
         ({"temperature": 5}, "temperature"),
@@ -255,9 +248,9 @@ def check_errors():
         ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "http://x/"}]}]}, "input"),
         ({"extra_body": {"nonsense": 1}}, "nonsense"),
     ):
-        assert _raises(openai.BadRequestError, ask(**fields)).param == param
+        assert checking.raises(openai.BadRequestError, ask(**fields)).param == param
     form = {"type": "json_schema", "name": "x", "schema": {"type": "nonsense"}}
-    assert _raises(openai.BadRequestError, ask(text={"format": form}))
+    assert checking.raises(openai.BadRequestError, ask(text={"format": form}))
 
 
 def check_leaving_midway():
@@ -316,17 +309,5 @@ def check_images():
         assert refused(asked, wrong), wrong.keys()
 
 
-def main():
-    outcomes = {}
-    for name, check in sorted(globals().items()):
-        if name.startswith("check_"):
-            try:
-                check()
-                outcomes[name] = ""
-            except FAILURES:
-                outcomes[name] = traceback.format_exc()
-    print(json.dumps(outcomes))
-
-
 if __name__ == "__main__":
-    main()
+    checking.run(globals(), FAILURES)

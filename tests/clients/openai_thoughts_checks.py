@@ -3,10 +3,9 @@
 python openai_thoughts_checks.py http://127.0.0.1:PORT/v1 MODEL
 """
 
-import json
 import sys
-import traceback
 
+import checking
 import openai
 
 BASE, MODEL = sys.argv[1], sys.argv[2]
@@ -56,17 +55,5 @@ def check_thoughts_are_passed_back():
     assert client.responses.create(**{**SHORT, "input": [asked, sealed, said, asked]}, store=False)
 
 
-def main():
-    outcomes = {}
-    for name, check in sorted(globals().items()):
-        if name.startswith("check_"):
-            try:
-                check()
-                outcomes[name] = ""
-            except FAILURES:
-                outcomes[name] = traceback.format_exc()
-    print(json.dumps(outcomes))
-
-
 if __name__ == "__main__":
-    main()
+    checking.run(globals(), FAILURES)

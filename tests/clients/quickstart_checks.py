@@ -5,8 +5,9 @@ python quickstart_checks.py http://127.0.0.1:PORT MODEL LINES.json
 
 import json
 import sys
-import traceback
 from pathlib import Path
+
+import checking
 
 LINES = {each["name"]: each["text"] for each in json.loads(Path(sys.argv[3]).read_text())["clients"]}
 HELLO = [{"role": "user", "content": "Where is my order?"}]
@@ -39,6 +40,42 @@ def check_langchain_openai_structured():
     assert isinstance(found, Place)
 
 
+def check_langchain_openai_tools():
+    from langchain_core.tools import tool
+
+    @tool
+    def weather(city: str) -> str:
+        """The weather of a city."""
+        return city
+
+    model = made("langchain")["model"].bind_tools([weather], tool_choice="weather")
+    (call,) = model.invoke("Where?", max_tokens=200).tool_calls
+    assert call["name"] == "weather"
+    assert isinstance(call["args"]["city"], str)
+
+
+async def check_langchain_openai_async():
+    model = made("langchain")["model"].bind(max_tokens=8)
+    assert (await model.ainvoke("a")).usage_metadata["total_tokens"] > 8
+    assert [piece async for piece in model.astream("a")]
+
+
+def check_langchain_openai_embeddings():
+    from langchain_openai import OpenAIEmbeddings
+
+    # Its way to cut long texts takes OpenAI's tokenizer, which it would have to fetch.
+    there = {"model": sys.argv[2], "base_url": f"{sys.argv[1]}/v1", "api_key": "none"}
+    vectors = OpenAIEmbeddings(**there, check_embedding_ctx_length=False).embed_documents(["a", "b"])
+    assert [len(vector) for vector in vectors] == [len(vectors[0])] * 2
+
+
+async def check_langchain_ollama_async():
+    model = made("langchain-ollama")["model"]
+    model.num_predict = 8
+    assert (await model.ainvoke("a")).usage_metadata["output_tokens"] <= 8
+    assert [piece async for piece in model.astream("a")]
+
+
 def check_langchain_ollama():
     model = made("langchain-ollama")["model"]
     model.num_predict = 8
@@ -64,6 +101,13 @@ def check_llamaindex_openai_like():
     assert len(list(model.stream_chat([ChatMessage(role="user", content="Where?")]))) > 2
 
 
+async def check_llamaindex_openai_like_async():
+    model = made("llamaindex")["model"]
+    model.max_tokens = 8
+    assert (await model.acomplete("Where?")).raw
+    assert [piece async for piece in await model.astream_complete("Where?")]
+
+
 def check_llamaindex_ollama():
     model = made("llamaindex-ollama")["model"]
     model.additional_kwargs = {"num_predict": 8}
@@ -84,17 +128,18 @@ def check_litellm():
     assert len(pieces) > 2
 
 
-def main():
-    outcomes = {}
-    for name, check in sorted(globals().items()):
-        if name.startswith("check_"):
-            try:
-                check()
-                outcomes[name] = ""
-            except Exception:  # noqa: BLE001 - whatever a framework raises is an outcome
-                outcomes[name] = traceback.format_exc()[-3000:]
-    print()
-    print(json.dumps(outcomes))
+async def check_litellm_async():
+    import litellm
+
+    litellm.telemetry = False
+    there = {"model": f"openai/{sys.argv[2]}", "api_base": f"{sys.argv[1]}/v1", "api_key": "none", "max_tokens": 8}
+    told = await litellm.acompletion(messages=HELLO, **there)
+    assert told.usage.completion_tokens <= 8
+    stream = await litellm.acompletion(messages=HELLO, stream=True, **there)
+    assert [piece async for piece in stream]
+    vectors = await litellm.aembedding(model=there["model"], input=["a"], api_base=there["api_base"], api_key="none")
+    assert len(vectors.data) == 1
 
 
-main()
+if __name__ == "__main__":
+    checking.run(globals(), Exception)  # whatever a framework raises is an outcome

@@ -10,7 +10,7 @@ from tests.tiny import HERMES
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 CHECKS = Path(__file__).with_name("anthropic_checks.py")
-VERSIONS = ["2.12.0", "1.17.0"]
+VERSIONS = ["2.14.0", "0.125.0"]
 
 
 @pytest.fixture(scope="module", params=VERSIONS)

@@ -3,6 +3,7 @@
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 CHECKS = Path(__file__).with_name("ollama_checks.py")
 IN_JAVASCRIPT = Path(__file__).with_name("ollama_checks.mjs")
 CALLS = Path(__file__).with_name("ollama_call_checks.py")
+CALLS_IN_JAVASCRIPT = CALLS.with_suffix(".mjs")
 VERSIONS = ["0.6.3", "0.4.9"]
 
 
@@ -65,8 +67,14 @@ def test_the_client_for_javascript_is_satisfied(in_javascript: dict[str, str], n
 
 @pytest.fixture(scope="module")
 def called(client_python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What the client sees of a model that thinks and calls tools, as no tiny one does."""
-    settings = Settings(home=tmp_path_factory.mktemp("home"))
+    with calling(tmp_path_factory.mktemp("home")) as address:
+        return harness.found(client_python, CALLS, address)
+
+
+@contextmanager
+def calling(home: Path) -> Iterator[str]:
+    """A server with a model that thinks and calls tools, as no tiny one does."""
+    settings = Settings(home=home)
     engine = FakeEngine()
     engine.script = [
         Reasoning("hm"),
@@ -78,7 +86,21 @@ def called(client_python: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     with Store.open(settings.store) as store:
         add_model(store, "tiny")
         with live(create_app(settings, store, engine=engine)) as address:
-            return harness.found(client_python, CALLS, address)
+            yield address
+
+
+@pytest.fixture(scope="module")
+def called_in_javascript(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    folder = harness.node_folder(request.config, "ollama", "0.6.4")
+    with calling(tmp_path_factory.mktemp("home")) as address:
+        yield harness.found_by_node(folder, CALLS_IN_JAVASCRIPT, address)
+
+
+@pytest.mark.parametrize("name", harness.checks(CALLS_IN_JAVASCRIPT))
+def test_calls_and_thoughts_in_javascript(called_in_javascript: dict[str, str], name: str) -> None:
+    assert called_in_javascript[name] == "", called_in_javascript[name]
 
 
 @pytest.mark.parametrize("name", harness.checks(CALLS))

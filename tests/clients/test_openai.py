@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 CHECKS = Path(__file__).with_name("openai_checks.py")
 IN_JAVASCRIPT = Path(__file__).with_name("openai_checks.mjs")
-VERSIONS = ["3.54.0", "1.109.1"]
+VERSIONS = ["3.57.0", "1.109.1"]
 
 
 @pytest.fixture(scope="module", params=VERSIONS)

@@ -22,7 +22,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def outcomes(request: pytest.FixtureRequest, server: str) -> dict[str, str]:
-    return harness.found(harness.interpreter(request.config, "openai", "3.54.0"), CHECKS, server)
+    return harness.found(harness.interpreter(request.config, "openai", "3.57.0"), CHECKS, server)
 
 
 @pytest.mark.parametrize("name", harness.checks(CHECKS))
@@ -42,7 +42,7 @@ def test_the_client_for_javascript_is_satisfied(in_javascript: dict[str, str], n
 
 @pytest.fixture(scope="module")
 def about_thoughts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    python = harness.interpreter(request.config, "openai", "3.54.0")
+    python = harness.interpreter(request.config, "openai", "3.57.0")
     with harness.running(tmp_path_factory.mktemp("home"), THINKING) as address:
         return harness.found(python, THOUGHTS, address + "/v1")
 

@@ -18,7 +18,7 @@ PACKAGES = (
     "langchain-ollama==1.1.0",
     "llama-index-llms-openai-like==0.8.1",
     "llama-index-llms-ollama==0.11.0",
-    "litellm==1.109.1",
+    "litellm==1.110.2",
 )
 
 

@@ -113,11 +113,13 @@ def ago(seconds: float) -> str:
 
 
 class Bar:
-    """Progress of bytes or units on stderr: one moving line in a terminal, a line each tenth otherwise."""
+    """Progress of bytes, or of `units`, on stderr: one moving line in a terminal, a line each tenth otherwise."""
 
-    def __init__(self, label: str, *, quiet: bool = False) -> None:
+    def __init__(self, label: str, *, quiet: bool = False, units: str = "") -> None:
         self._label = label
         self._quiet = quiet
+        self._units = units
+        self._first: int | None = None
         self._live = sys.stderr.isatty()
         self._begin = time.monotonic()
         self._last = -1
@@ -125,6 +127,7 @@ class Bar:
 
     def __call__(self, done: int, total: int) -> None:
         """Show that `done` of `total` is done."""
+        self._first = done if self._first is None else self._first
         tenth = 10 * done // total if total else 10
         now = time.monotonic()
         ended = done >= total
@@ -136,9 +139,12 @@ class Bar:
         self._draw(done, total, now - self._begin, ended)
 
     def _draw(self, done: int, total: int, seconds: float, ended: bool) -> None:
-        rate = done / seconds if seconds > 0.05 else 0.0
+        rate = (done - (self._first or 0)) / seconds if seconds > 0.05 else 0.0
         left = f", {(total - done) / rate:.0f} s left" if rate and not ended else ""
-        speed = f" {size(int(rate))}/s{left}" if rate else ""
-        text = f"{self._label}: {100 * done // total if total else 100} % of {size(total)}{speed}"
+        if self._units:
+            text = f"{self._label}: {done} of {total} {self._units}{left}"
+        else:
+            speed = f" {size(int(rate))}/s{left}" if rate else ""
+            text = f"{self._label}: {100 * done // total if total else 100} % of {size(total)}{speed}"
         sys.stderr.write(f"\r\x1b[K{text}" + ("\n" if ended else "") if self._live else f"{text}\n")
         sys.stderr.flush()

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -66,11 +66,13 @@ class Kind(Protocol):
 class Batches:
     """The batches of one home, and the task that works on them."""
 
-    def __init__(self, desk: "Desk", settings: Settings) -> None:
+    def __init__(self, desk: "Desk", settings: Settings, *, root: Path | None = None, hands: int = 0) -> None:
+        """`root` is where they are kept; `hands` how many rows are asked at once where nobody else has to find room."""
         self.kinds: dict[str, Kind] = {}
         """By name; the dialects' own."""
         self._desk = desk
-        self._root = settings.batches
+        self._root = root or settings.batches
+        self._hands = hands
         self._longest = settings.max_body
         self._jobs: dict[str, Job] | None = None
         self._loading = asyncio.Lock()
@@ -244,45 +246,18 @@ class Batches:
             journal.close()
 
     async def _validate(self, job: Job, folder: Folder, kind: Kind) -> None:
-        total, faults = await asyncio.to_thread(self._faults, job, folder, kind)
+        total, found = await asyncio.to_thread(faults, kind, job, folder.rows(self._longest), self._halted.is_set)
         if job.status != "validating":
             return  # cancelled meanwhile
-        if faults:
-            job.faults = faults
+        if found:
+            job.faults = found
             job.turn("failed")
         else:
             job.total = total
             job.turn("in_progress")
         await asyncio.to_thread(folder.save, job)
-        if faults:
+        if found:
             await asyncio.to_thread(folder.finish)
-
-    def _faults(self, job: Job, folder: Folder, kind: Kind) -> tuple[int, list[Fault]]:
-        """How many rows there are, and what is wrong with the first bad ones."""
-        faults: list[Fault] = []
-        seen: dict[str, int] = {}
-        try:
-            for number, row in folder.rows(self._longest):
-                if self._halted.is_set():
-                    raise Interrupted("the server ends", "It goes on when it is started again")
-                try:
-                    name = kind.check(job, row)
-                except BadInput as error:
-                    faults.append(Fault(error.code, error.line(), number, error.param))
-                else:
-                    if (before := seen.setdefault(name, number)) != number:
-                        said = f"the custom_id {name[:80]!r} is that of line {before} too"
-                        faults.append(Fault("duplicate_custom_id", said, number, "custom_id"))
-                if len(faults) >= _FAULTS:
-                    break
-                if len(seen) > MAX_ROWS:
-                    faults.append(Fault("too_many_tasks", f"there are more than {MAX_ROWS} rows", number))
-                    break
-        except BadInput as error:
-            faults.append(Fault(error.code, error.line()))
-        if not seen and not faults:
-            faults.append(Fault("empty_file", "there are no rows"))
-        return len(seen), faults
 
     async def _ask_all(self, job: Job, folder: Folder, kind: Kind, journal: Journal) -> None:
         """Have all rows answered, until the batch is cancelled or too old."""
@@ -297,7 +272,7 @@ class Batches:
                 noted = await self._answered(job, kind, *found)
                 await _uncut(asyncio.to_thread(journal.add, noted))
 
-        hands = [asyncio.create_task(hand()) for _ in range(self._desk.admission.spare)]
+        hands = [asyncio.create_task(hand()) for _ in range(self._hands or self._desk.admission.spare)]
         answered = asyncio.gather(*hands)
         stopping = asyncio.create_task(self._stopping[job.id].wait())
         try:
@@ -348,6 +323,36 @@ class Batches:
         job.turn(job.end)
         folder.save(job)
         folder.finish()
+
+
+def faults(
+    kind: Kind, job: Job, rows: Iterator[tuple[int, bytes]], halted: Callable[[], bool] = lambda: False
+) -> tuple[int, list[Fault]]:
+    """How many rows there are, and what is wrong with the first bad ones. Raises Interrupted once it is `halted`."""
+    found: list[Fault] = []
+    seen: dict[str, int] = {}
+    try:
+        for number, row in rows:
+            if halted():
+                raise Interrupted("the server ends", "It goes on when it is started again")
+            try:
+                name = kind.check(job, row)
+            except BadInput as error:
+                found.append(Fault(error.code, error.line(), number, error.param))
+            else:
+                if (before := seen.setdefault(name, number)) != number:
+                    said = f"the custom_id {name[:80]!r} is that of line {before} too"
+                    found.append(Fault("duplicate_custom_id", said, number, "custom_id"))
+            if len(found) >= _FAULTS:
+                break
+            if len(seen) > MAX_ROWS:
+                found.append(Fault("too_many_tasks", f"there are more than {MAX_ROWS} rows", number))
+                break
+    except BadInput as error:
+        found.append(Fault(error.code, error.line()))
+    if not seen and not found:
+        found.append(Fault("empty_file", "there are no rows"))
+    return len(seen), found
 
 
 def _surplus(jobs: dict[str, Job]) -> list[Job]:

@@ -127,15 +127,7 @@ class Folder:
 
     def rows(self, longest: int) -> Iterator[tuple[int, bytes]]:
         """The rows with the numbers of their lines. Raises TooLarge for a line that is longer than may be."""
-        with self.input.open("rb") as file:
-            number = 0
-            while line := file.readline(longest + 2):
-                number += 1
-                bare = line.strip()
-                if len(line) > longest + 1:
-                    raise TooLarge(f"line {number} is longer than {longest} bytes", "Send shorter rows")
-                if bare:
-                    yield number, bare
+        return rows(self.input, longest)
 
     def finish(self) -> None:
         """Remove what is of no use after the end."""
@@ -148,6 +140,19 @@ class Folder:
         with disk_errors(self.path):
             self._state.unlink(missing_ok=True)
             shutil.rmtree(self.path, ignore_errors=True)
+
+
+def rows(path: Path, longest: int) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that hold anything, with their numbers. Raises TooLarge for a line longer than may be."""
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(longest + 2):
+            number += 1
+            bare = line.strip()
+            if len(line) > longest + 1:
+                raise TooLarge(f"line {number} is longer than {longest} bytes", "Send shorter rows")
+            if bare:
+                yield number, bare
 
 
 class Journal:

@@ -35,7 +35,7 @@ class OpenAIBatches:
 
     def check(self, job: Job, row: bytes) -> str:
         """The row's custom_id. Raises BadInput."""
-        found = _row(row)
+        found = row_of(row)
         if found.url != job.about["endpoint"]:
             raise BadInput(
                 f"the url is {found.url[:80]!r}", f"The batch is for {job.about['endpoint']} alone", param="url"
@@ -46,7 +46,7 @@ class OpenAIBatches:
 
     async def ask(self, desk: Desk, job: Job, row: bytes) -> Answer:
         """The answer to the row's body. Raises FreeholdError."""
-        return await asking.row(desk, job.about["endpoint"], _row(row).body)
+        return await asking.row(desk, job.about["endpoint"], row_of(row).body)
 
     def record(self, job: Job, row: bytes, answer: Answer | FreeholdError) -> dict[str, Any]:
         """A line of the file with the answers, or of that with the errors."""
@@ -80,12 +80,13 @@ class OpenAIBatches:
 KIND = OpenAIBatches()
 
 
-def _row(line: bytes) -> Row:
+def row_of(line: bytes) -> Row:
+    """A row of the file. Raises BadInput."""
     return converted(strict_json.parse(line), Row)
 
 
 def _head(row: bytes) -> dict[str, Any]:
-    return {"id": f"batch_req_{uuid.uuid4().hex}", "custom_id": _row(row).custom_id}
+    return {"id": f"batch_req_{uuid.uuid4().hex}", "custom_id": row_of(row).custom_id}
 
 
 def _file_id(job: Job, what: Literal["output", "error"]) -> str:
