@@ -180,7 +180,9 @@ class Bench:
         template, names = model.chat_template(self.base)
         renderer = Renderer(model.tokenizer(self.base), template, max_length=4096, prompt_weight=0.0, **names)
         samples = list(renderer.samples([row.messages for row in read_rows(rows)]))
-        order = batches(samples, self.job.batch_tokens, self.job.seed, 0, self.job.batch)
+        order = batches(
+            [len(sample.ids) for sample in samples], self.job.batch_tokens, self.job.seed, 0, self.job.batch
+        )
         lines = rows.read_text().splitlines()
         (self.folder / "ordered.jsonl").write_text("\n".join(lines[index] for batch in order for index in batch) + "\n")
         options = self.options
@@ -241,7 +243,8 @@ def main() -> int:
     ]
     figures: dict[str, Any] = {
         "shape": options.shape, "checkpointing": options.checkpointing, "speed": speed, "private": private,
-        "loss_difference": loss, "ours": middle[0], "theirs": middle[1], "losses": pairs[0][0].losses, "their_losses": pairs[0][1].losses,
+        "loss_difference": loss, "ours": middle[0], "theirs": middle[1], "losses": pairs[0][0].losses,
+        "their_losses": pairs[0][1].losses,
     }  # fmt: skip
     if options.json:
         print(json.dumps(figures, indent=2))
@@ -250,9 +253,8 @@ def main() -> int:
             f"{options.shape}, checkpointing {'on' if options.checkpointing else 'off'}, medians of {len(pairs)} pairs"
         )
         for name, side in zip(("freehold", "TRL + PEFT"), middle, strict=True):
-            print(
-                f"{name:11} {side['speed']:7.1f} tokens/s {side['private']:7.0f} MB private {side['rss']:7.0f} MB resident"
-            )
+            sizes = f"{side['private']:7.0f} MB private {side['rss']:7.0f} MB resident"
+            print(f"{name:11} {side['speed']:7.1f} tokens/s {sizes}")
         print(f"ratio: {speed:.2f} times the speed, {private:.2f} of the private memory; losses differ by {loss:.4f}")
     return int(speed < LIMITS[options.checkpointing] or private > MEMORY or loss > LOSS)
 

@@ -1,4 +1,4 @@
-"""TRL and PEFT on the rows and the adapter that bench.tune wrote: python trl_sft.py JOB.json, figures as JSON on stdout.
+"""TRL and PEFT on the rows and the adapter that bench.tune wrote: python trl_sft.py JOB.json, figures on stdout.
 
 Runs in an environment of its own (pip install torch==2.13.0 trl peft bitsandbytes).
 """

@@ -114,7 +114,7 @@ def test_a_schema_for_the_answer(place: str):
         ({"messages": []}, BadInput, "messages"),
         ({"messages": [{"role": "assistant", "content": "a"}]}, BadInput, "nothing to answer"),
         ({"messages": [{"role": "robot", "content": "a"}]}, BadInput, "role"),
-        ({"messages": [{"role": "user", "content": [block("image", source={})]}]}, Unsupported, "image"),
+        ({"messages": [{"role": "user", "content": [block("image", source={})]}]}, BadInput, "images from"),
         ({"messages": [{"role": "user", "content": [NO_SOURCE]}]}, BadInput, "source"),
         ({"messages": [{"role": "user", "content": [block("tool_use", id="1", name="a")]}]}, BadInput, "user message"),
         ({"messages": [{"role": "assistant", "content": [block("tool_use")]}]}, BadInput, "no id"),

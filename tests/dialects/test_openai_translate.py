@@ -132,7 +132,7 @@ def test_fields_without_effect_here_change_nothing(fields: dict):
         ({"function_call": "auto"}, "function_call"),
         ({"web_search_options": {}}, "web_search_options"),
         ({"verbosity": "low"}, "verbosity"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]}, "messages"),
         ({"messages": [{"role": "assistant", "audio": {"id": "x"}}]}, "messages"),
     ],
 )

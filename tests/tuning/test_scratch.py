@@ -8,7 +8,6 @@ from tokenizers import Tokenizer
 
 from freehold.convert import to_gguf
 from freehold.core.errors import BadData, BadInput
-from freehold.core.request import Message
 from freehold.tuning import scratch
 from freehold.tuning.job import Architecture
 from tests.convert.folders import TORTURE
@@ -18,13 +17,13 @@ SHAPE = Architecture(vocab=320, hidden=32, layers=1, heads=2, kv_heads=1, interm
 NAMES = ("Lindor", "Marwick", "Pelton", "Rosvane", "Torbel", "Winstead")
 
 
-def chats(count: int = 300) -> list[list[Message]]:
+def chats(count: int = 300) -> list[list[str]]:
     draw = random.Random(5)
     made = []
     for _ in range(count):
         first, second = draw.sample(NAMES, 2)
         said = f'Here is the list of the day: {first} and {second} went to the sea, and the town said "{second}".'
-        made.append([Message("user", said), Message("assistant", f'{first}\n{{"name": "{second}"}} ({first})')])
+        made.append([said, f'{first}\n{{"name": "{second}"}} ({first})'])
     return made
 
 
@@ -61,13 +60,13 @@ def test_the_vocabulary_has_the_size_asked_for_and_ids_without_gaps(tokenizer: T
 
 
 def test_every_text_comes_back(tokenizer: Tokenizer) -> None:
-    for text in (TORTURE, *(message.content for chat in chats(5) for message in chat)):
+    for text in (TORTURE, *(text for chat in chats(5) for text in chat)):
         assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
 
 
 def test_llama_cpp_cuts_it_the_same_way(folder: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     to_gguf(folder, tmp_path / "model.gguf")
-    texts = [TORTURE, *TORTURE.splitlines(), *(message.content for chat in chats(20) for message in chat)]
+    texts = [TORTURE, *TORTURE.splitlines(), *(text for chat in chats(20) for text in chat)]
     texts += [f"the{word} the {word}s {word}the" for word in ("ory", "n", "sea", "and", "town")]
     with Llama(tmp_path / "model.gguf", vocab_only=True) as llama:
         for text in texts:
@@ -85,6 +84,6 @@ def test_the_same_rows_and_seed_give_the_same_files(folder: Path, tmp_path: Path
 
 def test_too_little_text_and_a_shape_that_cannot_be_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="of the 320 asked for"):
-        scratch.make(tmp_path / "few", [[Message("user", "a b"), Message("assistant", "c")]], SHAPE, seed=1)
+        scratch.make(tmp_path / "few", [["a b", "c"]], SHAPE, seed=1)
     with pytest.raises(BadInput, match="heads"):
         scratch.make(tmp_path / "odd", chats(), Architecture(hidden=30, heads=4, kv_heads=3), seed=1)

@@ -115,15 +115,6 @@ def _body(request: Request) -> dict[str, Any]:
     return {key: value for key, value in body.items() if value is not None}
 
 
-def _form(constraint: Constraint | None) -> dict[str, Any] | None:
-    """What the answer must be; a server takes no grammar on this route."""
-    if constraint is None or constraint.kind == "grammar":
-        return None
-    if constraint.kind == "json":
-        return {"type": "json_object"}
-    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": constraint.schema, "strict": True}}
-
-
 def _content(message: Message) -> str | list[dict[str, Any]]:
     if not message.images:
         return message.content
@@ -133,6 +124,15 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
         else {"type": "image_url", "image_url": {"url": images.url_of(piece)}}
         for piece in pieces(message.content, message.images)
     ]
+
+
+def _form(constraint: Constraint | None) -> dict[str, Any] | None:
+    """What the answer must be; a server takes no grammar on this route."""
+    if constraint is None or constraint.kind == "grammar":
+        return None
+    if constraint.kind == "json":
+        return {"type": "json_object"}
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": constraint.schema, "strict": True}}
 
 
 class _Delta(msgspec.Struct):

@@ -26,6 +26,7 @@ def command(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A data file, as for 'freehold make --new'.")],
     out: Annotated[str, typer.Option("--out", metavar="NAME", help="The name of what comes out.")] = "",
     method: Annotated[str, typer.Option(metavar="METHOD", help="lora, rslora, full.")] = "lora",
+    objective: Annotated[str, typer.Option(metavar="AIM", help="sft, text, dpo, orpo, kto, grpo.")] = "sft",
     rank: Annotated[int | None, typer.Option(min=1, max=4096, help="Of an adapter's matrices.")] = None,
     alpha: Annotated[float | None, typer.Option(callback=finite, help="An adapter counts alpha / rank.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", callback=finite, help="At its top.")] = None,
@@ -54,7 +55,8 @@ def command(
     if not out and not plan:
         raise BadInput("nothing says what the result is called", "Give --out NAME")
     given = {
-        "method": method, "rank": rank, "alpha": alpha, "learning_rate": learning_rate, "steps": steps,
+        "method": method, "objective": objective, "rank": rank, "alpha": alpha,
+        "learning_rate": learning_rate, "steps": steps,
         "epochs": epochs, "time": time or None, "batch": batch, "batch_tokens": batch_tokens,
         "max_length": max_length, "seed": seed, "dtype": dtype, "checkpointing": checkpointing,
         "patience": patience, "threads": threads,

@@ -16,7 +16,7 @@ from freehold.core.errors import BadName, BadRecipe
 from freehold.core.name import Name
 from freehold.core.paths import expanded
 from freehold.data.loading import Pii
-from freehold.tuning.job import Architecture, Dtype, Method, Switch, TrainJob
+from freehold.tuning.job import Architecture, Dtype, Method, Objective, Switch, TrainJob
 
 MAX_SIZE = 1 << 20
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -66,6 +66,14 @@ class TuneSection(Section, frozen=True, kw_only=True):
     """How it is learned. The keys mean what they mean in `tuning.job.TrainJob`."""
 
     method: Method = "lora"
+    objective: Objective = "sft"
+    """What is aimed at: sft (answers), text (plain text), dpo, orpo, kto (preferences), grpo (rewards)."""
+    beta: Annotated[float, Meta(ge=0, le=1000)] = 0.1
+    rewards: Annotated[tuple[Annotated[str, Meta(max_length=4096)], ...], Meta(max_length=32)] = ()
+    """For grpo: json, number, exact, regex:PATTERN, or FILE.py:NAME beside the recipe."""
+    group: Annotated[int, Meta(ge=2, le=1024)] = 8
+    max_answer: Annotated[int, Meta(ge=1, le=1 << 16)] = 128
+    temperature: Annotated[float, Meta(gt=0, le=10)] = 1.0
     rank: Annotated[int, Meta(ge=1, le=4096)] = 16
     alpha: Annotated[float, Meta(gt=0, le=65536)] = 32.0
     learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 5e-4

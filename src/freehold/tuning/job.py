@@ -9,6 +9,7 @@ from msgspec import Meta
 Method = Literal["lora", "rslora", "full", "scratch"]
 ADAPTERS = ("lora", "rslora")
 """Methods that train an adapter beside a frozen base."""
+Objective = Literal["sft", "text", "dpo", "orpo", "kto", "grpo"]
 Dtype = Literal["auto", "f32", "bf16"]
 Switch = Literal["auto", "on", "off"]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
@@ -36,6 +37,18 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     base: Path | None = None
     """Folder with config.json, safetensors and tokenizer.json; None only for method scratch."""
     method: Method = "lora"
+    objective: Objective = "sft"
+    """What is aimed at: answers, plain text, or answers that are preferred."""
+    beta: Annotated[float, Meta(ge=0, le=1000)] = 0.1
+    """For preferences: how much it costs to leave the model that training began with; for orpo, what they count."""
+    rewards: tuple[Annotated[str, Meta(max_length=4096)], ...] = ()
+    """For grpo: what an answer is worth, by names of `tuning.rewards`; a file's path is absolute."""
+    group: Annotated[int, Meta(ge=2, le=1024)] = 8
+    """For grpo: answers that are drawn for each prompt."""
+    max_answer: Annotated[int, Meta(ge=1, le=1 << 16)] = 128
+    """For grpo: tokens of an answer."""
+    temperature: Annotated[float, Meta(gt=0, le=10)] = 1.0
+    """For grpo: how freely answers are drawn."""
     architecture: Architecture = Architecture()
     """Read only by method scratch."""
     rank: Annotated[int, Meta(ge=1, le=4096)] = 16

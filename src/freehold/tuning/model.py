@@ -29,12 +29,14 @@ _COPIED = (
 )
 
 
-def chat_template(folder: Path) -> tuple[str, dict[str, str]]:
-    """The base's template and the special tokens it may name. Raises BadModelFile when there is none."""
+def chat_template(folder: Path, *, needed: bool = True) -> tuple[str, dict[str, str]]:
+    """The base's template and the special tokens it may name. Raises BadModelFile for none where one is `needed`."""
     config = _json(folder / "tokenizer_config.json")
     names = {key: _token(config.get(key)) for key in ("bos_token", "eos_token", "pad_token", "unk_token")}
     path = folder / "chat_template.jinja"
     template = path.read_text("utf-8") if path.exists() else config.get("chat_template")
+    if template is None and not needed:
+        template = ""
     if not isinstance(template, str):
         raise BadModelFile(
             f"{folder} has no chat template", "Use an instruction-tuned base, or add chat_template.jinja"
@@ -69,6 +71,17 @@ def load(
         full=full,
         checkpointing=checkpointing,
     )
+
+
+def ends(folder: Path) -> set[int]:
+    """The tokens that end an answer, by generation_config.json and the tokenizer. Raises BadModelFile for none."""
+    given = _json(folder / "generation_config.json").get("eos_token_id")
+    found = {each for each in (given if isinstance(given, list) else [given]) if isinstance(each, int)}
+    named = tokenizer(folder).token_to_id(_token(_json(folder / "tokenizer_config.json").get("eos_token")))
+    found |= set() if named is None else {named}
+    if not found:
+        raise BadModelFile(f"{folder} names no token that ends an answer", "Add eos_token to tokenizer_config.json")
+    return found
 
 
 def weights_size(folder: Path) -> int:

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from freehold.core.errors import BadData, BadModelFile
 from freehold.core.request import Message, Tool
-from freehold.data.rows import Row
+from freehold.data.rows import Prompt, Row
 from freehold.formats import chat_template
 
 _CHUNK = 1024
@@ -54,6 +54,29 @@ class Renderer:
             encodings = self._tokenizer.encode_batch([text for text, _ in texts], add_special_tokens=False)
             for row, (_, spans), encoding in zip(chunk, texts, encodings, strict=True):
                 yield self._sample(encoding.ids, encoding.offsets, spans, _weights(row))
+
+    def prompts(self, rows: Sequence[Prompt]) -> Iterator[Sample]:
+        """Prompts for an answer, in order. One that is too long to be answered has nothing to be learned."""
+        for begin in range(0, len(rows), _CHUNK):
+            chunk = rows[begin : begin + _CHUNK]
+            wanted = [chat_template.Wanted(turns_of(row.messages), True, tools_of(row.tools)) for row in chunk]
+            texts = list(chat_template.render_many(self._template, wanted, seconds=_SECONDS, **self._names))
+            for encoding in self._tokenizer.encode_batch(texts, add_special_tokens=False):
+                ids = encoding.ids[: self._max_length]
+                cut = len(encoding.ids) >= self._max_length
+                weights = array("f", [0.0] * len(ids))
+                weights[-1] = float(not cut)
+                yield Sample(array("i", ids), weights, cut)
+
+    def texts(self, texts: Sequence[str]) -> Iterator[Sample]:
+        """Plain texts, in order, in pieces of at most `max_length` tokens; the model's end of text is behind each."""
+        end = self._tokenizer.token_to_id(str(self._names.get("eos_token", "")))
+        for begin in range(0, len(texts), _CHUNK):
+            for encoding in self._tokenizer.encode_batch(texts[begin : begin + _CHUNK], add_special_tokens=False):
+                ids = [*encoding.ids, *([] if end is None else [end])]
+                for at in range(0, len(ids), self._max_length):
+                    piece = ids[at : at + self._max_length]
+                    yield Sample(array("i", piece), array("f", [1.0] * len(piece)), False)
 
     def texts_and_spans(self, rows: Sequence[Chat]) -> list[tuple[str, list[tuple[int, int]]]]:
         """The rendered chats, and the character ranges that the assistant wrote, end of turn included."""

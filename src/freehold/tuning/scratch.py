@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from freehold.core.errors import BadData, BadInput
-from freehold.core.request import Message
 from freehold.tuning.job import Architecture
 
 END, TURN, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -33,7 +32,7 @@ _SPACED_WHOLE = 0.99
 """How often such a word must be the whole word, and not the first part of a longer one."""
 
 
-def make(folder: Path, rows: Sequence[Sequence[Message]], shape: Architecture, seed: int) -> None:
+def make(folder: Path, rows: Sequence[Sequence[str]], shape: Architecture, seed: int) -> None:
     """Write a model folder (config, tokenizer, chat template, random weights) for `shape` into `folder`.
 
     Raises BadInput for a shape that cannot be, BadData when the rows are too few for the vocabulary.
@@ -44,7 +43,7 @@ def make(folder: Path, rows: Sequence[Sequence[Message]], shape: Architecture, s
             "hidden must be a multiple of heads, and heads of kv_heads",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    _write_tokenizer(folder, [message.content for row in rows for message in row], shape.vocab)
+    _write_tokenizer(folder, [text for row in rows for text in row], shape.vocab)
     _write_model(folder, shape, seed)
 
 

@@ -10,18 +10,19 @@ from pathlib import Path
 import torch
 
 from freehold.core.errors import BadData, BadInput, WorkerFailed
-from freehold.core.request import Message
-from freehold.data.rows import read_rows
+from freehold.data.rows import AnyRow, read_kind, texts
 from freehold.tuning import checkpoint, lora, memory, model, optimiser, scratch
 from freehold.tuning.batches import batches, schedule
-from freehold.tuning.decoder.attention import Rows
-from freehold.tuning.decoder.loss import head_loss
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.job import ADAPTERS, HeldOutLoss, Progress, Report, TrainJob, TrainPlan, TrainResult
 from freehold.tuning.memory import Watch
+from freehold.tuning.objectives import objectives
+from freehold.tuning.objectives.base import Example
+from freehold.tuning.policy import Drawing, Policy
 from freehold.tuning.precision import choose
 from freehold.tuning.probing import probe, seconds_per_token
-from freehold.tuning.render import Renderer, Sample
+from freehold.tuning.render import Renderer
+from freehold.tuning.rewards import rewards
 from freehold.tuning.stopping import Best, points
 
 _HELD_OUT = 256
@@ -65,11 +66,11 @@ class Trainer:
         for batch in islice(self._schedule(), state.step, self.steps):
             if self._measure_held_out(state):
                 break
-            samples = [self.samples[index] for index in batch]
-            state.losses.append(self._step(samples, state.step))
+            examples = [self.examples[index] for index in batch]
+            state.losses.append(self._step(examples, state.step))
             state.step += 1
-            state.tokens += sum(len(sample.ids) for sample in samples)
-            state.supervised_tokens += sum(weight == 1.0 for sample in samples for weight in sample.weights[1:])
+            state.tokens += sum(example.tokens for example in examples)
+            state.supervised_tokens += sum(map(_supervised, examples))
             state.seconds = time.monotonic() - started
             self._tell(state)
             if self.stopping or time.monotonic() - saved > self.job.checkpoint_seconds:
@@ -84,29 +85,39 @@ class Trainer:
 
     def _prepare(self) -> None:
         self.say(Progress("loading"))
-        rows = [row.messages for row in read_rows(self.job.train)]
+        self.objective = objectives()[self.job.objective]
+        rows = read_kind(self.job.train, self.objective.rows)
         self.base = self.job.base or self._make_base(rows)
-        template, names = model.chat_template(self.base)
-        tokenizer = model.tokenizer(self.base)
-        renderer = Renderer(
-            tokenizer, template, max_length=self.job.max_length, prompt_weight=self.job.prompt_weight, **names
-        )
-        rendered = list(renderer.samples(rows))
-        self.samples = [sample for sample in rendered if sample.supervised]
-        self.dropped = len(rendered) - len(self.samples)
-        if not self.samples:
+        renderer = self._renderer()
+        made = list(self.objective.examples(rows, renderer))
+        self.examples = [example for example in made if example.supervised]
+        self.lengths = [example.tokens for example in self.examples]
+        self.dropped = len(made) - len(self.examples)
+        if not self.examples:
             raise BadData(f"no row of {self.job.train.name} has an answer within max_length", "Raise max_length")
-        held_out = read_rows(self.job.held_out)[:_HELD_OUT] if self.job.held_out else []
-        self.held_out = [sample for sample in renderer.samples([row.messages for row in held_out]) if sample.supervised]
+        kept = read_kind(self.job.held_out, self.objective.rows)[:_HELD_OUT] if self.job.held_out else ()
+        held_out = self.objective.examples(kept, renderer)
+        # Numbers of their own: what is known of an example goes by its number.
+        self.held_out = [each._replace(number=-1 - each.number) for each in held_out if each.supervised]
         self._tell_cut(len(rows))
         self._load()
+
+    def _renderer(self) -> Renderer:
+        template, names = model.chat_template(self.base, needed=self.job.objective != "text")
+        return Renderer(
+            model.tokenizer(self.base),
+            template,
+            max_length=self.job.max_length,
+            prompt_weight=self.job.prompt_weight,
+            **names,
+        )
 
     def _load(self) -> None:
         """The model and its optimisers; the steps where time does not decide over them."""
         job = self.job
-        epoch = batches(self.samples, job.batch_tokens, job.seed, 0, job.batch)
+        epoch = batches(self.lengths, job.batch_tokens, job.seed, 0, job.batch)
         self.steps = job.steps or max(1, round(job.epochs * len(epoch)))
-        largest = max(sum(len(self.samples[index].ids) for index in batch) for batch in epoch)
+        largest = max(sum(self.lengths[index] for index in batch) for batch in epoch)
         shape, size = Shape.read(self.base), memory.number_size(self.compute)
         self.checkpointing = memory.plan(shape, job, model.weights_size(self.base), largest, size)
         adapted = job.method in ADAPTERS
@@ -119,39 +130,56 @@ class Trainer:
             self.trained = lora.attach(self.model.linears, job.rank, scale, job.seed, self.device)
         self.optimisers = optimiser.build(self.trained, job.method, job.learning_rate, job.weight_decay, self.compute)
         self.best = Best(job.out, self.trained, job.patience)
+        first = None
+        if self.objective.compares and not adapted:
+            first = model.load(self.base, self.device, self.compute, full=False)
+        self.policy = Policy(self.model, self.device, job.beta, first)
+        if job.objective == "grpo":
+            self.policy.drawing = self._drawing()
+
+    def _drawing(self) -> Drawing:
+        job, tokenizer = self.job, model.tokenizer(self.base)
+        return Drawing(
+            reward=rewards(job.rewards, job.train.parent),
+            text=lambda ids: tokenizer.decode(ids, skip_special_tokens=True),
+            ends=frozenset(model.ends(self.base)),
+            group=job.group,
+            most=job.max_answer,
+            temperature=job.temperature,
+            seed=job.seed,
+        )
 
     def _schedule(self) -> Iterator[list[int]]:
-        return schedule(self.samples, self.job.batch_tokens, self.job.seed, self.job.batch)
+        return schedule(self.lengths, self.job.batch_tokens, self.job.seed, self.job.batch)
 
     def _plan_steps(self, state: checkpoint.State) -> None:
         """Steps for the time that the job gives. A run that goes on keeps those that it began with."""
         if self.job.seconds and not state.steps:
             began = time.monotonic()
-            order, lengths = self._usual()
-            each = seconds_per_token(order, lengths, self._try, min(_PROBE, self.job.seconds / 20))
+            order = self._usual()
+            each = seconds_per_token(order, self.lengths, self._try, min(_PROBE, self.job.seconds / 20))
             left = self.job.seconds - (time.monotonic() - began)
-            tokens = sum(lengths[index] for batch in order for index in batch) / len(order)
+            tokens = sum(self.lengths[index] for batch in order for index in batch) / len(order)
             state.steps = max(1, int(left / (each * tokens)))
         self.steps = state.steps or self.steps
 
-    def _usual(self) -> tuple[list[list[int]], list[int]]:
-        """Batches as they will come, and the tokens of each row."""
-        return list(islice(self._schedule(), min(self.steps, _LOOK))), [len(sample.ids) for sample in self.samples]
+    def _usual(self) -> list[list[int]]:
+        """Batches as they will come."""
+        return list(islice(self._schedule(), min(self.steps, _LOOK)))
 
     def _try(self, batch: Sequence[int]) -> None:
         """All the work of a step but the change that it makes."""
-        self._loss([self.samples[index] for index in batch]).backward()  # type: ignore[no-untyped-call]
+        self._loss([self.examples[index] for index in batch]).backward()  # type: ignore[no-untyped-call]
         for one in self.optimisers:
             one.zero_grad(set_to_none=True)
 
     def _whole_step(self, batch: Sequence[int]) -> None:
-        self._step([self.samples[index] for index in batch], 0)
+        self._step([self.examples[index] for index in batch], 0)
 
     def _probe(self) -> TrainPlan:
-        order, lengths = self._usual()
         return probe(
-            order,
-            lengths,
+            self._usual(),
+            self.lengths,
             self._whole_step,
             steps=self.steps,
             seconds=self.job.probe,
@@ -169,21 +197,22 @@ class Trainer:
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGTERM, stop)
 
-    def _make_base(self, rows: Sequence[Sequence[Message]]) -> Path:
+    def _make_base(self, rows: Sequence[AnyRow]) -> Path:
         if self.job.method != "scratch":
             raise BadInput(f"method {self.job.method} needs a base", "Name one in [model] base")
         folder = self.job.out / "base"
         if not (folder / "config.json").exists():
-            scratch.make(folder, rows, self.job.architecture, self.job.seed)
+            scratch.make(folder, [texts(row) for row in rows], self.job.architecture, self.job.seed)
         return folder
 
-    def _step(self, samples: Sequence[Sample], step: int) -> float:
+    def _step(self, examples: Sequence[Example], step: int) -> float:
         scale = optimiser.rate(step, self.steps, self.job.warmup)
+        self.policy.at(step)
         for one in self.optimisers:
             for group in one.param_groups:
                 group["lr"] = self.job.learning_rate * scale
             one.zero_grad(set_to_none=True)
-        loss = self._loss(samples)
+        loss = self._loss(examples)
         torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), _CLIP)
         value = loss.item()
@@ -195,24 +224,16 @@ class Trainer:
             one.step()
         return value
 
-    def _loss(self, samples: Sequence[Sample]) -> torch.Tensor:
-        """Mean loss per weighted token, in nats."""
-        ids = torch.tensor([token for sample in samples for token in sample.ids], device=self.device)
-        weights = torch.tensor([w for sample in samples for w in [*sample.weights[1:], 0.0]], device=self.device)
-        layout = Rows.of([len(sample.ids) for sample in samples], self.device)
-        counted = weights.nonzero().squeeze(1)
-        hidden = self.model(ids, layout)
-        scale = self.model.shape.logit_scale
-        total = head_loss(hidden[counted], self.model.head, ids[counted + 1], weights[counted], scale)
-        return total / weights.sum()
+    def _loss(self, examples: Sequence[Example]) -> torch.Tensor:
+        return self.objective.loss(self.policy, examples)
 
     @torch.no_grad()
     def _held_out_loss(self) -> float:
         loss = weight = 0.0
-        for batch in batches(self.held_out, self.job.batch_tokens, 0, 0):
-            samples = [self.held_out[index] for index in batch]
-            mass = sum(sum(sample.weights[1:]) for sample in samples)
-            loss += self._loss(samples).item() * mass
+        for batch in batches([each.tokens for each in self.held_out], self.job.batch_tokens, 0, 0):
+            examples = [self.held_out[index] for index in batch]
+            mass = self.objective.weight(examples)
+            loss += self._loss(examples).item() * mass
             weight += mass
         return loss / weight
 
@@ -230,7 +251,7 @@ class Trainer:
         self.say(Progress("training", state.step, self.steps, state.losses[-1], speed, left))
 
     def _tell_cut(self, rows: int) -> None:
-        self.cut = sum(sample.cut for sample in self.samples)
+        self.cut = sum(any(sample.cut for sample in example.samples) for example in self.examples)
         if self.cut or self.dropped:
             self.say(
                 Progress(
@@ -260,7 +281,7 @@ class Trainer:
             seconds=state.seconds,
             losses=tuple(state.losses),
             held_out_losses=tuple(state.held_out_losses),
-            rows=len(self.samples),
+            rows=len(self.examples),
             rows_cut=self.cut,
             rows_dropped=self.dropped,
             dtype=_spelt(self.compute),
@@ -276,3 +297,7 @@ class Trainer:
 
 def _spelt(dtype: torch.dtype) -> str:
     return "f32" if dtype == torch.float32 else "bf16"
+
+
+def _supervised(example: Example) -> int:
+    return sum(weight == 1.0 for sample in example.samples for weight in sample.weights[1:])

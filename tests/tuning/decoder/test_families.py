@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from freehold.core.errors import BadModelFile, FreeholdError, Unsupported
-from freehold.tuning import model
+from freehold.tuning import lora, model
 from freehold.tuning.decoder.attention import Rows
 from freehold.tuning.decoder.loss import head_loss
 from freehold.tuning.decoder.shape import FAMILIES, Shape
@@ -20,6 +20,20 @@ LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }  # fmt: skip
+LONG = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "short_factor": [1.0 + 0.1 * place for place in range(6)],
+    "long_factor": [1.5 + 0.5 * place for place in range(6)],
+    "original_max_position_embeddings": 24,
+    "partial_rotary_factor": 0.75,
+}
+GEMMA: dict[str, Any] = {"head_dim": 32, "query_pre_attn_scalar": 24, "sliding_window": 8}
+STRETCHED = {
+    "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+}
+CAPS = {"attn_logit_softcapping": 1.5, "final_logit_softcapping": 3.0}
 WINDOWS = ["sliding_attention", "full_attention", "sliding_attention"]
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {}),
@@ -56,7 +70,29 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "tie_word_embeddings": True,
         },
     ),
+    "phi 3": ("Phi3", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}),
+    "phi 3 windows": ("Phi3", {"sliding_window": 8, "num_key_value_heads": 4}),
+    "phi 3 long": ("Phi3", {"rope_parameters": LONG, "original_max_position_embeddings": 24}),
+    "phi 4 mini": (
+        "Phi3",
+        {
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+            "tie_word_embeddings": True,
+        },
+    ),
+    "gemma 2": ("Gemma2", {**GEMMA, **CAPS, "tie_word_embeddings": True}),
+    "gemma 2 untied, without caps": (
+        "Gemma2",
+        {**GEMMA, "attn_logit_softcapping": None, "final_logit_softcapping": None},
+    ),
+    "gemma 3": ("Gemma3Text", {**GEMMA, "num_hidden_layers": 7, "tie_word_embeddings": True}),
+    "gemma 3 windows": (
+        "Gemma3Text",
+        {**GEMMA, "layer_types": WINDOWS, "rope_parameters": STRETCHED, "final_logit_softcapping": 3.0},
+    ),
 }
+KINDS = {"gemma3text": "gemma3_text"}
+"""Families whose classes are not called as they are."""
 ROWS = [torch.randint(3, 512, (size,), generator=torch.Generator().manual_seed(size)) for size in (40, 7, 23, 1, 2)]
 
 
@@ -90,8 +126,8 @@ def our_loss(decoder: model.Decoder) -> torch.Tensor:
     weights[ends] = 0.0
     counted = weights.nonzero().squeeze(1)
     hidden = decoder(ids, Rows.of([len(row) for row in ROWS], CPU))
-    scale = decoder.shape.logit_scale
-    return head_loss(hidden[counted], decoder.head, ids[counted + 1], weights[counted], scale)
+    logits = (decoder.shape.logit_scale, decoder.shape.logit_cap)
+    return head_loss(hidden[counted], decoder.head, ids[counted + 1], weights[counted], *logits)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -118,6 +154,25 @@ def test_bfloat16_stays_near(folder: Path) -> None:
             assert abs(got / wanted - 1) < 0.02
 
 
+@pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16])
+def test_layers_computed_again_give_the_same_gradients_of_adapters(folder: Path, compute: torch.dtype) -> None:
+    """To the last bit."""
+    found = []
+    for checkpointing in (False, True):
+        ours = model.load(folder, CPU, compute, full=False, checkpointing=checkpointing)
+        halves = lora.attach(ours.linears, 4, 2.0, 1, CPU)
+        noise = torch.Generator().manual_seed(2)
+        for half in halves.values():
+            half.data.normal_(generator=noise).mul_(0.05)
+        our_loss(ours).backward()  # type: ignore[no-untyped-call]
+        found.append([half.grad for half in halves.values()])
+    for one, other in zip(*found, strict=True):
+        assert one is not None
+        assert other is not None
+        assert one.abs().max() > 0
+        assert torch.equal(one, other)
+
+
 def test_what_is_frozen_gets_no_gradient(folder: Path) -> None:
     ours = model.load(folder, CPU, torch.float32, full=False)
     assert not ours.parameters
@@ -129,7 +184,7 @@ def config(**changes: Any) -> dict[str, Any]:
 
 
 def test_there_is_a_case_for_each_family() -> None:
-    assert {family.lower() for family, _ in CASES.values()} == set(FAMILIES)
+    assert {KINDS.get(family.lower(), family.lower()) for family, _ in CASES.values()} == set(FAMILIES)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "", "llama4"])

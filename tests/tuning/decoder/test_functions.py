@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention, silu
+from torch.nn.functional import gelu, scaled_dot_product_attention, silu
 
 from freehold.tuning.decoder.attention import Rows, packed
-from freehold.tuning.decoder.functions import Adapter, Linear, rms_norm, rotate
+from freehold.tuning.decoder.functions import ACTIVATIONS, Adapter, Linear, rms_norm, rotate
 from freehold.tuning.decoder.weights import Plain
 
 CPU = torch.device("cpu")
@@ -57,11 +57,26 @@ def test_a_projection_with_an_adapter() -> None:
     agree(lambda x, *parts: linear(*parts)(x), adapted, noise(5, 8), *PARTS)
 
 
-def test_a_gated_projection_with_an_adapter() -> None:
-    def plain(gate: Tensor, up: Tensor, *parts: Tensor) -> Tensor:
-        return adapted(silu(gate) * up, *parts)
+@pytest.mark.parametrize("name", ["silu", "gelu_pytorch_tanh"])
+def test_a_gated_projection_with_an_adapter(name: str) -> None:
+    wanted = {"silu": silu, "gelu_pytorch_tanh": lambda gate: gelu(gate, approximate="tanh")}[name]
 
-    agree(lambda gate, up, *parts: linear(*parts).gated(gate, up), plain, noise(5, 8), noise(5, 8, seed=7), *PARTS)
+    def plain(gate: Tensor, up: Tensor, *parts: Tensor) -> Tensor:
+        return adapted(wanted(gate) * up, *parts)
+
+    def ours(gate: Tensor, up: Tensor, *parts: Tensor) -> Tensor:
+        return linear(*parts).gated(gate, up, ACTIVATIONS[name])
+
+    agree(ours, plain, noise(5, 8), noise(5, 8, seed=7), *PARTS)
+
+
+def test_a_gate_is_a_part_of_a_wider_product() -> None:
+    """As where gate and up come of one matrix."""
+
+    def plain(both: Tensor, *parts: Tensor) -> Tensor:
+        return adapted(silu(both[:, :8]) * both[:, 8:], *parts)
+
+    agree(lambda both, *parts: linear(*parts).gated(*both.chunk(2, dim=-1)), plain, noise(5, 16), *PARTS)
 
 
 def test_a_frozen_matrix_gets_no_gradient_and_passes_one_on() -> None:

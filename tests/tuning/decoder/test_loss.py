@@ -118,3 +118,15 @@ def test_a_scale_is_of_the_logits() -> None:
     torch.testing.assert_close(got, wanted)
     for ours, theirs in zip(gradients(hidden, head, got), gradients(hidden, head, wanted), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("cap", [0.5, 3.0, 1e4])
+def test_a_cap_is_of_the_logits(monkeypatch: pytest.MonkeyPatch, cap: float) -> None:
+    monkeypatch.setattr(loss, "_NUMBERS", 4 * 11)
+    hidden, head, targets, weights = parts(9)
+    logits = cap * torch.tanh(1.5 * hidden @ head.T / cap)
+    wanted = (cross_entropy(logits, targets, reduction="none") * weights).sum()
+    got = head_loss(hidden, Head(head), targets, weights, 1.5, cap)
+    torch.testing.assert_close(got, wanted)
+    for ours, theirs in zip(gradients(hidden, head, got), gradients(hidden, head, wanted), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)

@@ -32,8 +32,8 @@ _BOTH: dict[str, Any] = {
     "sliding_window": 4096,
 }
 """What transformers takes for keys that published files leave out."""
-_SECOND = _BOTH | {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
-_THIRD = _BOTH | {"vocab_size": 262208, "max_position_embeddings": 131072}
+SECOND = _BOTH | {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
+THIRD = _BOTH | {"vocab_size": 262208, "max_position_embeddings": 131072}
 _VISION = r"(model\.)?(vision_tower|multi_modal_projector)\."
 _WIDEST = {"gemma2": 46, "gemma3": 62}
 """Layers of the 27B models, where llama.cpp scales attention by hidden_size / num_attention_heads."""
@@ -43,10 +43,10 @@ def plan(config: Config, weights: Weights) -> FamilyPlan:
     """What to write for a Gemma 2 or Gemma 3 model."""
     name = config.architecture()
     if name == "Gemma2ForCausalLM":
-        return _second(config.with_defaults(_SECOND), weights)
+        return _second(config.with_defaults(SECOND), weights)
     if name != _SEEING:
-        return _third(config.with_defaults(_THIRD), weights)
-    text = config.section("text_config").with_defaults(_THIRD)
+        return _third(config.with_defaults(THIRD), weights)
+    text = config.section("text_config").with_defaults(THIRD)
     if any(name.startswith("language_model.") for name in weights.tensors):  # as transformers 4 wrote them
         return _third(text, weights, "language_model.model.", "language_model.lm_head.weight")
     return _third(text, weights, "model.language_model.")

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+from freehold.core.digest import Digest
+from freehold.core.errors import BadRecipe
 from freehold.recipes.schema import RecipeFile
 from freehold.recipes.steps.data import HELD_OUT, TRAIN
 from freehold.recipes.task import Output, Result, Step, Task, Work
@@ -23,7 +25,19 @@ def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     unused = {"checkpoint_seconds", "checkpointing"}  # change how it gets there, not what comes out
     unused.update(() if method in ADAPTERS else _LORA, () if method == "scratch" else Architecture.__struct_fields__)
     parameters = {key: value for key, value in msgspec.structs.asdict(file.recipe.tune).items() if key not in unused}
+    parameters["rewards"] = [_reward(file, spec)[1] for spec in file.recipe.tune.rewards]
     yield Task("tune", "tune", ("data",) if method == "scratch" else ("base", "data"), parameters)
+
+
+def _reward(file: RecipeFile, spec: str) -> tuple[str, str]:
+    """A reward as the trainer finds it, and as it counts: a file by what it says. Raises BadRecipe."""
+    script, colon, name = spec.partition(":")
+    if not (colon and script.endswith(".py")):
+        return spec, spec
+    path = file.resolve(script)
+    if not path.is_file():
+        raise BadRecipe(f"[tune] rewards: no such file: {path}", "Name a Python file beside the recipe")
+    return f"{path}:{name}", f"{Digest.of_file(path)}:{name}"
 
 
 def run(work: Work) -> Result:
@@ -35,6 +49,7 @@ def run(work: Work) -> Result:
         held_out=work.input(HELD_OUT, "data"),
         base=base,
     )
+    job = msgspec.structs.replace(job, rewards=tuple(_reward(work.file, spec)[0] for spec in job.rewards))
     notes: list[str] = []
 
     def progress(report: Progress) -> None:

@@ -6,33 +6,72 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from freehold.tuning.decoder.cache import Cache
+from freehold.tuning.decoder.tiles import hiding, sliding, tiled
+
 _SHORT = 512
 """Tokens up to which torch's backward pass is faster in float32 than in bfloat16: 20 against 67 ms at 100 tokens."""
+_DENSE = 1024
+"""Tokens up to which a window is a mask over all pairs of them, 4 MB at most."""
+_WASTE = 4
+"""Places of a padded batch for each token, above which rows are told apart by their length."""
 _aten = torch.ops.aten
 
 
-class Rows(NamedTuple):
-    """Where the rows of a packed sequence lie. Shapes: padded [rows, longest], flat and positions [tokens]."""
+class Group(NamedTuple):
+    """Rows that are padded to one length. Shapes: padded [rows, longest], flat [tokens]."""
 
     padded: Tensor
     """Index into the packed sequence for each place of the padded batch; places behind a row's end point at 0."""
     flat: Tensor
     """Index into the flattened padded batch for each token."""
+
+    @classmethod
+    def of(cls, starts: Tensor, sizes: Tensor) -> "Group":
+        """The rows that begin at `starts` and are `sizes` long."""
+        places = torch.arange(int(sizes.max()))
+        inside = places < sizes[:, None]
+        padded = torch.where(inside, starts[:, None] + places, 0)
+        return cls(padded, inside.flatten().nonzero().squeeze(1))
+
+    def tokens(self) -> Tensor:
+        """Index into the packed sequence for each token."""
+        return self.padded.flatten()[self.flat]
+
+
+class Rows(NamedTuple):
+    """Where the rows of a packed sequence lie. Shapes: all but groups [tokens]."""
+
+    groups: tuple[Group, ...]
+    order: Tensor | None
+    """Where each token lies in the groups, one after another; None where a single group holds them in their order."""
     positions: Tensor
     """Each token's place in its own row."""
+    lengths: Tensor
+    """The tokens of each token's row."""
 
     @classmethod
     def of(cls, lengths: list[int], device: torch.device) -> "Rows":
         """The layout of rows with these lengths, one after another."""
-        longest = max(lengths)
-        places = torch.arange(longest)
         sizes = torch.tensor(lengths)
-        inside = places < sizes[:, None]
         starts = torch.cumsum(sizes, 0) - sizes
-        padded = torch.where(inside, starts[:, None] + places, 0)
-        flat = inside.flatten().nonzero().squeeze(1)
-        positions = places.expand(len(lengths), -1)[inside]
-        return cls(padded.to(device), flat.to(device), positions.to(device))
+        groups = [Group.of(starts[rows], sizes[rows]) for rows in _alike(sizes)]
+        order = torch.argsort(torch.cat([group.tokens() for group in groups])).to(device) if len(groups) > 1 else None
+        positions = torch.arange(int(sizes.sum())) - starts.repeat_interleave(sizes)
+        return cls(
+            tuple(Group(group.padded.to(device), group.flat.to(device)) for group in groups),
+            order,
+            positions.to(device),
+            sizes.repeat_interleave(sizes).to(device),
+        )
+
+
+def _alike(sizes: Tensor) -> list[Tensor]:
+    """Indices of rows to pad together: all of them, or those between two powers of two where padding would be most."""
+    if len(sizes) * int(sizes.max()) <= _WASTE * int(sizes.sum()):
+        return [torch.arange(len(sizes))]
+    powers = sizes.log2().ceil()
+    return [(powers == power).nonzero().squeeze(1) for power in torch.unique(powers)]
 
 
 class _Flash(torch.autograd.Function):
@@ -59,37 +98,54 @@ class _Flash(torch.autograd.Function):
         return (*(part.to(q.dtype) for part in made), None, None)
 
 
-def packed(q: Tensor, k: Tensor, v: Tensor, rows: Rows, *, scale: float, window: int = 0) -> Tensor:
+def packed(
+    q: Tensor, k: Tensor, v: Tensor, rows: Rows | Cache, *, scale: float, window: int = 0, cap: float = 0.0
+) -> Tensor:
     """Causal attention within rows.
 
-    q [tokens, heads, size], k and v [tokens, kv_heads, size] -> [tokens, heads * size].
+    q [tokens, heads, size], k and v [tokens, kv_heads, size] -> [tokens, heads * size]. A token sees `window` tokens,
+    itself included, or all before it where that is 0; scores are drawn into +-`cap` where that is not 0.
     Right padding needs no mask: a row's tokens come before it, and what is computed for it is thrown away.
     """
-    tokens, heads, _ = q.shape
-    longest = rows.padded.shape[1]
-    repeat = heads // k.shape[1]
-    q, k, v = (_unpack(part, rows) for part in (q, k, v))
-    if repeat > 1:
-        k, v = (part.repeat_interleave(repeat, dim=1) for part in (k, v))
-    mask = _window(longest, window, q) if window and window < longest else None
-    if q.device.type == "cpu":
-        out: Tensor = _Flash.apply(q, k, v, mask, scale)  # type: ignore[no-untyped-call]
+    if isinstance(rows, Cache):
+        return rows.attend(q, k, v, scale=scale, window=window, cap=cap)
+    made = [_together(q, k, v, group, scale, window, cap) for group in rows.groups]
+    out = made[0] if rows.order is None else torch.cat(made).index_select(0, rows.order)
+    return out.reshape(len(q), -1)
+
+
+def _together(q: Tensor, k: Tensor, v: Tensor, group: Group, scale: float, window: int, cap: float) -> Tensor:
+    """For the tokens of a group, [tokens, heads, size]."""
+    heads, longest = q.shape[1], group.padded.shape[1]
+    alone = len(group.padded) == 1
+    window = window if window < longest else 0
+    q, k, v = (_unpack(part, group) for part in (q, k, v))
+    cpu = q.device.type == "cpu"
+    if cap or (window and longest > _DENSE and not cpu):
+        out = tiled(q, k, v, scale, window, cap)
     else:
-        out = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale)
+        repeat = heads // k.shape[1]
+        if repeat > 1:
+            k, v = (part.repeat_interleave(repeat, dim=1) for part in (k, v))
+        out = _plain(q, k, v, scale, window)
     out = out.transpose(1, 2).flatten(0, 1)
-    return (out if len(rows.padded) == 1 else out.index_select(0, rows.flat)).reshape(tokens, -1)
+    return out if alone else out.index_select(0, group.flat)
 
 
-def _unpack(part: Tensor, rows: Rows) -> Tensor:
+def _plain(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int) -> Tensor:
+    longest = q.shape[2]
+    if window and longest > _DENSE:
+        return sliding(q, k, v, scale, window)
+    mask = hiding(longest, longest, window, q.dtype, q.device) if window else None
+    if q.device.type != "cpu":
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale)
+    out: Tensor = _Flash.apply(q, k, v, mask, scale)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _unpack(part: Tensor, group: Group) -> Tensor:
     """[tokens, heads, size] -> [rows, heads, longest, size]."""
-    if len(rows.padded) == 1:
+    if group.padded.shape == (1, len(part)):
         return part[None].transpose(1, 2)
-    padded = part.index_select(0, rows.padded.flatten())
-    return padded.view(*rows.padded.shape, *part.shape[1:]).transpose(1, 2)
-
-
-def _window(longest: int, window: int, like: Tensor) -> Tensor:
-    """What is added to scores so that a token sees no more than `window` tokens, itself included."""
-    full = torch.ones(longest, longest, dtype=torch.bool, device=like.device)
-    seen = full.tril() & full.triu(1 - window)
-    return torch.zeros(longest, longest, dtype=like.dtype, device=like.device).masked_fill_(~seen, float("-inf"))
+    padded = part.index_select(0, group.padded.flatten())
+    return padded.view(*group.padded.shape, *part.shape[1:]).transpose(1, 2)

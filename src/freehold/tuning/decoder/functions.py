@@ -3,11 +3,13 @@
 Tensors of a sequence are [tokens, size]. `compute` is the type that products are made in.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
+from torch.nn.functional import gelu, silu
 
 from freehold.tuning.decoder.weights import Matrix
 
@@ -24,6 +26,22 @@ class Adapter(NamedTuple):
     down: Tensor
     up: Tensor
     scale: float
+
+
+class Activation(NamedTuple):
+    """What a gate goes through. forward of the gate; backward of what comes back and the gate."""
+
+    forward: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
+
+
+ACTIVATIONS = {
+    "silu": Activation(silu, _aten.silu_backward),
+    "gelu_pytorch_tanh": Activation(
+        partial(gelu, approximate="tanh"), partial(_aten.gelu_backward, approximate="tanh")
+    ),
+}
+"""By their names in config.json."""
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -114,16 +132,16 @@ class _Linear(torch.autograd.Function):
 
 
 class _Gated(torch.autograd.Function):
-    """silu(gate) * up and the projection behind it; of the three wide tensors only two are kept."""
+    """activation(gate) * up and the projection behind it; of the three wide tensors only two are kept."""
 
     @staticmethod
     def forward(
-        ctx: Any, gate: Tensor, wide: Tensor, frozen: Matrix, weight: Tensor | None, bias: Tensor | None,
-        down: Tensor | None, up: Tensor | None, scale: float,
+        ctx: Any, gate: Tensor, wide: Tensor, activation: Activation, frozen: Matrix, weight: Tensor | None,
+        bias: Tensor | None, down: Tensor | None, up: Tensor | None, scale: float,
     ) -> Tensor:  # fmt: skip
         adapter = _Kept(down, up, scale)
-        y = _project(silu(gate).mul_(wide), _dense(frozen, weight, gate), bias, adapter)
-        ctx.frozen, ctx.scale = frozen, scale
+        y = _project(activation.forward(gate).mul_(wide), _dense(frozen, weight, gate), bias, adapter)
+        ctx.activation, ctx.frozen, ctx.scale = activation, frozen, scale
         ctx.save_for_backward(gate, wide, weight, *adapter.tensors())
         return y
 
@@ -131,14 +149,14 @@ class _Gated(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Grads:
         gate, wide, weight, down, up, low = ctx.saved_tensors
         grad = grads[0]
-        active = silu(gate)
+        active = ctx.activation.forward(gate)
         x = active * wide
         grad_x = grad @ _dense(ctx.frozen, weight, x)
-        grad_weight = (grad.T @ x).to(weight.dtype) if ctx.needs_input_grad[3] else None
-        grad_bias = grad.sum(0) if ctx.needs_input_grad[4] else None
+        grad_weight = (grad.T @ x).to(weight.dtype) if ctx.needs_input_grad[4] else None
+        grad_bias = grad.sum(0) if ctx.needs_input_grad[5] else None
         halves = _Kept(down, up, ctx.scale, low).backward(x, grad, grad_x)
-        grad_gate = _aten.silu_backward(torch.mul(grad_x, wide, out=x), gate)
-        return grad_gate, grad_x.mul_(active), None, grad_weight, grad_bias, *halves, None
+        grad_gate = ctx.activation.backward(torch.mul(grad_x, wide, out=x), gate)
+        return grad_gate, grad_x.mul_(active), None, None, grad_weight, grad_bias, *halves, None
 
 
 def _dense(frozen: Matrix, weight: Tensor | None, like: Tensor) -> Tensor:
@@ -157,9 +175,10 @@ class Linear:
         made: Tensor = _Linear.apply(x, self.matrix, self.matrix.trained, self.bias, *self._adapter())  # type: ignore[no-untyped-call]
         return made
 
-    def gated(self, gate: Tensor, up: Tensor) -> Tensor:
-        """What it makes of silu(gate) * up, which is computed again for the backward pass."""
-        made: Tensor = _Gated.apply(gate, up, self.matrix, self.matrix.trained, self.bias, *self._adapter())  # type: ignore[no-untyped-call]
+    def gated(self, gate: Tensor, up: Tensor, activation: Activation = ACTIVATIONS["silu"]) -> Tensor:
+        """What it makes of activation(gate) * up, which is computed again for the backward pass."""
+        parts = activation, self.matrix, self.matrix.trained, self.bias, *self._adapter()
+        made: Tensor = _Gated.apply(gate, up, *parts)  # type: ignore[no-untyped-call]
         return made
 
     def _adapter(self) -> tuple[Tensor | None, Tensor | None, float]:

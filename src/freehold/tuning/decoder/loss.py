@@ -14,8 +14,9 @@ _NUMBERS = 1 << 23
 class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, frozen: Matrix, head: Tensor | None, targets: Tensor, weights: Tensor, scale: float
-    ) -> Tensor:
+        ctx: Any, hidden: Tensor, frozen: Matrix, head: Tensor | None, targets: Tensor, weights: Tensor, scale: float,
+        cap: float,
+    ) -> Tensor:  # fmt: skip
         total = hidden.new_zeros((), dtype=torch.float32)
         matrix = frozen.dense(hidden.dtype) if head is None else head.detach().to(hidden.dtype)
         grad_hidden = torch.empty_like(hidden)
@@ -24,9 +25,11 @@ class _HeadLoss(torch.autograd.Function):
         for at in range(0, hidden.shape[0], size):
             rows = slice(at, at + size)
             part, target, weight = hidden[rows], targets[rows, None], weights[rows, None]
-            logp = torch.log_softmax((part @ matrix.T).float().mul_(scale), dim=-1)
+            logp, slope = log_probabilities(part, matrix, scale, cap)
             total -= (logp.gather(1, target) * weight).sum()
             grad = logp.exp_().scatter_add_(1, target, torch.full_like(weight, -1.0)).mul_(weight * scale)
+            if slope is not None:
+                grad.mul_(slope)
             narrow = grad.to(hidden.dtype)
             grad_hidden[rows] = narrow @ matrix
             if grad_head is not None:
@@ -38,14 +41,25 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_head = ctx.saved_tensors
         grad_head = None if grad_head is None else grads[0] * grad_head
-        return (grads[0] * grad_hidden).to(grad_hidden.dtype), None, grad_head, None, None, None
+        return (grads[0] * grad_hidden).to(grad_hidden.dtype), None, grad_head, None, None, None, None
 
 
-def head_loss(hidden: Tensor, head: Matrix, targets: Tensor, weights: Tensor, scale: float = 1.0) -> Tensor:
-    """Sum of weighted cross-entropies in nats of the logits scale * hidden @ head.
+def log_probabilities(part: Tensor, matrix: Tensor, scale: float, cap: float) -> tuple[Tensor, Tensor | None]:
+    """[tokens, vocab] in float32, and with a cap its derivative."""
+    logits = (part @ matrix.T).float().mul_(scale)
+    if not cap:
+        return torch.log_softmax(logits, dim=-1), None
+    logits.div_(cap).tanh_()
+    return torch.log_softmax(logits * cap, dim=-1), logits.square_().neg_().add_(1.0)
+
+
+def head_loss(
+    hidden: Tensor, head: Matrix, targets: Tensor, weights: Tensor, scale: float = 1.0, cap: float = 0.0
+) -> Tensor:
+    """Sum of weighted cross-entropies in nats of the logits scale * hidden @ head, drawn into +-`cap` if it is not 0.
 
     hidden [tokens, size], head [vocab, size], targets and weights [tokens]. The gradient is made in the forward pass,
     so neither logits nor probabilities are kept for the backward one.
     """
-    loss: Tensor = _HeadLoss.apply(hidden, head, head.trained, targets, weights, scale)  # type: ignore[no-untyped-call]
+    loss: Tensor = _HeadLoss.apply(hidden, head, head.trained, targets, weights, scale, cap)  # type: ignore[no-untyped-call]
     return loss

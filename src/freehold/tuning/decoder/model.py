@@ -1,5 +1,6 @@
 """The decoder: token ids in, hidden states out."""
 
+import re
 from collections.abc import Iterator
 from functools import partial
 
@@ -7,25 +8,27 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from freehold.core.errors import BadModelFile
+from freehold.core.errors import BadModelFile, Unsupported
 from freehold.tuning.decoder.attention import Rows, packed
-from freehold.tuning.decoder.functions import Linear, rms_norm, rotate
+from freehold.tuning.decoder.cache import Cache
+from freehold.tuning.decoder.functions import ACTIVATIONS, Linear, rms_norm, rotate
 from freehold.tuning.decoder.rope import Rope
-from freehold.tuning.decoder.shape import Layer, Shape
+from freehold.tuning.decoder.shape import NORMS, Layer, Shape
 from freehold.tuning.decoder.weights import Matrix, Plain, Weights
 
 Angles = tuple[Tensor, Tensor]
+_VISION = re.compile(r"(model\.)?(vision_tower|multi_modal_projector)\.")
 
 
 class Norm:
-    """A vector of weights, and what is normalised by it."""
+    """A vector of weights, and what is normalised by it; `plus` is added to the weights."""
 
-    def __init__(self, weight: Tensor, eps: float, out: torch.dtype) -> None:
-        self.weight, self.eps, self.out = weight, eps, out
+    def __init__(self, weight: Tensor, eps: float, out: torch.dtype, plus: float = 0.0) -> None:
+        self.weight, self.eps, self.out, self.plus = weight, eps, out, plus
 
     def __call__(self, x: Tensor) -> Tensor:
         """The last dimension, normalised."""
-        return rms_norm(x, self.weight, self.eps, self.out)
+        return rms_norm(x, self.weight + self.plus if self.plus else self.weight, self.eps, self.out)
 
 
 class Parts:
@@ -70,7 +73,7 @@ class Parts:
     def maybe_norm(self, path: str, size: int, out: torch.dtype | None = None) -> Norm | None:
         """A norm, where there is one."""
         weight = self.vector(f"{path}.weight", size)
-        return None if weight is None else Norm(weight, self.shape.eps, out or self.compute)
+        return None if weight is None else Norm(weight, self.shape.eps, out or self.compute, self.shape.norm_plus)
 
 
 class Attention:
@@ -80,9 +83,14 @@ class Attention:
         shape = parts.shape
         self.shape, self.layer = shape, layer
         wide, narrow = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-        self.q = parts.linear(f"{path}.q_proj", wide, shape.hidden)
-        self.k = parts.linear(f"{path}.k_proj", narrow, shape.hidden)
-        self.v = parts.linear(f"{path}.v_proj", narrow, shape.hidden)
+        self.sizes = [wide, narrow, narrow]
+        if shape.fused:
+            self.inputs = [parts.linear(f"{path}.qkv_proj", sum(self.sizes), shape.hidden)]
+        else:
+            names = ("q_proj", "k_proj", "v_proj")
+            self.inputs = [
+                parts.linear(f"{path}.{name}", size, shape.hidden) for name, size in zip(names, self.sizes, strict=True)
+            ]
         self.o = parts.linear(f"{path}.o_proj", shape.hidden, wide)
         # OLMo normalises all heads together, before they are told apart.
         whole = shape.family in ("olmo2", "olmo3")
@@ -90,13 +98,15 @@ class Attention:
         self.k_norm = parts.maybe_norm(f"{path}.k_norm", narrow if whole else shape.head_dim)
         self.whole = whole
 
-    def __call__(self, x: Tensor, rows: Rows, angles: Angles) -> Tensor:
+    def __call__(self, x: Tensor, rows: Rows | Cache, angles: Angles) -> Tensor:
         """[tokens, hidden] -> the same."""
-        q, k = self._heads(self.q(x), self.q_norm), self._heads(self.k(x), self.k_norm)
-        v = self._heads(self.v(x), None)
+        made = [linear(x) for linear in self.inputs]
+        q, k, v = made if len(made) == 3 else torch.split(made[0], self.sizes, dim=-1)
+        q, k, v = self._heads(q, self.q_norm), self._heads(k, self.k_norm), self._heads(v, None)
         if self.layer.rotated:
             q, k = rotate(q, *angles), rotate(k, *angles)
-        return self.o(packed(q, k, v, rows, scale=self.shape.attention_scale, window=self.layer.window))
+        shape, layer = self.shape, self.layer
+        return self.o(packed(q, k, v, rows, scale=shape.attention_scale, window=layer.window, cap=shape.attention_cap))
 
     def _heads(self, x: Tensor, norm: Norm | None) -> Tensor:
         if norm is not None and self.whole:
@@ -110,13 +120,19 @@ class Mlp:
 
     def __init__(self, parts: Parts, path: str) -> None:
         shape = parts.shape
-        self.gate = parts.linear(f"{path}.gate_proj", shape.intermediate, shape.hidden)
-        self.up = parts.linear(f"{path}.up_proj", shape.intermediate, shape.hidden)
+        self.activation = ACTIVATIONS[shape.activation]
+        if shape.fused:
+            self.inputs = [parts.linear(f"{path}.gate_up_proj", 2 * shape.intermediate, shape.hidden)]
+        else:
+            names = ("gate_proj", "up_proj")
+            self.inputs = [parts.linear(f"{path}.{name}", shape.intermediate, shape.hidden) for name in names]
         self.down = parts.linear(f"{path}.down_proj", shape.hidden, shape.intermediate)
 
     def __call__(self, x: Tensor) -> Tensor:
         """[tokens, hidden] -> the same."""
-        return self.down.gated(self.gate(x), self.up(x))
+        made = [linear(x) for linear in self.inputs]
+        gate, up = made if len(made) == 2 else made[0].chunk(2, dim=-1)
+        return self.down.gated(gate, up, self.activation)
 
 
 class Block:
@@ -124,25 +140,25 @@ class Block:
 
     def __init__(self, parts: Parts, path: str, layer: Layer, residual: torch.dtype) -> None:
         shape = parts.shape
-        self.before = shape.norms == "before"
-        first, second = ("input_layernorm", "post_attention_layernorm")
-        if not self.before:
-            first, second = ("post_attention_layernorm", "post_feedforward_layernorm")
-        out = parts.compute if self.before else residual
-        self.first = parts.norm(f"{path}.{first}", shape.hidden, out)
-        self.second = parts.norm(f"{path}.{second}", shape.hidden, out)
+        self.norms = [
+            (
+                parts.norm(f"{path}.{before}", shape.hidden) if before else None,
+                parts.norm(f"{path}.{after}", shape.hidden, residual) if after else None,
+            )
+            for before, after in NORMS[shape.norms]
+        ]
         self.attention = Attention(parts, f"{path}.self_attn", layer)
         self.mlp = Mlp(parts, f"{path}.mlp")
         self.compute, self.scale = parts.compute, shape.residual_scale
 
-    def __call__(self, x: Tensor, rows: Rows, angles: Angles) -> Tensor:
+    def __call__(self, x: Tensor, rows: Rows | Cache, angles: Angles) -> Tensor:
         """[tokens, hidden] -> the same."""
-        x = self._add(x, self.first, partial(self.attention, rows=rows, angles=angles))
-        return self._add(x, self.second, self.mlp)
+        x = self._add(x, *self.norms[0], partial(self.attention, rows=rows, angles=angles))
+        return self._add(x, *self.norms[1], self.mlp)
 
-    def _add(self, x: Tensor, norm: Norm, part: "partial[Tensor] | Mlp") -> Tensor:
-        made = part(norm(x)) if self.before else norm(part(x.to(self.compute)))
-        return torch.add(x, made, alpha=self.scale)
+    def _add(self, x: Tensor, before: Norm | None, after: Norm | None, part: "partial[Tensor] | Mlp") -> Tensor:
+        made = part(x.to(self.compute) if before is None else before(x))
+        return torch.add(x, made if after is None else after(made), alpha=self.scale)
 
 
 class Decoder:
@@ -163,36 +179,44 @@ class Decoder:
         self.shape, self.ropes, self.compute, self.checkpointing = shape, ropes, compute, checkpointing
         # Small changes of a trained model would be lost in a bfloat16 sum over its layers.
         self.residual = torch.float32 if full else compute
-        self.embedding = parts.matrix("model.embed_tokens.weight", shape.vocab, shape.hidden)
+        prefix, head = _names(shape, weights, full=full)
+        self.embedding = parts.matrix(f"{prefix}embed_tokens.weight", shape.vocab, shape.hidden)
         self.blocks = [
-            Block(parts, f"model.layers.{index}", layer, self.residual) for index, layer in enumerate(shape.layers)
+            Block(parts, f"{prefix}layers.{index}", layer, self.residual) for index, layer in enumerate(shape.layers)
         ]
-        self.norm = parts.norm("model.norm", shape.hidden)
-        self.head = self.embedding if self._tied(weights) else parts.matrix("lm_head.weight", shape.vocab, shape.hidden)
+        self.norm = parts.norm(f"{prefix}norm", shape.hidden)
+        self.head = self.embedding if self._tied(weights, head) else parts.matrix(head, shape.vocab, shape.hidden)
         self.parameters, self.linears = parts.parameters, parts.linears
-        if weights.rest():
+        rest = [name for name in weights.rest() if not (shape.sees and _VISION.match(name))]
+        if rest:
             raise BadModelFile(
-                f"{weights.origin} has tensors that a {shape.family} has not: {weights.rest()[0]}",
+                f"{weights.origin} has tensors that a {shape.family} has not: {rest[0]}",
                 "Use a base that is what its config.json says",
             )
 
-    def _tied(self, weights: Weights) -> bool:
+    def _tied(self, weights: Weights, head: str) -> bool:
         """Whether the head is the embedding. Some files hold it twice."""
         if self.shape.tied:
-            weights.maybe("lm_head.weight", self.shape.vocab, self.shape.hidden)
+            weights.maybe(head, self.shape.vocab, self.shape.hidden)
         return self.shape.tied
 
-    def __call__(self, ids: Tensor, rows: Rows) -> Tensor:
+    def __call__(self, ids: Tensor, rows: Rows | Cache) -> Tensor:
         """The hidden states behind the last norm. ids [tokens] -> [tokens, hidden]."""
-        x = self.embedding.rows(ids, self.residual)
-        if self.shape.embedding_scale != 1.0:
-            x = x * self.shape.embedding_scale
-        angles = {kind: rope.angles(rows.positions) for kind, rope in self.ropes.items()}
+        x = self.embed(ids)
+        angles = {kind: rope.angles(rows) for kind, rope in self.ropes.items()}
         for block, layer in zip(self.blocks, self.shape.layers, strict=True):
             x = self._through(block, x, rows, angles[layer.kind])
         return self.norm(x)
 
-    def _through(self, block: Block, x: Tensor, rows: Rows, angles: Angles) -> Tensor:
+    def embed(self, ids: Tensor) -> Tensor:
+        """What goes into the first layer. ids [tokens] -> [tokens, hidden]."""
+        x, scale = self.embedding.rows(ids, self.residual), self.shape.embedding_scale
+        if self.shape.rounded:
+            # As in Gemma's training: the root of 3072 becomes 55.5.
+            scale = torch.tensor(scale, dtype=self.residual).item()
+        return x if scale == 1.0 else x * scale
+
+    def _through(self, block: Block, x: Tensor, rows: Rows | Cache, angles: Angles) -> Tensor:
         if not (self.checkpointing and torch.is_grad_enabled()):
             return block(x, rows, angles)
         kept: Tensor = checkpoint(block, x, rows, angles, use_reentrant=False, preserve_rng_state=False)
@@ -201,3 +225,15 @@ class Decoder:
     def trained(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """What an optimiser changes, by its name in the file that keeps it."""
         yield from self.parameters.items()
+
+
+def _names(shape: Shape, weights: Weights, *, full: bool) -> tuple[str, str]:
+    """What goes before the names of the decoder's tensors, and the name of its head."""
+    if not shape.sees:
+        return "model.", "lm_head.weight"
+    if full:
+        raise Unsupported("cannot train all of a model that takes images too", "Use method = 'lora'")
+    # transformers 4 wrote the second.
+    if "model.language_model.embed_tokens.weight" in weights.tensors:
+        return "model.language_model.", "lm_head.weight"
+    return "language_model.model.", "language_model.lm_head.weight"

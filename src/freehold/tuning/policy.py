@@ -1,0 +1,137 @@
+"""The model that is trained, as objectives see it: losses and log-probabilities of samples, its own and its base's."""
+
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from freehold.tuning.decoder.attention import Rows
+from freehold.tuning.decoder.functions import Linear
+from freehold.tuning.decoder.logps import token_logps
+from freehold.tuning.decoder.loss import head_loss
+from freehold.tuning.decoder.model import Decoder
+from freehold.tuning.decoder.sampling import sample
+from freehold.tuning.objectives.base import Drawn, Example
+from freehold.tuning.render import Sample
+from freehold.tuning.rewards import Answer, Reward
+
+
+class Drawing(NamedTuple):
+    """How answers are drawn."""
+
+    reward: Reward
+    text: Callable[[list[int]], str]
+    """Tokens as text."""
+    ends: frozenset[int]
+    """Tokens that end an answer."""
+    group: int
+    """Answers to a prompt."""
+    most: int
+    """Tokens of an answer."""
+    temperature: float
+    seed: int
+    step: int = 0
+
+
+class Policy:
+    """Computes with one decoder. `base` is the model that training began with, where adapters cannot be taken off."""
+
+    def __init__(self, model: Decoder, device: torch.device, beta: float, base: Decoder | None = None) -> None:
+        self.model, self.device, self.beta, self.base = model, device, beta, base
+        self._known: dict[int, Tensor] = {}
+        self.drawing: Drawing | None = None
+        """How answers are drawn, for an objective that draws them."""
+
+    def loss(self, samples: Sequence[Sample]) -> Tensor:
+        """Mean loss per weighted token, in nats."""
+        ids, layout = self._packed(samples)
+        weights = torch.tensor([w for sample in samples for w in [*sample.weights[1:], 0.0]], device=self.device)
+        counted = weights.nonzero().squeeze(1)
+        hidden = self.model(ids, layout)
+        shape = self.model.shape
+        logits = (shape.logit_scale, shape.logit_cap)
+        total = head_loss(hidden[counted], self.model.head, ids[counted + 1], weights[counted], *logits)
+        return total / weights.sum()
+
+    def answers(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+        """Sums of the log-probabilities of each sample's answer, and the tokens of each, [samples]."""
+        return self._answers(self.model, samples)
+
+    def reference(self, examples: Sequence[Example]) -> Tensor:
+        """The sums by the model that training began with, computed once for each example."""
+        new = [example for example in examples if example.number not in self._known]
+        if new:
+            samples = [sample for example in new for sample in example.samples]
+            with torch.no_grad(), nullcontext() if self.base else bare(self.model.linears):
+                sums, _ = self._answers(self.base or self.model, samples)
+            for example, found in zip(new, sums.view(len(new), -1).cpu(), strict=True):
+                self._known[example.number] = found
+        return torch.stack([self._known[example.number] for example in examples]).to(self.device)
+
+    def at(self, step: int) -> None:
+        """Say which step begins: each draws answers of its own."""
+        if self.drawing is not None:
+            self.drawing = self.drawing._replace(step=step)
+
+    def draw(self, example: Example) -> Drawn:
+        """New answers to a prompt, and their worth; the same for the same step."""
+        how = self.drawing
+        if how is None:
+            raise ValueError("nothing says how answers are drawn")
+        [prompt] = example.samples
+        draw = torch.Generator(self.device).manual_seed(hash((how.seed, how.step, example.number)) & (1 << 62) - 1)
+        answers = sample(
+            self.model, prompt.ids, count=how.group, most=how.most, ends=how.ends, draw=draw,
+            temperature=how.temperature,
+        )  # fmt: skip
+        texts = [how.text([token for token in answer if token not in how.ends]) for answer in answers]
+        worth = how.reward([Answer(example.question, text, example.reference) for text in texts])
+        samples = tuple(_answered(prompt, answer) for answer in answers)
+        return Drawn(samples, torch.tensor(worth, device=self.device))
+
+    def compared(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor]:
+        """For each token of the answers: its log-probability, that by the first model, and the sample that it is of."""
+        now, owner = self._tokens(self.model, samples)
+        with torch.no_grad(), nullcontext() if self.base else bare(self.model.linears):
+            first, _ = self._tokens(self.base or self.model, samples)
+        return now, first, owner
+
+    def _answers(self, model: Decoder, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+        found, owner = self._tokens(model, samples)
+        empty = torch.zeros(len(samples), device=self.device)
+        return empty.index_add(0, owner, found), empty.index_add(0, owner, torch.ones_like(found))
+
+    def _tokens(self, model: Decoder, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+        """The log-probabilities of all tokens of the answers, and the samples that they are of."""
+        ids, layout = self._packed(samples)
+        weights = torch.tensor([w for sample in samples for w in [*sample.weights[1:], 0.0]], device=self.device)
+        owner = torch.tensor([row for row, sample in enumerate(samples) for _ in sample.ids], device=self.device)
+        counted = (weights > 0).nonzero().squeeze(1)
+        hidden, shape = model(ids, layout)[counted], model.shape
+        found = token_logps(hidden, model.head, ids[counted + 1], shape.logit_scale, shape.logit_cap)
+        return found, owner[counted]
+
+    def _packed(self, samples: Sequence[Sample]) -> tuple[Tensor, Rows]:
+        ids = torch.tensor([token for sample in samples for token in sample.ids], device=self.device)
+        return ids, Rows.of([len(sample.ids) for sample in samples], self.device)
+
+
+def _answered(prompt: Sample, answer: list[int]) -> Sample:
+    weights = [0.0] * len(prompt.ids) + [1.0] * len(answer)
+    return Sample(array("i", [*prompt.ids, *answer]), array("f", weights), False)
+
+
+@contextmanager
+def bare(linears: Mapping[str, Linear]) -> Iterator[None]:
+    """The base alone: its adapters taken off for as long."""
+    adapters = {path: linear.adapter for path, linear in linears.items()}
+    for linear in linears.values():
+        linear.adapter = None
+    try:
+        yield
+    finally:
+        for path, linear in linears.items():
+            linear.adapter = adapters[path]

@@ -1,0 +1,157 @@
+"""What an answer is worth: rules with a name, and functions of the user's own, which run in a process of theirs.
+
+json            1 for JSON, else 0
+number          1 when the last number is that of the reference
+exact           1 when it is the reference, but for case and spaces
+regex:PATTERN   1 when the pattern is found
+FILE.py:NAME    what NAME(prompt, answer, reference) gives back, called in `python FILE.py` of its own
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from freehold.core.errors import BadInput, BadRecipe
+
+_NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
+_LONGEST = 1 << 16
+"""Characters of an answer that a pattern is looked for in."""
+_LIMIT = 1e9
+"""What no reward reaches."""
+
+
+class Answer(NamedTuple):
+    """An answer to a prompt, and what a right one says."""
+
+    prompt: str
+    text: str
+    reference: str
+
+
+Reward = Callable[[Sequence[Answer]], list[float]]
+
+
+def rewards(specs: Sequence[str], folder: Path) -> Reward:
+    """The sum of rewards by their names; paths start in `folder`. Raises BadRecipe."""
+    if not specs:
+        raise BadRecipe("[tune] objective grpo needs rewards", 'As in: rewards = ["number", "rewards.py:polite"]')
+    found = [_reward(spec, folder) for spec in specs]
+
+    def total(answers: Sequence[Answer]) -> list[float]:
+        return [sum(each) for each in zip(*(reward(answers) for reward in found), strict=True)]
+
+    return total
+
+
+def _reward(spec: str, folder: Path) -> Reward:
+    kind, _, rest = spec.partition(":")
+    if kind == "regex":
+        return _each(_pattern(rest))
+    if kind in _RULES and not rest:
+        return _each(_RULES[kind])
+    if kind.endswith(".py") and rest.isidentifier():
+        path = folder / kind
+        if not path.is_file():
+            raise BadRecipe(f"[tune] rewards: no such file: {path}", "Name a Python file beside the recipe")
+        return Own(path, rest)
+    raise BadRecipe(
+        f"[tune] rewards: unknown reward {spec[:80]!r}", f"Known: {', '.join(_RULES)}, regex:…, FILE.py:NAME"
+    )
+
+
+def _each(rule: Callable[[Answer], bool]) -> Reward:
+    return lambda answers: [float(rule(answer)) for answer in answers]
+
+
+def _pattern(text: str) -> Callable[[Answer], bool]:
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise BadRecipe(f"[tune] rewards: {text[:80]!r} is no pattern: {error}", "Correct it") from error
+    return lambda answer: bool(pattern.search(answer.text[:_LONGEST]))
+
+
+def _is_json(answer: Answer) -> bool:
+    try:
+        json.loads(answer.text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _number(answer: Answer) -> bool:
+    """Commas between digits count for nothing: 1,200 is 1200."""
+    said, right = (_NUMBER.findall(text) for text in (answer.text, answer.reference))
+    return bool(said and right) and said[-1].replace(",", "") == right[-1].replace(",", "")
+
+
+def _exact(answer: Answer) -> bool:
+    return answer.text.casefold().split() == answer.reference.casefold().split()
+
+
+_RULES: dict[str, Callable[[Answer], bool]] = {"json": _is_json, "number": _number, "exact": _exact}
+_LOOP = """
+import importlib.util, json, os, sys
+replies = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+spec = importlib.util.spec_from_file_location("rewards", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+function = getattr(module, sys.argv[2])
+for line in sys.stdin:
+    print(json.dumps([float(function(*each)) for each in json.loads(line)]), file=replies, flush=True)
+"""
+"""Reads answers, a list a line, and writes what each is worth. What the function prints goes to stderr."""
+
+
+class Own:
+    """A function of the user's, in a process that lives as long as the training."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = path, name
+        self._child: subprocess.Popen[str] | None = None
+
+    def __call__(self, answers: Sequence[Answer]) -> list[float]:
+        """What each answer is worth. Raises BadInput when the function fails or says something else than numbers."""
+        if self._child is None:
+            command = [sys.executable, "-c", _LOOP, str(self.path), self.name]
+            self._child = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=self.path.parent
+            )
+        child = self._child
+        try:
+            found = json.loads(_ask(child, json.dumps([tuple(answer) for answer in answers])))
+        except (BrokenPipeError, ValueError) as error:
+            raise self._failed() from error
+        if not all(value == value and abs(value) < _LIMIT for value in found):
+            raise BadInput(f"{self.path.name}:{self.name} gave {found}"[:300], "A reward is a finite number")
+        return [float(value) for value in found]
+
+    def _failed(self) -> BadInput:
+        self.close()
+        return BadInput(f"{self.path.name}:{self.name} failed; what it said is in trainer.log", "Correct the function")
+
+    def close(self) -> None:
+        """End the process."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            with suppress(BrokenPipeError):
+                child.communicate()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _ask(child: "subprocess.Popen[str]", line: str) -> str:
+    """The child's next line. Raises BrokenPipeError for one that has ended."""
+    if child.stdin is None or child.stdout is None:
+        raise BrokenPipeError
+    child.stdin.write(line + "\n")
+    child.stdin.flush()
+    return child.stdout.readline()
