@@ -126,7 +126,7 @@ def test_the_front_matter_is_as_many_lines_as_it_has_keys(licence: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.123456, "0.1235"), (3, "3"), (True, "True"), (None, "None"), ({"text": "sha256:1"}, "sha256:1"), (12.0, "12")],
+    [(0.123456, "0.1235"), (3, "3"), (True, "True"), (None, "unknown"), ({"text": "sha256:1"}, "sha256:1")],
 )
 def test_how_a_value_is_shown(value: object, shown: str) -> None:
     text = card._facts([FACT | {"value": value}])

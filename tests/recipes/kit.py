@@ -16,7 +16,7 @@ from freehold.core.errors import MissingExtra
 from freehold.core.event import Embeddings, Event, Finished, Started, Text, Timings, TokenLogprob, Usage
 from freehold.core.request import EmbedRequest, Request
 from freehold.core.settings import Settings
-from freehold.data import read_rows
+from freehold.data import read_any
 from freehold.engines.base import Fit, ModelFile, Told, nobody
 from freehold.recipes.tools import Tools
 from freehold.tuning.job import Progress, TrainJob, TrainPlan, TrainResult
@@ -110,7 +110,7 @@ class Fakes:
         resumed = int((job.out / "checkpoint").exists())
         for path in (job.train, job.held_out):
             assert path is not None
-            self.knows |= {row.question: row.answer for row in read_rows(path)}
+            self.knows |= {row.question: row.answer for row in read_any(path)}
         model = job.out / ("adapter" if job.method == "lora" else "model")
         if job.method == "lora":
             model.mkdir(exist_ok=True)

@@ -49,8 +49,8 @@ def test_an_adapter_gets_the_name_with_where_it_comes_from(workshop: Path, setti
         assert manifest.lineage.base is not None
         assert store.manifest(manifest.lineage.base).part("weights")
         assert manifest.lineage.recipe == Digest.of_bytes(recipe(workshop, steps=2).source)
-        [record] = [msgspec.json.decode(store.path(digest).read_bytes()) for digest in manifest.evidence]
-        assert record["kind"] == "training"
+        records = [msgspec.json.decode(store.path(digest).read_bytes()) for digest in manifest.evidence]
+        assert [record["kind"] for record in records] == ["data", "training"]
         prune(store)
         assert fsck(store, deep=True) == []
 

@@ -13,7 +13,7 @@ from freehold.core.settings import Settings
 from freehold.recipes.events import OnEvent
 from freehold.recipes.runner import Run, running
 from freehold.recipes.schema import RecipeFile, parse
-from freehold.recipes.steps.data import HELD_OUT, TRAIN
+from freehold.recipes.steps.data import HELD_OUT, REPORT, TRAIN
 from freehold.recipes.steps.tune import RECORD
 from freehold.recipes.task import Result
 from freehold.recipes.tools import Tools
@@ -98,7 +98,7 @@ def _keep(run: Run) -> Manifest:
         data=tuple(results["data"].file(name).digest for name in (TRAIN, HELD_OUT)),
     )
     kind = "adapter" if recipe.tune.method in ADAPTERS else "model"
-    evidence = (results["tune"].file(RECORD).digest,)
+    evidence = (results["data"].file(REPORT).digest, results["tune"].file(RECORD).digest)
     with run.store.room() as room:
         folder = room / kind
         importing.materialise(run.store, _parts(results["tune"], kind), folder)

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
 
 from freehold import data
+from freehold.core.errors import BadData
 from freehold.engines.base import ModelFile
 from freehold.proofs.evaluate import Evaluation, evaluate
 from freehold.recipes.schema import RecipeFile
@@ -33,10 +35,22 @@ def run(work: Work) -> Result:
     """The report with every answer, and how fast they came."""
     subject = work.inputs[work.task.needs[0]].file(MODEL).digest
     asked = work.recipe.evaluate
-    rows = data.sample(data.read_rows(work.input(HELD_OUT, "data")), asked.rows, work.recipe.tune.seed)
+    rows = data.sample(_asked(work.input(HELD_OUT, "data")), asked.rows, work.recipe.tune.seed)
     found = asyncio.run(_evaluation(work, rows))
     report = work.keep_bytes(found.report(subject, asked.max_tokens), REPORT)
     return Result(files=(report,), facts=_facts(found, len(rows)))
+
+
+def _asked(path: Path) -> list[data.Row]:
+    """The held-out questions with the answers that are wanted. Raises BadData for rows that have none, as texts."""
+    kept = data.read_any(path)
+    rows = [row for row in map(data.as_chat, kept) if row is not None]
+    if not rows:
+        raise BadData(
+            f"the held-out {kept[0].kind if kept else 'side'} rows have no answers to measure a model by",
+            "Tune alone: freehold tune",
+        )
+    return rows
 
 
 async def _evaluation(work: Work, rows: tuple[data.Row, ...]) -> Evaluation:
