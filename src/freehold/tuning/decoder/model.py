@@ -12,7 +12,7 @@ from freehold.tuning.decoder.attention import Rows, packed
 from freehold.tuning.decoder.functions import Linear, rms_norm, rotate
 from freehold.tuning.decoder.rope import Rope
 from freehold.tuning.decoder.shape import Layer, Shape
-from freehold.tuning.decoder.weights import Matrix, Plain, Weights
+from freehold.tuning.decoder.weights import Matrix, Weights
 
 Angles = tuple[Tensor, Tensor]
 
@@ -38,9 +38,9 @@ class Parts:
         self.parameters: dict[str, torch.nn.Parameter] = {}
         self.linears: dict[str, Linear] = {}
 
-    def matrix(self, name: str, *shape: int) -> Matrix:
+    def matrix(self, name: str, rows: int, columns: int) -> Matrix:
         """A matrix, trained when all of the model is."""
-        made = Plain(self.weights.take(name, *shape).to(self.device), trained=self.full)
+        made = self.weights.matrix(name, rows, columns, self.device, trained=self.full)
         if made.trained is not None:
             self.parameters[name] = made.trained
         return made
