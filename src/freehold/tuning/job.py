@@ -31,7 +31,8 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     """JSONL, one {"messages": [{"role", "content"}, …]} a line."""
     held_out: Path | None = None
     base: Path | None = None
-    """Folder with config.json, safetensors and tokenizer.json; None only for method scratch."""
+    """Folder with config.json, safetensors and tokenizer.json; for method lora a GGUF file too, or a folder with one
+    and a chat template for it. None only for method scratch."""
     method: Method = "lora"
     architecture: Architecture = Architecture()
     """Read only by method scratch."""

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,19 @@ import torch
 from torch import nn
 
 from freehold.core.errors import BadModelFile, NotEnoughMemory
+from freehold.engines.llamacpp.vocabulary import vocabulary
+from freehold.tuning.decoder.gguf import open_gguf
 from freehold.tuning.decoder.model import Decoder
 from freehold.tuning.decoder.rope import read_ropes
 from freehold.tuning.decoder.shape import Shape
-from freehold.tuning.decoder.weights import open_weights
+from freehold.tuning.decoder.weights import Weights, open_weights
 from freehold.tuning.job import TrainJob
+from freehold.tuning.unpack import file_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from freehold.tuning.render import Encoder
 
 _COPIED = (
     "config.json",
@@ -57,20 +63,38 @@ def tokenizer(folder: Path) -> "Tokenizer":
         ) from error
 
 
+@contextmanager
+def encoder(folder: Path) -> "Iterator[Encoder]":
+    """What makes tokens of text for the base: of a GGUF file llama.cpp itself. Raises BadModelFile, Unsupported."""
+    file = file_of(folder)
+    if file is None:
+        yield tokenizer(folder)
+        return
+    with vocabulary(file) as found:
+        yield found
+
+
 def load(
     folder: Path, device: torch.device, compute: torch.dtype, *, full: bool, checkpointing: bool = False
 ) -> Decoder:
     """The base, ready to be trained as a whole or to have adapters put beside it. Raises BadModelFile, Unsupported."""
     shape = Shape.read(folder)
+    weights, ropes = _weights(folder, device), read_ropes(folder, shape)
+    divisors = weights.frequencies(shape.head_dim // 2)
     return Decoder(
         shape,
-        open_weights(folder),
-        read_ropes(folder, shape),
+        weights,
+        ropes if divisors is None else {kind: rope.divided(divisors) for kind, rope in ropes.items()},
         compute=compute,
         device=device,
         full=full,
         checkpointing=checkpointing,
     )
+
+
+def _weights(folder: Path, device: torch.device) -> Weights:
+    file = file_of(folder)
+    return open_weights(folder) if file is None else open_gguf(file, torch.get_num_threads(), device)
 
 
 def check_memory(folder: Path, job: TrainJob) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from freehold.convert import adapter_to_gguf
+from freehold.convert.origin import gguf_in
 from freehold.core.errors import BadData, BadInput, WorkerFailed
 from freehold.core.request import Message
 from freehold.data.rows import read_rows
@@ -20,6 +22,7 @@ from freehold.tuning.decoder.loss import head_loss
 from freehold.tuning.job import HeldOutLoss, Progress, Report, TrainJob, TrainResult
 from freehold.tuning.precision import choose
 from freehold.tuning.render import Renderer, Sample
+from freehold.tuning.unpack import file_of, unpack
 
 _EVALUATIONS = 4
 """Times that the held-out loss is measured, the start and the end included."""
@@ -72,20 +75,21 @@ class Trainer:
     def _prepare(self) -> None:
         self.say(Progress("loading"))
         rows = [row.messages for row in read_rows(self.job.train)]
-        self.base = self.job.base or self._make_base(rows)
+        self.base = self._base(rows)
         model.check_memory(self.base, self.job)
         template, names = model.chat_template(self.base)
-        tokenizer = model.tokenizer(self.base)
-        renderer = Renderer(
-            tokenizer, template, max_length=self.job.max_length, prompt_weight=self.job.prompt_weight, **names
-        )
-        rendered = list(renderer.samples(rows))
+        held_out = read_rows(self.job.held_out)[:_HELD_OUT] if self.job.held_out else []
+        with model.encoder(self.base) as encoder:
+            renderer = Renderer(
+                encoder, template, max_length=self.job.max_length, prompt_weight=self.job.prompt_weight, **names
+            )
+            rendered = list(renderer.samples(rows))
+            aside = list(renderer.samples([row.messages for row in held_out]))
         self.samples = [sample for sample in rendered if sample.supervised]
         self.dropped = len(rendered) - len(self.samples)
         if not self.samples:
             raise BadData(f"no row of {self.job.train.name} has an answer within max_length", "Raise max_length")
-        held_out = read_rows(self.job.held_out)[:_HELD_OUT] if self.job.held_out else []
-        self.held_out = [sample for sample in renderer.samples([row.messages for row in held_out]) if sample.supervised]
+        self.held_out = [sample for sample in aside if sample.supervised]
         self._tell_cut(len(rows))
         job = self.job
         self.model = model.load(self.base, self.device, self.compute, full=job.method != "lora")
@@ -104,6 +108,12 @@ class Trainer:
 
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGTERM, stop)
+
+    def _base(self, rows: Sequence[Sequence[Message]]) -> Path:
+        """The base as a folder."""
+        if self.job.base is None:
+            return self._make_base(rows)
+        return self.job.base if gguf_in(self.job.base) is None else unpack(self.job.base, self.job.out / "base")
 
     def _make_base(self, rows: Sequence[Sequence[Message]]) -> Path:
         if self.job.method != "scratch":
@@ -179,7 +189,11 @@ class Trainer:
         adapted = self.job.method == "lora"
         out = self.job.out / ("adapter" if adapted else "model")
         if adapted:
-            lora.save(self.trained, out, rank=self.job.rank, alpha=self.job.alpha, base=self.base.name)
+            file = file_of(self.base)
+            name = self.base.name if file is None else file.readlink().name
+            lora.save(self.trained, out, rank=self.job.rank, alpha=self.job.alpha, base=name)
+            if file is not None:
+                adapter_to_gguf(out, file, self.job.out / "adapter.gguf")
         else:
             model.save(self.trained, self.base, out)
         checkpoint.drop(self.job.out)

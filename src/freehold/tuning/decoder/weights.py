@@ -95,6 +95,10 @@ class Weights:
         """A matrix of the shape that it must have. Raises BadModelFile."""
         return Plain(self.take(name, rows, columns).to(device), trained=trained)
 
+    def frequencies(self, size: int) -> Tensor | None:
+        """What rotary frequencies are divided by, [size]: config.json says it otherwise."""
+        return None
+
     def rest(self) -> list[str]:
         """What was not taken: parts of a model that is not what its configuration says."""
         return sorted(name for name in self.tensors.keys() - self._taken if not name.endswith("rotary_emb.inv_freq"))
