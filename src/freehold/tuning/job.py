@@ -8,6 +8,7 @@ from msgspec import Meta
 
 Method = Literal["lora", "full", "scratch"]
 Dtype = Literal["auto", "f32", "bf16"]
+BaseDtype = Literal["stored", "nf4"]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 
@@ -53,6 +54,8 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     """Loss weight of tokens that the assistant did not write."""
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 1
     dtype: Dtype = "auto"
+    base_dtype: BaseDtype = "stored"
+    """How a frozen base's projections are held: as its files have them, or in 4 bits. Read only by method lora."""
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     checkpoint_seconds: Annotated[float, Meta(gt=0, le=86400)] = 60.0
 

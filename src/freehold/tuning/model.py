@@ -11,14 +11,15 @@ import psutil
 import torch
 from torch import nn
 
-from freehold.core.errors import BadModelFile, NotEnoughMemory
+from freehold.core.errors import BadInput, BadModelFile, NotEnoughMemory
 from freehold.engines.llamacpp.vocabulary import vocabulary
 from freehold.tuning.decoder.gguf import open_gguf
 from freehold.tuning.decoder.model import Decoder
+from freehold.tuning.decoder.nf4 import open_nf4
 from freehold.tuning.decoder.rope import read_ropes
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.decoder.weights import Weights, open_weights
-from freehold.tuning.job import TrainJob
+from freehold.tuning.job import BaseDtype, TrainJob
 from freehold.tuning.unpack import file_of
 
 if TYPE_CHECKING:
@@ -75,11 +76,17 @@ def encoder(folder: Path) -> "Iterator[Encoder]":
 
 
 def load(
-    folder: Path, device: torch.device, compute: torch.dtype, *, full: bool, checkpointing: bool = False
+    folder: Path,
+    device: torch.device,
+    compute: torch.dtype,
+    *,
+    full: bool,
+    checkpointing: bool = False,
+    base_dtype: BaseDtype = "stored",
 ) -> Decoder:
     """The base, ready to be trained as a whole or to have adapters put beside it. Raises BadModelFile, Unsupported."""
     shape = Shape.read(folder)
-    weights, ropes = _weights(folder, device), read_ropes(folder, shape)
+    weights, ropes = _weights(folder, device, base_dtype), read_ropes(folder, shape)
     divisors = weights.frequencies(shape.head_dim // 2)
     return Decoder(
         shape,
@@ -92,9 +99,13 @@ def load(
     )
 
 
-def _weights(folder: Path, device: torch.device) -> Weights:
-    file = file_of(folder)
-    return open_weights(folder) if file is None else open_gguf(file, torch.get_num_threads(), device)
+def _weights(folder: Path, device: torch.device, dtype: BaseDtype) -> Weights:
+    file, threads = file_of(folder), torch.get_num_threads()
+    if file is None:
+        return open_weights(folder) if dtype == "stored" else open_nf4(folder, threads, device)
+    if dtype != "stored":
+        raise BadInput(f"the base is a GGUF file, which is not quantised to {dtype} again", "Leave out base_dtype")
+    return open_gguf(file, threads, device)
 
 
 def check_memory(folder: Path, job: TrainJob) -> None:

@@ -92,7 +92,9 @@ class Trainer:
         self.held_out = [sample for sample in aside if sample.supervised]
         self._tell_cut(len(rows))
         job = self.job
-        self.model = model.load(self.base, self.device, self.compute, full=job.method != "lora")
+        full = job.method != "lora"
+        dtype = "stored" if full else job.base_dtype
+        self.model = model.load(self.base, self.device, self.compute, full=full, base_dtype=dtype)
         self.trained = self.model.parameters
         if job.method == "lora":
             self.trained = lora.attach(self.model.linears, job.rank, job.alpha, job.seed, self.device)

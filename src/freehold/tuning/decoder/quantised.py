@@ -1,6 +1,6 @@
 """Matrices that stay quantised: what a product needs of one is dequantised for it, and again for the backward pass."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -42,7 +42,7 @@ class Workbench:
         edges = [rows * part // count for part in range(count + 1)]
         return list(pairwise(edges))
 
-    def do(self, *work: "Filling") -> None:
+    def do(self, *work: Callable[[], None]) -> None:
         """Do it all, the first part in this thread."""
         waiting: list[Future[None]] = [self._pool.submit(part) for part in work[1:]]
         work[0]()
