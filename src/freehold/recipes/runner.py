@@ -16,7 +16,7 @@ from freehold.recipes.locks import locked, sweep
 from freehold.recipes.outcome import Outcome, gate_passed, outcome_of
 from freehold.recipes.plan import Planned, look, plan, remember, tasks_of
 from freehold.recipes.schema import RecipeFile, read
-from freehold.recipes.sources import check_room, check_signed
+from freehold.recipes.sources import check_room, check_signed, settled
 from freehold.recipes.task import Result, Task, Work, steps
 from freehold.recipes.tools import Tools
 from freehold.store import Store
@@ -36,8 +36,9 @@ def make(
     Raises BadRecipe, BadData, MissingExtra, DiskFull and Conflict before any work; Interrupted, after which the same
     call goes on.
     """
-    file = read(recipe_path)
+    given = read(recipe_path)
     with Store.open(settings.store, quota=settings.quota) as store:
+        file = settled(given, store)
         run = _Run(file, settings, store, tools or rooms.real(), on_event)
         planned = plan(file, store, settings)
         if planned.runs(*_NEED_EXTRA):

@@ -59,6 +59,8 @@ def create(store: Store, name: Name, modelfile: Modelfile, folder: Path, convert
     with _back(store, name), store.lease():
         named = _base(store, name, base_of(modelfile, folder))
         base = adapting.as_gguf(store, named, f"{name.model}.gguf", converter) if modelfile.adapters else named
+        for adapter in modelfile.adapters:
+            adapting.check_fits(store, folder / expanded(adapter), base)
         parts = _merged(base, list(_new_parts(store, modelfile, folder, named, converter)))
         lineage = Lineage(base=named.digest, source=base.lineage.source) if parts != base.parts else base.lineage
         manifest = msgspec.structs.replace(base, parts=parts, lineage=lineage)

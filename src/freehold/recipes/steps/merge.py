@@ -8,8 +8,8 @@ from freehold.store import Store
 
 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
-    """One task, where there is an adapter."""
-    if file.recipe.tune.method == "lora":
+    """One task, where there is an adapter and a base that it can go into."""
+    if file.recipe.tune.method == "lora" and not file.adapted:
         yield Task("merge", "merge", ("base", "tune"))
 
 

@@ -5,12 +5,13 @@ from collections.abc import Iterable
 import msgspec
 
 from freehold.recipes.schema import RecipeFile
+from freehold.recipes.steps.base import folder_of
 from freehold.recipes.steps.data import HELD_OUT, TRAIN
 from freehold.recipes.task import Output, Result, Step, Task, Work
 from freehold.store import Store
 from freehold.tuning.job import Architecture, Progress, TrainResult
 
-_LORA = ("rank", "alpha")
+_LORA = ("rank", "alpha", "base_dtype")
 _COUNTS = ("tokens", "steps", "trainable", "dtype", "rows_cut", "rows_dropped")
 _EVIDENCE = (*_COUNTS, "method", "supervised_tokens", "losses", "held_out_losses", "rows", "threads")
 _FACTS = (*_COUNTS, "seconds", "peak_rss", "resumed")
@@ -27,7 +28,7 @@ def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
 
 def run(work: Work) -> Result:
     """The trainer's files, the losses, and a plot of them."""
-    base = work.unpack("base", "model") if "base" in work.inputs else None
+    base = folder_of(work) if "base" in work.inputs else None
     job = work.recipe.tune.job(
         out=work.folder / "out",
         train=work.input(TRAIN, "data"),
