@@ -1,6 +1,8 @@
 """A base that is a GGUF file stays as it is: its adapter is released beside it, and nothing is merged or quantised."""
 
+import asyncio
 import shutil
+from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
@@ -10,14 +12,18 @@ from freehold import convert
 from freehold.convert import quantize, to_gguf
 from freehold.core.digest import Digest
 from freehold.core.errors import BadModelFile, BadRecipe, FreeholdError, Unsupported
+from freehold.core.event import Text
 from freehold.core.name import Name
+from freehold.core.request import Message, Request, Sampling
 from freehold.core.settings import Settings
 from freehold.engines.base import ModelFile
+from freehold.engines.llamacpp import LlamaCpp
 from freehold.formats.modelfile import parse
 from freehold.recipes.events import RunEvent, StepBegins
 from freehold.recipes.plan import plan_of
 from freehold.recipes.runner import make
 from freehold.recipes.schema import read
+from freehold.serving.desk import Desk
 from freehold.serving.ready import Own, source
 from freehold.store import Store, creating
 from freehold.store.check import fsck, prune
@@ -210,3 +216,41 @@ def test_adapters_and_models_with_one_are_no_base(shop: Path, settings: Settings
         import_folder(store, write_adapter(shop / "peft", 1), Name.parse("peft"))
     with pytest.raises(Unsupported, match="is an adapter"):
         plan_of(recipe(shop, "peft"), settings)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_with_the_real_trainer_and_llama_cpp(shop: Path, settings: Settings) -> None:
+    """What is released answers, and otherwise than its base; asked for at run time the adapter does the same."""
+    more = """
+        [tune]
+        learning_rate = 3e-3
+        epochs = 6
+        batch_tokens = 256
+        dtype = "f32"
+        threads = 1
+        [evaluate]
+        rows = 4
+        max_tokens = 16
+        [gate]
+        min_gain = -1.0
+    """
+    outcome = make(recipe(shop, more="\n".join(line.strip() for line in more.splitlines())), settings)
+    assert outcome.passed
+    assert outcome.training["last_loss"] < outcome.training["first_loss"]
+    with Store.open(settings.store) as store:
+        import_gguf(store, shop / "small.gguf", Name.parse("plain"))
+        desk = Desk(settings, store, LlamaCpp())
+        said = asyncio.run(_answers(desk, "desk", "plain", "plain+desk:adapter"))
+    assert said[0] == said[2] != said[1]
+
+
+async def _answers(desk: Desk, *names: str) -> list[str]:
+    found = []
+    for name in names:
+        asked = Request(model=name, messages=(Message("user", "Tell me about coat hooks"),), max_tokens=12)
+        sampling = Sampling(temperature=0.0)
+        async with aclosing(desk.generate(msgspec.structs.replace(asked, sampling=sampling))) as events:
+            found.append("".join([event.text async for event in events if isinstance(event, Text)]))
+    await desk.close()
+    return found

@@ -28,8 +28,8 @@ def unpack(base: Path, folder: Path) -> Path:
     link.symlink_to(file.absolute())
     _write(folder / "config.json", found.config)
     _write(folder / "tokenizer_config.json", _tokens(found.header))
-    template = _template(base, found.header)
-    if template is not None:
+    (folder / _TEMPLATE).unlink(missing_ok=True)
+    if template := _template(base, found.header):
         (folder / _TEMPLATE).write_text(template, "utf-8")
     return folder
 
@@ -39,12 +39,13 @@ def file_of(folder: Path) -> Path | None:
     return folder / FILE if (folder / FILE).exists() else None
 
 
-def _template(base: Path, header: GgufHeader) -> str | None:
+def _template(base: Path, header: GgufHeader) -> str:
+    """The chat template; empty where there is none."""
     beside = base / _TEMPLATE
     if base.is_dir() and beside.exists():
         return beside.read_text("utf-8")
-    template = header.metadata.get("tokenizer.chat_template")
-    if template is not None and not isinstance(template, str):
+    template = header.metadata.get("tokenizer.chat_template", "")
+    if not isinstance(template, str):
         raise bad_file(header.path, "tokenizer.chat_template is not a string")
     return template
 
