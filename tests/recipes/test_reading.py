@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from freehold.core.errors import BadModelFile, UnknownModel, Unsupported
+from freehold.core.errors import BadModelFile, UnknownModel
 from freehold.core.name import Name
 from freehold.core.request import Message, Tool
 from freehold.core.settings import Settings
