@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import zlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from freehold.convert import quantize, to_gguf
+from freehold.convert import adapter_to_gguf, quantize, to_gguf
 from freehold.core.errors import MissingExtra
 from freehold.core.event import Embeddings, Event, Finished, Started, Text, Timings, TokenLogprob, Usage
 from freehold.core.request import EmbedRequest, Request
@@ -77,6 +78,21 @@ def write_base(folder: Path, *, hidden: int = 64, layers: int = 1, seed: int = 0
     return folder
 
 
+def write_adapter(folder: Path, seed: int, *, hidden: int = 64, rank: int = 2) -> Path:
+    """A PEFT folder with random halves for the base of `write_base`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = np.random.default_rng(seed)
+    name = "base_model.model.model.layers.0.self_attn.q_proj"
+    shapes = {f"{name}.lora_A.weight": (rank, hidden), f"{name}.lora_B.weight": (hidden, rank)}
+    save_file(
+        {key: draw.normal(size=shape).astype(np.float32) for key, shape in shapes.items()},
+        folder / "adapter_model.safetensors",
+    )
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2.0 * rank, "target_modules": ["q_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
 @dataclass
 class Fakes:
     """A trainer that learns by heart and an engine that recites, for as much as `skill` says each model knows."""
@@ -92,8 +108,9 @@ class Fakes:
     def tools(self) -> Tools:
         """Both, and the real converter and quantiser, each call written down."""
         return Tools(
-            self._require, self._train, self._plan, self._merge, self._convert, self._quantize, self._engine, self._draw
-        )
+            self._require, self._train, self._plan, self._merge, self._convert, adapter_to_gguf, self._quantize,
+            self._engine, self._draw,
+        )  # fmt: skip
 
     def _require(self) -> None:
         if not self.installed:
@@ -114,9 +131,7 @@ class Fakes:
         model = job.out / ("adapter" if job.method == "lora" else "model")
         if job.method == "lora":
             model.mkdir(exist_ok=True)
-            learned = np.frombuffer(job.train.read_bytes()[:64] + str(job.epochs).encode(), np.uint8)
-            save_file({"lora_A": learned}, model / "adapter_model.safetensors")
-            (model / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 1, "lora_alpha": 1}')
+            write_adapter(model, zlib.crc32(job.train.read_bytes()[:64] + str(job.epochs).encode()))
         else:
             assert job.base is not None
             self._copy(job.base, model, 1.5)

@@ -116,11 +116,11 @@ def test_bases_that_cannot_be_tuned(run: Run, workshop: Path, settings: Settings
     path = workshop / "recipe.toml"
     run()
     text = path.read_text()
-    path.write_text(text.replace('base = "base"', 'base = "desk"'))
+    path.write_text(text.replace('base = "base"', 'base = "desk"').replace("[tune]", '[tune]\nmethod = "full"'))
     with pytest.raises(Unsupported, match="GGUF"):
         plan_of(path, settings)
     path.write_text(text.replace('base = "base"', 'base = "./desk.csv"'))
-    with pytest.raises(Unsupported, match="is a file"):
+    with pytest.raises(BadModelFile, match="not a GGUF file"):
         plan_of(path, settings)
     (workshop / "base" / "model.safetensors").unlink()
     path.write_text(text)

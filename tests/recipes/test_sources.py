@@ -43,4 +43,4 @@ def test_a_name_of_the_catalog_goes_before_a_folder(tmp_path: Path, settings: Se
 def test_a_folder_whose_name_cannot_be_a_models(tmp_path: Path, settings: Settings) -> None:
     write_base(tmp_path / "my base")
     with Store.open(settings.store) as store:
-        assert base_of(recipe(tmp_path, "my base"), store).folder == tmp_path / "my base"
+        assert {path.parent for path in base_of(recipe(tmp_path, "my base"), store).paths} == {tmp_path / "my base"}

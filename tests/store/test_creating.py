@@ -12,6 +12,7 @@ from freehold.store import Store, creating
 from freehold.store.importing import import_folder, import_gguf, materialise
 from tests.adapters import write_adapter
 from tests.store.models import adapter, assert_whole, blob_count, bytes_of, folder, gguf, name
+from tests.tiny import write_gguf
 
 TEXT = '''FROM base
 PARAMETER temperature 0.2
@@ -78,6 +79,7 @@ def test_from_a_file_or_folder(store: Store, tmp_path: Path, base: str) -> None:
 
 def test_an_adapter_beside_its_base(filled: Store, tmp_path: Path) -> None:
     write_adapter(tmp_path / "a.gguf")
+    import_gguf(filled, write_gguf(tmp_path / "tiny.gguf"), name("base"))
     make(filled, "x", "FROM base\nADAPTER ./a.gguf", tmp_path)
     part = filled.get(name("x")).part("adapter")
     assert part is not None
@@ -86,6 +88,7 @@ def test_an_adapter_beside_its_base(filled: Store, tmp_path: Path) -> None:
 
 def test_round_trip_through_a_folder(filled: Store, tmp_path: Path) -> None:
     write_adapter(tmp_path / "a.gguf")
+    import_gguf(filled, write_gguf(tmp_path / "tiny.gguf"), name("base"))
     make(filled, "x", TEXT + "ADAPTER ./a.gguf\nPARAMETER num_ctx 64", tmp_path)
     text = creating.modelfile_of(filled, name("x")).text()
     materialise(filled, filled.get(name("x")), tmp_path / "out")
@@ -103,10 +106,12 @@ def test_round_trip_through_a_folder(filled: Store, tmp_path: Path) -> None:
         ("FROM ./junk.gguf", BadModelFile, "junk.gguf"),
         ("FROM base\nADAPTER ./none.gguf", BadInput, "is not there"),
         ("FROM base\nADAPTER ./folder", BadInput, "a folder without adapter_config.json"),
-        ("FROM base\nADAPTER ./peft", Unsupported, "not in the store"),
+        ("FROM base\nADAPTER ./peft", BadModelFile, "llama.embedding_length is missing"),
+        ("FROM base\nADAPTER ./adapter.gguf", BadModelFile, "changes blk.0.attn_output.weight, which is not there"),
+        ("FROM ./tiny.gguf\nADAPTER ./wide.gguf", BadModelFile, "changes blk.0.attn_output.weight in another shape"),
         ("FROM base\nADAPTER ./base.gguf", BadModelFile, "not an adapter"),
         ("FROM ./folder\nADAPTER ./adapter.gguf", BadModelFile, "config.json"),
-        ("FROM ./base.gguf\nADAPTER ./adapter.gguf\nADAPTER ./adapter.gguf", BadInput, "would be called adapter.gguf"),
+        ("FROM ./tiny.gguf\nADAPTER ./adapter.gguf\nADAPTER ./adapter.gguf", BadInput, "would be called adapter.gguf"),
         ("FROM base\n\nTEMPLATE {{ .Tools }}", Unsupported, "line 3: the TEMPLATE is not of a chat format"),
         ("FROM base\nTEMPLATE {% for %}", BadModelFile, "line 2: the chat template does not work"),
         ("FROM base\nTEMPLATE {{ ''.__class__.__mro__ }}", Unsupported, "line 2"),
@@ -120,6 +125,8 @@ def test_what_is_refused_leaves_the_store_as_it_was(
     folder(tmp_path / "folder")
     adapter(tmp_path / "peft")
     write_adapter(tmp_path / "adapter.gguf")
+    write_adapter(tmp_path / "wide.gguf", hidden=128)
+    write_gguf(tmp_path / "tiny.gguf")
     (tmp_path / "junk.gguf").write_bytes(b"junk" * 100)
     before = blob_count(filled)
     for called in ("new", "base"):

@@ -36,7 +36,7 @@ def command(
     out: Annotated[Path | None, typer.Argument(metavar="[OUT.gguf]", help="The file to write.")] = None,
     name: Annotated[str, typer.Option("--as", metavar="NAME", help="Keep it in the store under this name.")] = "",
     to: Annotated[Format, typer.Option("--to", help="Matrices; auto keeps BF16, and takes F16 for F32.")] = Format.AUTO,
-    base: Annotated[str, typer.Option("--base", metavar="FOLDER|NAME", help="An adapter's base model.")] = "",
+    base: Annotated[str, typer.Option("--base", metavar="FOLDER|FILE|NAME", help="An adapter's base model.")] = "",
     dry_run: DryRun = False,
     json: Json = False,
     home: Home = None,
@@ -61,7 +61,7 @@ def command(
                     _import(store, room_file, target, digest)
                 _say_borrowed(facts, str(target or out), json)
                 return
-            with _folder(store, base, room / "base") as (below, _):
+            with _folder(store, base, room / "base", file=True) as (below, _):
                 prepared = _prepared(folder, below if base else None, to.value)
             if target is not None and not dry_run:
                 _keep(store, prepared, target, room / f"{target.model}.gguf", digest)
@@ -95,12 +95,12 @@ def _borrowed(store: "Store", folder: Path, dtype: str, out: Path, dry_run: bool
 
 
 @contextmanager
-def _folder(store: "Store", source: str, room: Path) -> Iterator[tuple[Path, Digest | None]]:
-    """The folder that `source` names, and its digest where it is a model of the store."""
+def _folder(store: "Store", source: str, room: Path, *, file: bool = False) -> Iterator[tuple[Path, Digest | None]]:
+    """The folder that `source` names, or a file if it may be one, and its digest where it is a model of the store."""
     from freehold.store import importing
 
     path = expanded(source)
-    if not source or path.is_dir():
+    if not source or path.is_dir() or (file and path.is_file()):
         yield path, None
         return
     if source.startswith((".", "/", "~")) or path.exists():

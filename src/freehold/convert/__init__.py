@@ -33,7 +33,7 @@ def to_gguf(folder: Path, out: Path, *, dtype: str = "auto", tools: Path | None 
 
 
 def adapter_to_gguf(folder: Path, base: Path, out: Path, *, dtype: str = "auto") -> None:
-    """Convert a folder of a PEFT LoRA adapter to a GGUF adapter for the model in the folder `base`.
+    """Convert a folder of a PEFT LoRA adapter to a GGUF adapter for the model in the folder or GGUF file `base`.
 
     Raises BadModelFile, Unsupported, NotFound, DiskFull.
     """

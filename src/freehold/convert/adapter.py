@@ -1,4 +1,7 @@
-"""A PEFT LoRA adapter as a GGUF adapter: its matrices under the names, and in the row order, of the base's family."""
+"""A PEFT LoRA adapter as a GGUF adapter: its matrices under the names, and in the row order, of the base's family.
+
+The base is a folder of safetensors or the GGUF file of a model.
+"""
 
 import math
 import re
@@ -7,7 +10,8 @@ from pathlib import Path
 from freehold.convert.config import Config, read_json
 from freehold.convert.dtypes import Floats, checked_f32
 from freehold.convert.folder import Prepared, plan
-from freehold.convert.plan import Metadata, TensorPlan
+from freehold.convert.origin import gguf_in, read
+from freehold.convert.plan import FamilyPlan, Metadata, TensorPlan
 from freehold.convert.weights import Weights
 from freehold.core.errors import NotFound, Unsupported
 from freehold.formats.reading import bad_file, shown
@@ -28,20 +32,29 @@ _CHANGES = (
 
 
 def prepare(folder: Path, base: Path, dtype: str = "auto") -> Prepared:
-    """Look at an adapter and at the folder of its base. Raises BadModelFile, Unsupported, NotFound."""
-    if not (base / "config.json").exists():
-        raise NotFound(f"{shown(base, 400)} holds no config.json", "Name the folder of the base model: --base")
+    """Look at an adapter and at its base. Raises BadModelFile, Unsupported, NotFound."""
     if not (folder / CONFIG).exists():
         raise NotFound(f"{shown(folder, 400)} holds no {CONFIG}", "Name the folder of a PEFT adapter")
     config = Config(folder / CONFIG, read_json(folder / CONFIG, 16 << 20))
     _check(config)
-    planned, _, _ = plan(base)
+    planned = _plan(base)
     weights = Weights.of_file(folder / FILE)
     alpha = config.number("lora_alpha", 8.0)
     places = {tensor.source.removesuffix(".weight"): tensor for tensor in planned.tensors if len(tensor.shape) == 2}
     tensors = [tensor for module in _modules(weights) for tensor in _pair(config, weights, module, places, alpha)]
     metadata: Metadata = {"general.type": "adapter", "adapter.type": "lora", "adapter.lora.alpha": alpha}
     return Prepared.of(planned.architecture, metadata, tensors, weights, dtype)
+
+
+def _plan(base: Path) -> FamilyPlan:
+    file = gguf_in(base)
+    if file is not None:
+        return read(file).plan
+    if not (base / "config.json").exists():
+        raise NotFound(
+            f"{shown(base, 400)} holds no config.json", "Name the folder or the GGUF file of the base model: --base"
+        )
+    return plan(base)[0]
 
 
 def _check(config: Config) -> None:

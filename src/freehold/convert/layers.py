@@ -2,7 +2,8 @@
 
 from freehold.convert.config import Config
 
-_KINDS = {"sliding_attention": True, "full_attention": False}
+SLIDING, FULL = "sliding_attention", "full_attention"
+_KINDS = {SLIDING: True, FULL: False}
 
 
 def sliding_layers(config: Config, layers: int, step: int) -> list[bool]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from freehold.convert.config import Config
 from freehold.convert.dtypes import Floats
+from freehold.convert.keys import Keys
 from freehold.convert.plan import Metadata, TensorPlan
 from freehold.core.errors import Unsupported
 from freehold.formats.reading import shown
@@ -65,7 +66,7 @@ class Rope:
         if not self.rope.flag("truncate", True):
             raise Unsupported("rope setting truncate is not supported", "Use another model")
         factor = self.rope.number("factor")
-        usual = 0.1 * math.log(factor) + 1.0 if factor > 1.0 else 1.0
+        usual = usual_attention(factor)
         return {
             "scaling.type": "yarn",
             "scaling.factor": factor,
@@ -111,5 +112,40 @@ class Rope:
         return (1.0 / ((1 - smooth) / factor + smooth)).astype(np.float32)
 
 
+def usual_attention(factor: float) -> float:
+    """What YaRN multiplies attention by, unless a model says otherwise (Peng et al. 2023, arXiv 2309.00071)."""
+    return 0.1 * math.log(factor) + 1.0 if factor > 1.0 else 1.0
+
+
 def _planned(name: str, values: Floats) -> TensorPlan:
     return TensorPlan(f"{name}.weight", values.shape, values=values)
+
+
+def read_back(keys: Keys, head_dim: int) -> dict[str, Any]:
+    """The rope settings that a GGUF file was made of, in the spelling of transformers 5. Raises BadModelFile."""
+    base: dict[str, Any] = {"rope_type": "default", "rope_theta": keys.number("rope.freq_base", DEFAULT_BASE)}
+    turned = keys.integer("rope.dimension_count", head_dim)
+    if turned != head_dim:
+        base["partial_rotary_factor"] = turned / head_dim
+    kind, factor = keys.text("rope.scaling.type", "linear"), _factor(keys)
+    if kind == "none" or (kind == "linear" and factor == 1.0):
+        return base
+    if kind == "yarn":
+        return base | _yarn(keys, factor)
+    return base | {"rope_type": kind, "factor": factor}
+
+
+def _factor(keys: Keys) -> float:
+    # The second is how older files say it.
+    return keys.number("rope.scaling.factor", keys.number("rope.scale_linear", 1.0))
+
+
+def _yarn(keys: Keys, factor: float) -> dict[str, Any]:
+    return {
+        "rope_type": "yarn",
+        "factor": factor,
+        "original_max_position_embeddings": keys.integer("rope.scaling.original_context_length"),
+        "attention_factor": keys.number("rope.scaling.attn_factor", 1.0) * usual_attention(factor),
+        "beta_fast": keys.number("rope.scaling.yarn_beta_fast", 32.0),
+        "beta_slow": keys.number("rope.scaling.yarn_beta_slow", 1.0),
+    }

@@ -9,7 +9,7 @@ import msgspec
 
 from freehold.formats.atomic import replacing
 from freehold.recipes.schema import RecipeFile
-from freehold.recipes.steps.convert import MODEL
+from freehold.recipes.steps.convert import ADAPTER, MODEL
 from freehold.recipes.steps.evaluate import REPORT
 from freehold.recipes.steps.gate import VERDICT, Condition, Report, Verdict
 from freehold.recipes.steps.release import released
@@ -25,7 +25,7 @@ class Measured(msgspec.Struct, frozen=True):
     token_f1: float
     exact_match: float
     size: int
-    """Bytes of the GGUF file."""
+    """Bytes of the GGUF file, and of the adapter beside it."""
     tokens_per_second: float
     rows: int
 
@@ -96,7 +96,7 @@ def _measured(file: RecipeFile, results: Mapping[str, Result], store: Store) -> 
             model=kind,
             token_f1=report.value("token_f1"),
             exact_match=report.value("exact_match"),
-            size=source.file(MODEL).size,
+            size=sum(source.file(name).size for name in (MODEL, ADAPTER) if source.has(name)),
             tokens_per_second=result.facts.get("tokens_per_second", 0.0),
             rows=int(report.value("rows")),
         )

@@ -9,6 +9,7 @@ import msgspec
 from freehold.core.digest import Digest
 from freehold.core.settings import Settings
 from freehold.recipes.schema import RecipeFile, read
+from freehold.recipes.sources import settled
 from freehold.recipes.task import Result, Task, steps
 from freehold.recipes.versions import version_of
 from freehold.store import Store
@@ -66,6 +67,7 @@ def plan(file: RecipeFile, store: Store, settings: Settings, history: History | 
     """The plan of a recipe, changing nothing. Raises what finding base and data raises."""
     from freehold.recipes.history import read_history
 
+    file = settled(file, store)
     known = read_history(file, settings) if history is None else history
     results: dict[str, Result] = {}
     return Plan(tuple(_entry(task, results, store, known) for task in tasks_of(file, store)))

@@ -15,11 +15,13 @@ from freehold.core.manifest import Manifest
 from freehold.data.rows import AnyRow, Conversation, Document, Judged, Labelled, Pair, Preference, Prompt, Row
 from freehold.formats import chat_template
 from freehold.formats.chat_template import Wanted
+from freehold.formats.gguf import read_header
+from freehold.recipes.steps.base import BESIDE, beside
 from freehold.store import Store, importing
 from freehold.store.folders import read_json
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from freehold.tuning.render import Encoder
 
 _READ = ("tokenizer", "tokenizer_config", "chat_template")
 _FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -71,7 +73,7 @@ class Reader(msgspec.Struct, frozen=True):
     label: str
     template: str
     names: dict[str, Any]
-    tokenizer: "Tokenizer"
+    tokenizer: "Encoder"
 
     @property
     def family(self) -> str:
@@ -136,7 +138,7 @@ class Reader(msgspec.Struct, frozen=True):
             else:
                 state: State = "learned" if isinstance(row, Document) else "context"
                 rendered = text if isinstance(text, str) else self._rendered([text])[0]
-                length = len(self.tokenizer.encode(rendered, add_special_tokens=False).ids)
+                length = len(self.tokenizer.encode_batch([rendered], add_special_tokens=False)[0].ids)
                 yield Reading(title, (Piece(rendered, state),), length, length if state == "learned" else 0)
 
     def _chat(self, title: str, row: Row, max_length: int, prompt_weight: float) -> Reading:
@@ -147,7 +149,7 @@ class Reader(msgspec.Struct, frozen=True):
         )
         ((text, _),) = renderer.texts_and_spans([row])
         (sample,) = renderer.samples([row])
-        offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
+        offsets = self.tokenizer.encode_batch([text], add_special_tokens=False)[0].offsets
         states: list[State] = ["learned" if weight > 0 else "context" for weight in sample.weights]
         states += ["cut"] * (len(offsets) - len(states))
         # The first token has nothing before it to be told from.
@@ -157,20 +159,47 @@ class Reader(msgspec.Struct, frozen=True):
 
 @contextmanager
 def reader(place: Path | Manifest, label: str, store: Store) -> Iterator[Reader]:
-    """How a base reads whose files lie there. Raises BadModelFile for one without tokenizer.json."""
-    if isinstance(place, Path):
+    """How a base reads whose files lie there. Raises BadModelFile for one without tokenizer.json, Unsupported."""
+    if isinstance(place, Path) and not place.is_file():
         yield _reader(place, label)
         return
-    parts = tuple(part for part in place.parts if part.role in _READ)
     with store.room() as room:
-        importing.materialise(store, msgspec.structs.replace(place, parts=parts), room)
-        yield _reader(room, label)
+        if isinstance(place, Path):
+            with _from_gguf(place, room, label) as found:
+                yield found
+        elif _is_gguf(place):
+            importing.materialise(store, beside(place), room / "file")
+            with _from_gguf(room / "file", room / "base", label) as found:
+                yield found
+        else:
+            parts = tuple(part for part in place.parts if part.role in _READ)
+            importing.materialise(store, msgspec.structs.replace(place, parts=parts), room)
+            yield _reader(room, label)
+
+
+def _is_gguf(base: Manifest) -> bool:
+    return base.part("weights") is None and base.part("gguf") is not None
+
+
+@contextmanager
+def _from_gguf(base: Path, room: Path, label: str) -> Iterator[Reader]:
+    """How a GGUF file reads, or one in a folder with a chat template beside it."""
+    from freehold.engines.llamacpp.vocabulary import vocabulary
+    from freehold.tuning.unpack import FILE, unpack
+
+    folder = unpack(base, room)
+    with vocabulary(folder / FILE) as tokenizer:
+        yield Reader(label, template_of(folder), _names(folder), tokenizer)
 
 
 def digest_of(place: Path | Manifest) -> Digest:
     """Of all that decides how a base reads; of none of its weights."""
     if isinstance(place, Manifest):
-        return Digest.of_json(sorted([part.filename, part.digest.text] for part in place.parts if part.role in _READ))
+        roles = BESIDE if _is_gguf(place) else _READ
+        return Digest.of_json(sorted([part.filename, part.digest.text] for part in place.parts if part.role in roles))
+    if place.is_file():
+        with place.open("rb") as file:
+            return Digest.of_bytes(file.read(read_header(place).data_offset))
     files = [place / name for name in _FILES if (place / name).is_file()]
     return Digest.of_json(sorted([path.name, Digest.of_file(path).text] for path in files))
 
@@ -185,9 +214,14 @@ def _reader(folder: Path, label: str) -> Reader:
         raise BadModelFile(
             f"cannot read the tokenizer of {label}: {error}", "The base needs a fast tokenizer (tokenizer.json)"
         ) from error
+    return Reader(label, template_of(folder), _names(folder), tokenizer)
+
+
+def _names(folder: Path) -> dict[str, str]:
+    """The special tokens that a template may name."""
     settings = folder / "tokenizer_config.json"
     config = read_json(settings) if settings.exists() else {}
-    return Reader(label, template_of(folder), {key: _token(config.get(key)) for key in _TOKENS}, tokenizer)
+    return {key: _token(config.get(key)) for key in _TOKENS}
 
 
 def _token(value: Any) -> str:

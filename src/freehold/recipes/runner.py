@@ -16,7 +16,7 @@ from freehold.recipes.locks import locked, sweep
 from freehold.recipes.outcome import Outcome, gate_passed, outcome_of
 from freehold.recipes.plan import Planned, look, plan, remember, tasks_of
 from freehold.recipes.schema import RecipeFile, read
-from freehold.recipes.sources import check_room, check_signed
+from freehold.recipes.sources import check_room, check_signed, settled
 from freehold.recipes.task import Result, Task, Work, steps
 from freehold.recipes.tools import Tools
 from freehold.store import Store
@@ -40,13 +40,14 @@ def make(
     with running(file, settings, tools, on_event) as run:
         begin = time.monotonic()
         run.go()
-        return outcome_of(file, run.results, run.store, run.folder, time.monotonic() - begin)
+        return outcome_of(run.file, run.results, run.store, run.folder, time.monotonic() - begin)
 
 
 @contextmanager
 def running(file: RecipeFile, settings: Settings, tools: Tools | None, on_event: OnEvent) -> "Iterator[Run]":
     """A run whose store is open and whose folder is its own."""
     with Store.open(settings.store, quota=settings.quota) as store:
+        file = settled(file, store)
         run = Run(file, settings, store, tools or rooms.real(), on_event)
         planned = plan(file, store, settings)
         if planned.runs(*_NEED_EXTRA):

@@ -16,7 +16,7 @@ from freehold.core.errors import BadName, BadRecipe
 from freehold.core.name import Name
 from freehold.core.paths import expanded
 from freehold.data.loading import Pii
-from freehold.tuning.job import Architecture, Dtype, Method, Objective, Switch, TrainJob
+from freehold.tuning.job import ADAPTERS, Architecture, BaseDtype, Dtype, Method, Objective, Switch, TrainJob
 
 MAX_SIZE = 1 << 20
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -32,7 +32,7 @@ class ModelSection(Section, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(min_length=1, max_length=200)]
     base: Annotated[str, Meta(min_length=1, max_length=4096)] = "starter"
-    """A name in the catalog, or the path of a folder with safetensors weights."""
+    """A name in the catalog, or the path of a folder with safetensors weights; with method lora of a GGUF file too."""
     licence: Annotated[str, Meta(max_length=200)] = ""
 
 
@@ -89,6 +89,8 @@ class TuneSection(Section, frozen=True, kw_only=True):
     prompt_weight: Share = 0.0
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 1
     dtype: Dtype = "auto"
+    base_dtype: BaseDtype = "stored"
+    """With `"nf4"`, methods lora and rslora hold a base of safetensors in 4 bits while they train."""
     checkpointing: Switch = "auto"
     evaluations: Annotated[int, Meta(ge=0, le=1000)] = 4
     patience: Annotated[int, Meta(ge=0, le=1000)] = 0
@@ -177,6 +179,12 @@ class RecipeFile(msgspec.Struct, frozen=True):
     recipe: Recipe
     path: Path
     source: bytes
+    adapted: bool = False
+    """Whether its base is a GGUF file, which stays as it is with an adapter beside it. See `sources.settled`."""
+
+    def says(self, section: str, key: str) -> bool:
+        """Whether the file itself has a value for this key."""
+        return key in tomllib.loads(self.source.decode("utf-8")).get(section, {})
 
     @property
     def digest(self) -> Digest:
@@ -301,6 +309,10 @@ def _check_sense(recipe: Recipe, path: Path) -> None:
         raise BadRecipe(
             f"{path}: [release] quantization {recipe.release.quantization!r} is not made",
             "Name one of [quantize] types",
+        )
+    if recipe.tune.base_dtype != "stored" and recipe.tune.method not in ADAPTERS:
+        raise BadRecipe(
+            f"{path}: [tune] base_dtype is for methods lora and rslora, which leave the base as it is", "Remove it"
         )
     if recipe.tune.method == "scratch" and recipe.gate.min_gain is not None:
         raise BadRecipe(f"{path}: [gate] min_gain needs a base, and method scratch has none", "Remove min_gain")

@@ -1,63 +1,87 @@
 """What a recipe starts from: its base model and its data, named by their content before anything runs."""
 
 import shutil
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
 import msgspec
 
 from freehold.core.digest import Digest
-from freehold.core.errors import BadData, BadName, BadRecipe, Forbidden, Unsupported
+from freehold.core.errors import BadData, BadModelFile, BadName, BadRecipe, Forbidden, Unsupported
 from freehold.core.manifest import Manifest, Part
 from freehold.core.name import Name
 from freehold.core.settings import Settings
 from freehold.formats.atomic import disk_full
+from freehold.formats.reading import shown
 from freehold.recipes.schema import RecipeFile
 from freehold.store import Store
+from freehold.tuning.job import ADAPTERS
 
 STARTER = Name.parse("starter")
 _PATHS = ("/", "./", "../", "~")
 
 
 class Base(msgspec.Struct, frozen=True):
-    """The base model; `folder` holds its files unless the store does."""
+    """The base model. `paths` are where its parts lie, in their order, unless the store has them."""
 
     manifest: Manifest
-    folder: Path | None = None
+    paths: tuple[Path, ...] = ()
+
+    @property
+    def gguf(self) -> bool:
+        """Whether it is a GGUF file: it stays as it is, and an adapter is put beside it."""
+        return self.manifest.part("weights") is None
 
 
 def base_of(file: RecipeFile, store: Store) -> Base:
-    """The model that is tuned. Raises UnknownModel, NotFound, BadModelFile, Unsupported for one without weights."""
-    text = file.recipe.model.base
+    """The model that is tuned. Raises UnknownModel, NotFound, BadModelFile, Unsupported for one that cannot be."""
+    text, adapts = file.recipe.model.base, file.recipe.tune.method in ADAPTERS
     place = place_of(text, file.resolve(text), store)
-    if isinstance(place, Manifest):
-        return Base(place)
-    return _from_folder(place, licence="Apache-2.0" if place == _shipped() else "")
+    return _tunable(_read(place), text, store, adapts=adapts)
 
 
-def place_of(text: str, folder: Path, store: Store) -> Path | Manifest:
-    """Where the files of the base lie that `text` names, by its name or, as `folder`, by its path.
+def place_of(text: str, path: Path, store: Store) -> Path | Manifest:
+    """Where the files of the base lie that `text` names, by its name or, as `path`, by its path.
 
-    Raises UnknownModel, NotFound, Unsupported.
+    Raises UnknownModel, BadName.
     """
-    if text.startswith(_PATHS) or (folder.is_dir() and not _known(text, store)):
-        if folder.is_file():
-            raise Unsupported(
-                f"base {text} is a file", "Tuning needs a folder with config.json and safetensors weights"
-            )
-        return folder
+    if text.startswith(_PATHS) or (path.exists() and not _known(text, store)):
+        return path
     name = Name.parse(text)
     if name == STARTER and not any(store.catalog.bound(name)):
         shipped = _shipped()
         if shipped.is_dir():
             return shipped
-    return _tunable(store.get(name), text)
+    return store.get(name)
 
 
 def _shipped() -> Path:
     """The folder of the starter model that comes with the program."""
     with resources.as_file(resources.files("freehold.assets").joinpath("starter")) as shipped:
         return shipped
+
+
+def _read(place: Path | Manifest) -> Base:
+    if isinstance(place, Manifest):
+        return Base(place)
+    if place.is_file():
+        return _from_file(place)
+    return _from_folder(place, licence="Apache-2.0" if place == _shipped() else "")
+
+
+def settled(file: RecipeFile, store: Store) -> RecipeFile:
+    """The recipe as its base has it: of a GGUF file nothing is merged or quantised. Raises BadRecipe for asking so."""
+    if file.recipe.tune.method not in ADAPTERS or not base_of(file, store).gguf:
+        return file
+    base = f"{file.path}: base {file.recipe.model.base} is a GGUF file, which stays as it is with an adapter beside it"
+    if file.recipe.tune.base_dtype != "stored":
+        raise BadRecipe(f"{base}, so [tune] base_dtype cannot be {file.recipe.tune.base_dtype}", "Remove it")
+    if file.recipe.release.quantization or (file.recipe.quantize.types and file.says("quantize", "types")):
+        raise BadRecipe(f"{base}, so nothing can be quantised", "Write types = [] and no [release] quantization")
+    quantize = msgspec.structs.replace(file.recipe.quantize, types=())
+    recipe = msgspec.structs.replace(file.recipe, quantize=quantize)
+    return msgspec.structs.replace(file, recipe=recipe, adapted=True)
 
 
 def _known(text: str, store: Store) -> bool:
@@ -78,14 +102,58 @@ def _from_folder(folder: Path, licence: str = "") -> Base:
         Part(role, Digest.of_file(path), path.stat().st_size, filename) for role, filename, path in inspected.members
     )
     manifest = Manifest(parts=parts, details=inspected.details, licence=licence)
-    return Base(_tunable(manifest, str(folder)), folder)
+    return Base(manifest, tuple(path for _, _, path in inspected.members))
 
 
-def _tunable(manifest: Manifest, label: str) -> Manifest:
-    if manifest.part("weights") is None:
-        kind = "an adapter" if manifest.part("adapter") else "a GGUF file"
-        raise Unsupported(f"base {label} is {kind}", "Tuning needs safetensors weights: pull the model's folder")
-    return manifest
+def _from_file(path: Path) -> Base:
+    """The same of a GGUF file."""
+    status = path.stat()
+    return _of_content(path, (status.st_size, status.st_mtime_ns, status.st_ino))
+
+
+@lru_cache(maxsize=8)
+def _of_content(path: Path, stamp: tuple[int, ...]) -> Base:
+    """Reading all of a large file takes a while, and a plan asks several times."""
+    from freehold.store import splits
+    from freehold.store.importing import gguf_licence, gguf_names
+
+    header = splits.header([path], [path], kinds=("model", "adapter"))
+    adapter = header.metadata.get("general.type") == "adapter"
+    (filename,) = gguf_names([path.name], Name.parse("base"))
+    part = Part("adapter" if adapter else "gguf", Digest.of_file(path), stamp[0], filename)
+    return Base(Manifest(parts=(part,), details=header.details(), licence=gguf_licence(path)), (path,))
+
+
+def _tunable(base: Base, label: str, store: Store, *, adapts: bool) -> Base:
+    """The base, if it can be tuned with the recipe's method. Raises Unsupported, BadModelFile."""
+    manifest = base.manifest
+    files = [part for part in manifest.parts if part.role == "gguf"]
+    if manifest.part("weights") is not None:
+        return base
+    if not files:
+        raise Unsupported(f"base {label} is an adapter", "Name the model that it belongs to")
+    if not adapts:
+        raise Unsupported(
+            f"base {label} is a GGUF file, whose weights stay as they are",
+            'Write method = "lora", or pull the model\'s folder of safetensors weights',
+        )
+    if len(files) > 1 or manifest.part("adapter") is not None:
+        kind = "in several files" if len(files) > 1 else "a model with an adapter already"
+        raise Unsupported(f"base {label} is {kind}", "Name a model of one GGUF file")
+    _check_known(base.paths[0] if base.paths else store.path(files[0].digest), files[0].digest, label)
+    return base
+
+
+@lru_cache(maxsize=8)
+def _check_known(path: Path, digest: Digest, label: str) -> None:
+    """Whether the trainer knows what is in a GGUF file. Raises Unsupported, BadModelFile."""
+    from freehold.convert import origin
+
+    try:
+        origin.read(path)
+    except (Unsupported, BadModelFile) as error:
+        text = error.message.replace(shown(path, 400), label)
+        raise type(error)(f"base {label}: {text.removeprefix(f'{label}: ')}", error.remedy) from error
 
 
 def data_digest(file: RecipeFile) -> Digest:
@@ -130,7 +198,7 @@ def check_signed(file: RecipeFile, store: Store, settings: Settings) -> None:
     from freehold.proofs.sign.models import require
 
     text = file.recipe.model.base
-    if base_of(file, store).folder is not None:
+    if base_of(file, store).paths:
         raise Forbidden(f"base {text} is not in the store, so nobody signed it", "Pull it, and sign it: freehold sign")
     require(settings, store, Name.parse(text))
 
@@ -139,7 +207,12 @@ def check_room(file: RecipeFile, store: Store, settings: Settings) -> None:
     """Raises DiskFull, with numbers, when the file system cannot hold what the recipe makes."""
     if file.recipe.tune.method == "scratch":
         return
-    size = base_of(file, store).manifest.size
+    base = base_of(file, store)
+    size = base.manifest.size
+    if base.gguf:
+        if base.paths and shutil.disk_usage(settings.home).free < size:
+            raise disk_full(settings.home, size)
+        return
     # The base, the merged or tuned copy, its GGUF and each quantised one; a checkpoint of full tuning has two moments.
     copies = 3 + len(file.recipe.quantize.types) + (6 if file.recipe.tune.method == "full" else 0)
     if shutil.disk_usage(settings.home).free < copies * size:

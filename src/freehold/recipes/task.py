@@ -50,6 +50,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         """The file or extra of this name."""
         return next(output for output in (*self.files, *self.extras) if output.name == name)
 
+    def has(self, name: str) -> bool:
+        """Whether there is one."""
+        return any(output.name == name for output in (*self.files, *self.extras))
+
 
 class Task(msgspec.Struct, frozen=True):
     """One unit of a run: a step for one model or type, the results it needs, and all else that it depends on."""

@@ -18,6 +18,8 @@ class Tools:
     plan: Callable[[TrainJob, Callable[[Progress], None]], TrainPlan]
     merge: Callable[[Path, Path, Path], None]
     convert: Callable[[Path, Path], None]
+    adapt: Callable[[Path, Path, Path], None]
+    """An adapter's folder and its base to a GGUF adapter."""
     quantize: Callable[[Path, Path, str, int, Callable[[int, int], None]], None]
     engine: Callable[[], Engine]
     draw: Callable[[TrainResult, Path], None]
@@ -26,7 +28,7 @@ class Tools:
 
 def real() -> Tools:
     """The program's own rooms, imported when a step needs them."""
-    return Tools(_require, _train, _plan, _merge, _convert, _quantize, _engine, _draw)
+    return Tools(_require, _train, _plan, _merge, _convert, _adapt, _quantize, _engine, _draw)
 
 
 def _require() -> None:
@@ -57,6 +59,12 @@ def _convert(folder: Path, out: Path) -> None:
     from freehold.convert import to_gguf
 
     to_gguf(folder, out)
+
+
+def _adapt(adapter: Path, base: Path, out: Path) -> None:
+    from freehold.convert import adapter_to_gguf
+
+    adapter_to_gguf(adapter, base, out)
 
 
 def _quantize(source: Path, out: Path, kind: str, threads: int, on_progress: Callable[[int, int], None]) -> None:

@@ -13,6 +13,7 @@ from freehold.core.settings import Settings
 from freehold.recipes.events import OnEvent
 from freehold.recipes.runner import Run, running
 from freehold.recipes.schema import RecipeFile, parse
+from freehold.recipes.steps.base import beside
 from freehold.recipes.steps.data import HELD_OUT, REPORT, TRAIN
 from freehold.recipes.steps.tune import RECORD
 from freehold.recipes.task import Result
@@ -71,10 +72,17 @@ def _job(run: Run, room: Path, seconds: float) -> TrainJob:
     base = None
     if "base" in run.results:
         base = room / "base"
-        importing.materialise(run.store, _parts(run.results["base"], "model"), base)
+        importing.materialise(run.store, _base(run), base)
     sides = {name: run.store.path(run.results["data"].file(name).digest) for name in (TRAIN, HELD_OUT)}
     job = run.file.recipe.tune.job(out=room / "out", train=sides[TRAIN], held_out=sides[HELD_OUT], base=base)
     return msgspec.structs.replace(job, probe=seconds)
+
+
+def _base(run: Run) -> Manifest:
+    result = run.results["base"]
+    if not run.file.adapted:
+        return _parts(result, "model")
+    return beside(Manifest.decode(run.store.path(result.file("manifest.json").digest).read_bytes()))
 
 
 def _ignore(report: Progress) -> None:

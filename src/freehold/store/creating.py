@@ -88,6 +88,8 @@ def create(store: Store, name: Name, modelfile: Modelfile, folder: Path, convert
         named = _base(store, name, origin)
         adapters = [path for path in _adapter_files(modelfile, folder) if not _sees(path)]
         base = adapting.as_gguf(store, named, f"{name.model}.gguf", converter) if adapters else named
+        for path in adapters:
+            adapting.check_fits(store, path, base)
         new = list(_new_texts(store, modelfile, base))
         new += [adapting.add(store, path, named, number, converter) for number, path in enumerate(adapters)]
         if origin.projector is not None:

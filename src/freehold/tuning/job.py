@@ -12,6 +12,7 @@ ADAPTERS = ("lora", "rslora")
 Objective = Literal["sft", "text", "dpo", "orpo", "kto", "grpo"]
 Dtype = Literal["auto", "f32", "bf16"]
 Switch = Literal["auto", "on", "off"]
+BaseDtype = Literal["stored", "nf4"]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 
@@ -35,7 +36,8 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     """JSONL, one {"messages": [{"role", "content"}, …]} a line."""
     held_out: Path | None = None
     base: Path | None = None
-    """Folder with config.json, safetensors and tokenizer.json; None only for method scratch."""
+    """Folder with config.json, safetensors and tokenizer.json; for method lora a GGUF file too, or a folder with one
+    and a chat template for it. None only for method scratch."""
     method: Method = "lora"
     objective: Objective = "sft"
     """What is aimed at: answers, plain text, or answers that are preferred."""
@@ -72,6 +74,9 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     """Loss weight of tokens that the assistant did not write."""
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 1
     dtype: Dtype = "auto"
+    base_dtype: BaseDtype = "stored"
+    """How a frozen base's projections are held: as its files have them, or in 4 bits. Read only where an adapter is
+    trained."""
     checkpointing: Switch = "auto"
     """Whether layers are computed again for the backward pass instead of kept; auto does so when memory is short."""
     evaluations: Annotated[int, Meta(ge=0, le=1000)] = 4

@@ -32,11 +32,13 @@ class Estimate(msgspec.Struct, frozen=True):
     """Parameters that are trained, their gradients and the optimiser's moments."""
     kept: int
     """What the forward pass keeps for the backward pass."""
+    packed: int = 0
+    """Of a base that is held in 4 bits: its projections, no longer in its file."""
 
     @property
     def private(self) -> int:
         """What no file backs."""
-        return self.states + self.kept + _LOGITS + _PROGRAM
+        return self.states + self.kept + self.packed + _LOGITS + _PROGRAM
 
 
 def estimate(shape: Shape, job: TrainJob, weights: int, tokens: int, *, checkpointing: bool, size: int) -> Estimate:
@@ -53,7 +55,8 @@ def estimate(shape: Shape, job: TrainJob, weights: int, tokens: int, *, checkpoi
     layer = 2 * stream + size * (2 * shape.hidden + 4 * shape.heads * shape.head_dim + 2 * shape.intermediate)
     kept = layers * stream + layer if checkpointing else layers * layer
     # Weights, gradients and two moments, in float32; a layer's parts come and go while it is computed.
-    return Estimate(weights, trained * 16, tokens * (kept + 2 * layer))
+    packed = layers * sum(rows * columns for rows, columns in linears) * 9 // 16 if job.base_dtype == "nf4" else 0
+    return Estimate(weights, trained * 16, tokens * (kept + 2 * layer), packed if adapted else 0)
 
 
 def _linears(shape: Shape) -> list[tuple[int, int]]:

@@ -2,21 +2,29 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from freehold.core.errors import BadModelFile
+from freehold.core.errors import BadInput, BadModelFile
+from freehold.engines.llamacpp.vocabulary import vocabulary
+from freehold.tuning.decoder.gguf import open_gguf
 from freehold.tuning.decoder.model import Decoder
+from freehold.tuning.decoder.nf4 import open_nf4
 from freehold.tuning.decoder.rope import read_ropes
 from freehold.tuning.decoder.shape import Shape
-from freehold.tuning.decoder.weights import open_weights
+from freehold.tuning.decoder.weights import Weights, open_weights
+from freehold.tuning.job import BaseDtype
+from freehold.tuning.unpack import file_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from freehold.tuning.render import Encoder
 
 _COPIED = (
     "config.json",
@@ -57,15 +65,34 @@ def tokenizer(folder: Path) -> "Tokenizer":
         ) from error
 
 
+@contextmanager
+def encoder(folder: Path) -> "Iterator[Encoder]":
+    """What makes tokens of text for the base: of a GGUF file llama.cpp itself. Raises BadModelFile, Unsupported."""
+    file = file_of(folder)
+    if file is None:
+        yield tokenizer(folder)
+        return
+    with vocabulary(file) as found:
+        yield found
+
+
 def load(
-    folder: Path, device: torch.device, compute: torch.dtype, *, full: bool, checkpointing: bool = False
+    folder: Path,
+    device: torch.device,
+    compute: torch.dtype,
+    *,
+    full: bool,
+    checkpointing: bool = False,
+    base_dtype: BaseDtype = "stored",
 ) -> Decoder:
     """The base, ready to be trained as a whole or to have adapters put beside it. Raises BadModelFile, Unsupported."""
     shape = Shape.read(folder)
+    weights, ropes = _weights(folder, device, base_dtype), read_ropes(folder, shape)
+    divisors = weights.frequencies(shape.head_dim // 2)
     return Decoder(
         shape,
-        open_weights(folder),
-        read_ropes(folder, shape),
+        weights,
+        ropes if divisors is None else {kind: rope.divided(divisors) for kind, rope in ropes.items()},
         compute=compute,
         device=device,
         full=full,
@@ -73,11 +100,20 @@ def load(
     )
 
 
-def ends(folder: Path) -> set[int]:
+def _weights(folder: Path, device: torch.device, dtype: BaseDtype) -> Weights:
+    file, threads = file_of(folder), torch.get_num_threads()
+    if file is None:
+        return open_weights(folder) if dtype == "stored" else open_nf4(folder, threads, device)
+    if dtype != "stored":
+        raise BadInput(f"the base is a GGUF file, which is not quantised to {dtype} again", "Leave out base_dtype")
+    return open_gguf(file, threads, device)
+
+
+def ends(folder: Path, encoder: "Encoder") -> set[int]:
     """The tokens that end an answer, by generation_config.json and the tokenizer. Raises BadModelFile for none."""
     given = _json(folder / "generation_config.json").get("eos_token_id")
     found = {each for each in (given if isinstance(given, list) else [given]) if isinstance(each, int)}
-    named = tokenizer(folder).token_to_id(_token(_json(folder / "tokenizer_config.json").get("eos_token")))
+    named = encoder.token_to_id(_token(_json(folder / "tokenizer_config.json").get("eos_token")))
     found |= set() if named is None else {named}
     if not found:
         raise BadModelFile(f"{folder} names no token that ends an answer", "Add eos_token to tokenizer_config.json")
@@ -86,7 +122,8 @@ def ends(folder: Path) -> set[int]:
 
 def weights_size(folder: Path) -> int:
     """Bytes of a base's weights."""
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    file = file_of(folder)
+    return sum(path.stat().st_size for path in (folder.glob("*.safetensors") if file is None else [file]))
 
 
 def save(trained: Mapping[str, nn.Parameter], base: Path, out: Path) -> None:

@@ -2,10 +2,9 @@
 
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
-from tokenizers import Tokenizer
 
 from freehold.core.errors import BadData, BadModelFile
 from freehold.core.request import Message, Tool
@@ -35,11 +34,36 @@ class Sample(NamedTuple):
         return any(weight > 0 for weight in self.weights[1:])
 
 
+class Encoded(Protocol):
+    """A text's tokens, and the characters that each stands for: from, and up to."""
+
+    @property
+    def ids(self) -> list[int]:
+        """By their numbers."""
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        """As many."""
+
+
+class Encoder(Protocol):
+    """What makes tokens of text, those whose names are in it too: tokenizers', or llama.cpp's own."""
+
+    def encode_batch(self, texts: Any, /, *, add_special_tokens: bool) -> Sequence[Encoded]:
+        """The tokens of each."""
+
+    def token_to_id(self, token: str, /) -> int | None:
+        """The number of a token by its name; None where there is none."""
+
+    def decode(self, ids: Any, /, *, skip_special_tokens: bool) -> str:
+        """What tokens spell."""
+
+
 class Renderer:
     """Renders rows with the model's own chat template, exactly as the server will at inference."""
 
     def __init__(
-        self, tokenizer: Tokenizer, template: str, *, max_length: int, prompt_weight: float, **names: Any
+        self, tokenizer: Encoder, template: str, *, max_length: int, prompt_weight: float, **names: Any
     ) -> None:
         self._tokenizer = tokenizer
         self._template = template

@@ -4,11 +4,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
 import torch
 
+from freehold.convert import adapter_to_gguf
+from freehold.convert.origin import gguf_in
 from freehold.core.errors import BadData, BadInput, WorkerFailed
 from freehold.data.rows import AnyRow, read_kind, texts
 from freehold.tuning import checkpoint, lora, memory, model, optimiser, scratch
@@ -24,6 +27,7 @@ from freehold.tuning.probing import probe, seconds_per_token
 from freehold.tuning.render import Renderer
 from freehold.tuning.rewards import rewards
 from freehold.tuning.stopping import Best, points
+from freehold.tuning.unpack import file_of, unpack
 
 _HELD_OUT = 256
 """Held-out rows of which the loss is measured."""
@@ -53,7 +57,7 @@ class Trainer:
     def run(self) -> TrainResult | TrainPlan:
         """Train to the end, from the last checkpoint if there is one; or try it, where the job asks for a plan."""
         self.job.out.mkdir(parents=True, exist_ok=True)
-        with Watch() as self.watch:
+        with Watch() as self.watch, ExitStack() as self.opened:
             self._prepare()
             return self._probe() if self.job.probe else self._train()
 
@@ -87,7 +91,8 @@ class Trainer:
         self.say(Progress("loading"))
         self.objective = objectives()[self.job.objective]
         rows = read_kind(self.job.train, self.objective.rows)
-        self.base = self.job.base or self._make_base(rows)
+        self.base = self._base(rows)
+        self.encoder = self.opened.enter_context(model.encoder(self.base))
         renderer = self._renderer()
         made = list(self.objective.examples(rows, renderer))
         self.examples = [example for example in made if example.supervised]
@@ -105,7 +110,7 @@ class Trainer:
     def _renderer(self) -> Renderer:
         template, names = model.chat_template(self.base, needed=self.job.objective != "text")
         return Renderer(
-            model.tokenizer(self.base),
+            self.encoder,
             template,
             max_length=self.job.max_length,
             prompt_weight=self.job.prompt_weight,
@@ -122,7 +127,12 @@ class Trainer:
         self.checkpointing = memory.plan(shape, job, model.weights_size(self.base), largest, size)
         adapted = job.method in ADAPTERS
         self.model = model.load(
-            self.base, self.device, self.compute, full=not adapted, checkpointing=self.checkpointing
+            self.base,
+            self.device,
+            self.compute,
+            full=not adapted,
+            checkpointing=self.checkpointing,
+            base_dtype=job.base_dtype if adapted else "stored",
         )
         self.trained = self.model.parameters
         if adapted:
@@ -138,11 +148,11 @@ class Trainer:
             self.policy.drawing = self._drawing()
 
     def _drawing(self) -> Drawing:
-        job, tokenizer = self.job, model.tokenizer(self.base)
+        job, encoder = self.job, self.encoder
         return Drawing(
             reward=rewards(job.rewards, job.train.parent),
-            text=lambda ids: tokenizer.decode(ids, skip_special_tokens=True),
-            ends=frozenset(model.ends(self.base)),
+            text=lambda ids: encoder.decode(ids, skip_special_tokens=True),
+            ends=frozenset(model.ends(self.base, encoder)),
             group=job.group,
             most=job.max_answer,
             temperature=job.temperature,
@@ -196,6 +206,12 @@ class Trainer:
 
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGTERM, stop)
+
+    def _base(self, rows: Sequence[AnyRow]) -> Path:
+        """The base as a folder."""
+        if self.job.base is None:
+            return self._make_base(rows)
+        return self.job.base if gguf_in(self.job.base) is None else unpack(self.job.base, self.job.out / "base")
 
     def _make_base(self, rows: Sequence[AnyRow]) -> Path:
         if self.job.method != "scratch":
@@ -266,8 +282,11 @@ class Trainer:
         adapted = self.job.method in ADAPTERS
         out = self.job.out / ("adapter" if adapted else "model")
         if adapted:
-            job = self.job
-            lora.save(self.trained, out, method=job.method, rank=job.rank, alpha=job.alpha, base=self.base.name)
+            job, file = self.job, file_of(self.base)
+            name = self.base.name if file is None else file.readlink().name
+            lora.save(self.trained, out, method=job.method, rank=job.rank, alpha=job.alpha, base=name)
+            if file is not None:
+                adapter_to_gguf(out, file, job.out / "adapter.gguf")
         else:
             model.save(self.trained, self.base, out)
         checkpoint.drop(self.job.out)

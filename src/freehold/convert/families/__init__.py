@@ -2,14 +2,17 @@
 
 A family module has ARCHITECTURES (the names in config.json that it converts) and
 `plan(config, weights) -> FamilyPlan`: which metadata and which tensors the GGUF file gets. Being there registers it.
+One that can be read back too has GGUF (llama.cpp's names of its architectures) and `config(keys)`: what of config.json
+is its own.
 """
 
 import importlib
 import pkgutil
 from collections.abc import Iterator
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from freehold.convert.config import Config
+from freehold.convert.keys import Keys
 from freehold.convert.plan import FamilyPlan
 from freehold.convert.weights import Weights
 from freehold.core.errors import Unsupported
@@ -23,6 +26,16 @@ class Family(Protocol):
 
     def plan(self, config: Config, weights: Weights) -> FamilyPlan:
         """What to write. Raises BadModelFile for missing or misshapen tensors, Unsupported."""
+        ...
+
+
+class Readable(Family, Protocol):
+    """A family whose GGUF files say enough to read them back."""
+
+    GGUF: tuple[str, ...]
+
+    def config(self, keys: Keys) -> dict[str, Any]:
+        """The part of config.json that not every family has. Raises BadModelFile."""
         ...
 
 
@@ -46,3 +59,18 @@ def family(config: Config) -> Family:
             "Convert it with llama.cpp's own converter and import the GGUF file",
         )
     return known[name]
+
+
+def of_gguf(architecture: str) -> Readable:
+    """The family of a GGUF file. Raises Unsupported, listing what can be read back."""
+    known = {name: found for found in _readable() for name in found.GGUF}
+    if architecture not in known:
+        raise Unsupported(
+            f"GGUF files of architecture {shown(architecture)} cannot be read back; {', '.join(sorted(known))} can",
+            "Use the model's folder of safetensors weights",
+        )
+    return known[architecture]
+
+
+def _readable() -> Iterator[Readable]:
+    return (cast(Readable, found) for found in _families() if hasattr(found, "GGUF"))

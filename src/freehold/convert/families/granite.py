@@ -1,11 +1,15 @@
 """Dense Granite 3 and 4: Llama with multipliers on embeddings, attention, residuals and logits."""
 
+from typing import Any
+
 from freehold.convert.config import Config
 from freehold.convert.decoder import Decoder
+from freehold.convert.keys import Keys
 from freehold.convert.plan import FamilyPlan
 from freehold.convert.weights import Weights
 
 ARCHITECTURES = ("GraniteForCausalLM",)
+GGUF = ("granite",)
 
 
 def plan(config: Config, weights: Weights) -> FamilyPlan:
@@ -25,3 +29,16 @@ def plan(config: Config, weights: Weights) -> FamilyPlan:
         model.feed_forward(layer)
         model.norms(layer)
     return model.finish()
+
+
+def config(keys: Keys) -> dict[str, Any]:
+    """What of config.json is its own: the multipliers."""
+    head_dim = keys.integer("embedding_length") // keys.integer("attention.head_count")
+    return {
+        "architectures": ["GraniteForCausalLM"],
+        "model_type": "granite",
+        "embedding_multiplier": keys.number("embedding_scale", 1.0),
+        "attention_multiplier": keys.number("attention.scale", head_dim**-0.5),
+        "residual_multiplier": keys.number("residual_scale", 1.0),
+        "logits_scaling": keys.number("logit_scale", 1.0),
+    }

@@ -1,13 +1,18 @@
 """OLMo 2 and OLMo 3: norms after the blocks and over all of q and k; OLMo 3 slides a window in most layers."""
 
+from typing import Any
+
 from freehold.convert.config import Config
 from freehold.convert.decoder import Decoder
-from freehold.convert.layers import sliding_layers
+from freehold.convert.keys import Keys
+from freehold.convert.layers import FULL, SLIDING, sliding_layers
 from freehold.convert.plan import FamilyPlan
+from freehold.convert.rope import DEFAULT_BASE, read_back
 from freehold.convert.weights import Weights
 from freehold.core.errors import Unsupported
 
 ARCHITECTURES = ("Olmo2ForCausalLM", "Olmo3ForCausalLM")
+GGUF = ("olmo2",)
 _AFTER = (("post_attention_norm", "post_attention_layernorm"), ("post_ffw_norm", "post_feedforward_layernorm"))
 _BASE = 500_000.0
 
@@ -38,3 +43,21 @@ def _slide(model: Decoder) -> None:
         raise Unsupported("sliding layers with a rope of their own are not supported for OLMo 3", "Use another model")
     model.metadata["attention.sliding_window"] = model.config.integer("sliding_window", 4096)
     model.metadata["attention.sliding_window_pattern"] = sliding_layers(model.config, model.shape.layers, 4)
+
+
+def config(keys: Keys) -> dict[str, Any]:
+    """What of config.json is its own: OLMo 3's windows, whose layers turn unscaled."""
+    if not keys.has("attention.sliding_window"):
+        return {"architectures": ["Olmo2ForCausalLM"], "model_type": "olmo2"}
+    layers, base = keys.integer("block_count"), keys.number("rope.freq_base", DEFAULT_BASE)
+    sliding = keys.flags("attention.sliding_window_pattern", layers)
+    return {
+        "architectures": ["Olmo3ForCausalLM"],
+        "model_type": "olmo3",
+        "sliding_window": keys.integer("attention.sliding_window"),
+        "layer_types": [SLIDING if slides else FULL for slides in sliding],
+        "rope_parameters": {
+            FULL: read_back(keys, keys.integer("attention.key_length")),
+            SLIDING: {"rope_type": "default", "rope_theta": base},
+        },
+    }

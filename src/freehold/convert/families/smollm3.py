@@ -1,12 +1,16 @@
 """SmolLM3: Llama with every fourth layer left without rotary positions."""
 
+from typing import Any
+
 from freehold.convert.config import Config
 from freehold.convert.decoder import Decoder
+from freehold.convert.keys import Keys
 from freehold.convert.plan import FamilyPlan
 from freehold.convert.weights import Weights
 from freehold.core.errors import Unsupported
 
 ARCHITECTURES = ("SmolLM3ForCausalLM",)
+GGUF = ("smollm3",)
 _STEP = 4
 """llama.cpp's graph has this number fixed."""
 
@@ -30,3 +34,15 @@ def _check_rotated_layers(config: Config, layers: int) -> None:
     found = config.values.get("no_rope_layers") or [int((layer + 1) % step != 0) for layer in range(layers)]
     if found != [int((layer + 1) % _STEP != 0) for layer in range(layers)]:
         raise Unsupported("no_rope_layers does not leave out every fourth layer", "llama.cpp knows no other pattern")
+
+
+def config(keys: Keys) -> dict[str, Any]:
+    """What of config.json is its own: the layers without positions."""
+    layers = keys.integer("block_count")
+    return {
+        "architectures": ["SmolLM3ForCausalLM"],
+        "model_type": "smollm3",
+        "no_rope_layers": [int((layer + 1) % _STEP != 0) for layer in range(layers)],
+        "no_rope_layer_interval": _STEP,
+        "use_sliding_window": False,
+    }

@@ -1,4 +1,4 @@
-"""llama.cpp's C API from the xllamacpp wheel, as far as scoring needs it. Only the scoring process loads it.
+"""llama.cpp's C API from the xllamacpp wheel, as far as scoring and tuning need it. Only child processes load it.
 
 The wheel exports these functions by accident and says no build number, so the binding is for the versions of BUILDS
 and refuses another, or one whose structures are not laid out as they are here (llama.h, ggml.h).
@@ -98,6 +98,7 @@ _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
     "llama_context_default_params": (ContextParams, ()),
     "llama_model_load_from_file": (_P, (ctypes.c_char_p, ModelParams)),
     "llama_init_from_model": (_P, (_P, ContextParams)),
+    "llama_model_free": (None, (_P,)),
     "llama_model_get_vocab": (_P, (_P,)),
     "llama_model_has_decoder": (_B, (_P,)),
     "llama_model_has_encoder": (_B, (_P,)),
@@ -126,6 +127,10 @@ _CONTEXT_DEFAULTS = {
     "offload_kqv": True, "no_perf": True, "op_offload": True, "swa_full": True, "kv_unified": False, "n_samplers": 0,
 }  # fmt: skip
 """What this build sets: were a field before them of another size, they would not read so."""
+
+
+class LlamaError(Exception):
+    """llama.cpp could not do it."""
 
 
 class BadLibraryError(Exception):

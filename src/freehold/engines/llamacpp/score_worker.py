@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from freehold.engines.llamacpp import scoring
-from freehold.engines.llamacpp.libllama import BadLibraryError, load
+from freehold.engines.llamacpp.libllama import BadLibraryError, LlamaError, load
 
 _PR_SET_PDEATHSIG = 1
 
@@ -30,14 +30,14 @@ def main() -> int:
     _harden()
     try:
         model = _model(msgspec.json.decode(sys.stdin.buffer.readline()))
-    except (BadLibraryError, scoring.ScoringError) as error:
+    except (BadLibraryError, LlamaError) as error:
         _say(answers, {"error": str(error), "library": isinstance(error, BadLibraryError)})
         return 1
-    _say(answers, {"ready": True, "bos": model.bos, "vocabulary": model.vocabulary})
+    _say(answers, {"ready": True, "bos": model.words.bos, "vocabulary": model.vocabulary})
     for line in sys.stdin.buffer:
         try:
             _do(model, msgspec.json.decode(line), answers)
-        except (scoring.ScoringError, OSError) as error:
+        except (LlamaError, OSError) as error:
             _say(answers, {"error": str(error), "errno": getattr(error, "errno", None)})
     return 0
 
@@ -72,7 +72,7 @@ _Task = Callable[[scoring.Model, dict[str, Any], scoring.Moved], _Answer]
 
 
 def _tokens(model: scoring.Model, task: dict[str, Any], moved: scoring.Moved) -> _Answer:
-    return np.array(model.tokens(task["text"], special=task["special"]), np.int32).tobytes(), {}
+    return np.array(model.words.tokens(task["text"], special=task["special"]), np.int32).tobytes(), {}
 
 
 def _score(model: scoring.Model, task: dict[str, Any], moved: scoring.Moved) -> _Answer:
@@ -83,7 +83,7 @@ def _tell(model: scoring.Model, task: dict[str, Any], moved: scoring.Moved) -> _
     """A JSON line of [token, what it writes in hexadecimal] in the payload, then the three arrays."""
     told = scoring.tell(model, task["tokens"], task["top"])
     tokens = sorted({*task["tokens"], *told.ids.ravel().tolist()})
-    head = msgspec.json.encode([[token, model.piece(token).hex()] for token in tokens]) + b"\n"
+    head = msgspec.json.encode([[token, model.words.piece(token).hex()] for token in tokens]) + b"\n"
     return head + b"".join(array.tobytes() for array in told), {}
 
 

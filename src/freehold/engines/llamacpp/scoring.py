@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from freehold.engines.llamacpp.libllama import EVAL, ContextParams, Tensor
+from freehold.engines.llamacpp.libllama import EVAL, ContextParams, LlamaError, Tensor
+from freehold.engines.llamacpp.vocabulary import Vocabulary
 
 Floats = NDArray[np.float32]
 Moved = Callable[[int, int], None]
@@ -21,10 +22,6 @@ STEP = 128
 _F32 = 0
 _NO_FLASH = 0
 _MATRIX, _EXPERTS = "MUL_MAT", "MUL_MAT_ID"
-
-
-class ScoringError(Exception):
-    """llama.cpp could not do it."""
 
 
 class Model:
@@ -50,14 +47,14 @@ class Model:
         params = library.llama_model_default_params()
         self._model = library.llama_model_load_from_file(path.encode(), params)
         if not self._model:
-            raise ScoringError("llama.cpp cannot load it")
+            raise LlamaError("llama.cpp cannot load it")
         if library.llama_model_has_encoder(self._model) or not library.llama_model_has_decoder(self._model):
-            raise ScoringError("it is not a model that continues text")
-        self._vocab = library.llama_model_get_vocab(self._model)
-        self.vocabulary = int(library.llama_vocab_n_tokens(self._vocab))
+            raise LlamaError("it is not a model that continues text")
+        self.words = Vocabulary(library, self._model)
+        self.vocabulary = self.words.size
         self._context = library.llama_init_from_model(self._model, self._params(threads))
         if not self._context:
-            raise ScoringError("llama.cpp cannot make a context for it")
+            raise LlamaError("llama.cpp cannot make a context for it")
         self._adapt(adapters)
 
     def _adapt(self, paths: Sequence[str]) -> None:
@@ -70,7 +67,7 @@ class Model:
             )
         )
         if not applied:
-            raise ScoringError("llama.cpp cannot apply its adapter")
+            raise LlamaError("llama.cpp cannot apply its adapter")
 
     def _params(self, threads: int) -> ContextParams:
         params: ContextParams = self.library.llama_context_default_params()
@@ -81,32 +78,6 @@ class Model:
         if self._hook is not None:
             params.cb_eval = ctypes.cast(self._hook, ctypes.c_void_p)
         return params
-
-    @property
-    def bos(self) -> list[int]:
-        """What the model expects before any text: its BOS token, or nothing."""
-        wanted = self.library.llama_vocab_get_add_bos(self._vocab)
-        return [int(self.library.llama_vocab_bos(self._vocab))] if wanted else []
-
-    def tokens(self, text: str, *, special: bool) -> list[int]:
-        """The ids of `text`; with `special`, names of special tokens in it become those tokens."""
-        data = text.encode("utf-8", "replace")
-        room = len(data) + 16
-        found = (ctypes.c_int32 * room)()
-        count = self.library.llama_tokenize(self._vocab, data, len(data), found, room, False, special)
-        if count < 0:
-            raise ScoringError("the text could not be tokenised")
-        return list(found[:count])
-
-    def piece(self, token: int) -> bytes:
-        """What a token writes; of special ones their names."""
-        room = 64
-        while True:
-            found = ctypes.create_string_buffer(room)
-            count = int(self.library.llama_token_to_piece(self._vocab, token, found, room, 0, True))
-            if count >= 0:
-                return found.raw[:count]
-            room = -count
 
     def logits(self, window: Sequence[int]) -> Iterator[tuple[int, Floats]]:
         """(place of the first token read, logits after it and the following), in steps; views that soon are reused."""
@@ -119,11 +90,11 @@ class Model:
             yield start, np.ctypeslib.as_array(pointer, (len(piece), self.vocabulary))
 
     def check(self, window: Sequence[int]) -> None:
-        """Raises ScoringError for a window that the model cannot read."""
+        """Raises LlamaError for a window that the model cannot read."""
         if not 0 < len(window) <= self.context_length:
-            raise ScoringError(f"a window of {len(window)} tokens, where the context holds {self.context_length}")
+            raise LlamaError(f"a window of {len(window)} tokens, where the context holds {self.context_length}")
         if not all(0 <= token < self.vocabulary for token in window):
-            raise ScoringError(f"a token that is none of the {self.vocabulary} of the vocabulary")
+            raise LlamaError(f"a token that is none of the {self.vocabulary} of the vocabulary")
 
     def _decode(self, piece: Sequence[int], start: int) -> None:
         batch = self.library.llama_batch_init(len(piece), 0, 1)
@@ -136,9 +107,9 @@ class Model:
         finally:
             self.library.llama_batch_free(batch)
         if code:
-            raise ScoringError(f"llama.cpp could not compute it (code {code})")
+            raise LlamaError(f"llama.cpp could not compute it (code {code})")
         if self.collector.error:
-            raise ScoringError(self.collector.error)
+            raise LlamaError(self.collector.error)
 
     def predictions(self, window: Sequence[int]) -> Iterator[tuple[NDArray[np.intp], Floats]]:
         """(the tokens that came next, log-probabilities of all tokens) in steps: len(window) - 1 rows in all."""

@@ -11,7 +11,7 @@ from freehold.core.errors import BadData
 from freehold.engines.base import ModelFile
 from freehold.proofs.evaluate import Evaluation, evaluate
 from freehold.recipes.schema import RecipeFile
-from freehold.recipes.steps.convert import MODEL
+from freehold.recipes.steps.convert import ADAPTER, MODEL, TEMPLATE
 from freehold.recipes.steps.data import HELD_OUT
 from freehold.recipes.task import Result, Step, Task, Work
 from freehold.store import Store
@@ -33,7 +33,8 @@ def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
 
 def run(work: Work) -> Result:
     """The report with every answer, and how fast they came."""
-    subject = work.inputs[work.task.needs[0]].file(MODEL).digest
+    made = work.inputs[work.task.needs[0]]
+    subject = made.file(ADAPTER if made.has(ADAPTER) else MODEL).digest
     asked = work.recipe.evaluate
     rows = data.sample(_asked(work.input(HELD_OUT, "data")), asked.rows, work.recipe.tune.seed)
     found = asyncio.run(_evaluation(work, rows))
@@ -54,7 +55,7 @@ def _asked(path: Path) -> list[data.Row]:
 
 
 async def _evaluation(work: Work, rows: tuple[data.Row, ...]) -> Evaluation:
-    model = ModelFile(work.input(MODEL, work.task.needs[0]), work.task.name)
+    model = _model(work, work.task.needs[0])
     settings = msgspec.structs.replace(
         work.settings, parallel=PARALLEL, context_length=work.recipe.evaluate.context_length
     )
@@ -69,6 +70,17 @@ async def _evaluation(work: Work, rows: tuple[data.Row, ...]) -> Evaluation:
         )
     finally:
         await worker.stop()
+
+
+def _model(work: Work, source: str) -> ModelFile:
+    """The file with what belongs beside it."""
+    made = work.inputs[source]
+    return ModelFile(
+        work.input(MODEL, source),
+        work.task.name,
+        chat_template=work.input(TEMPLATE, source).read_text("utf-8") if made.has(TEMPLATE) else "",
+        adapters=(work.input(ADAPTER, source),) if made.has(ADAPTER) else (),
+    )
 
 
 def _facts(found: Evaluation, rows: int) -> dict[str, object]:

@@ -9,8 +9,8 @@ from freehold.tuning.job import ADAPTERS
 
 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
-    """One task, where there is an adapter."""
-    if file.recipe.tune.method in ADAPTERS:
+    """One task, where there is an adapter and a base that it can go into."""
+    if file.recipe.tune.method in ADAPTERS and not file.adapted:
         yield Task("merge", "merge", ("base", "tune"))
 
 

@@ -10,7 +10,8 @@ from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.core.name import Name
 from freehold.core.paths import expanded
 from freehold.recipes.schema import RecipeFile
-from freehold.recipes.steps.convert import MODEL
+from freehold.recipes.steps.base import manifest_of
+from freehold.recipes.steps.convert import ADAPTER, MODEL
 from freehold.recipes.steps.data import HELD_OUT, TRAIN
 from freehold.recipes.steps.data import REPORT as REPORT_OF_DATA
 from freehold.recipes.steps.evaluate import REPORT
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from freehold.proofs.sign.keys import PrivateKey
 
 _NAME = "name:"
-UNQUANTISED = "weights"
+UNQUANTISED, ADAPTER_ALONE = "weights", "adapter"
+_KEPT = ("gguf", "chat_template", "parameters", "licence")
+"""Parts of a base that its tuned model keeps. Its system message and turns are none: it was not tuned behind them."""
 
 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
@@ -34,7 +37,7 @@ def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     needs = ["data", "tune", "convert tuned", "gate", *(f"quantize {kind}" for kind in kinds)]
     needs += ["evaluate tuned", *(f"evaluate {kind}" for kind in kinds)]
     needs += [] if recipe.tune.method == "scratch" else ["base", "evaluate base"]
-    needs += ["merge"] if recipe.tune.method in ADAPTERS else []
+    needs += ["merge"] if recipe.tune.method in ADAPTERS and not file.adapted else []
     parameters = {
         "name": str(recipe.name),
         "tags": list(recipe.release.tags),
@@ -100,15 +103,19 @@ def released(result: Result) -> list[tuple[Name, Digest]]:
 
 def _manifests(work: Work, lineage: Lineage, evidence: tuple[Digest, ...]) -> Iterator[tuple[Name, Manifest]]:
     recipe, name = work.recipe, work.recipe.name
-    chosen = _gguf(work, recipe.released_type, lineage, evidence)
+    adapted = work.file.adapted
+    chosen = _adapted(work, lineage, evidence) if adapted else _gguf(work, recipe.released_type, lineage, evidence)
     yield name, chosen
     for tag in recipe.release.tags:
         yield Name(name.org, name.model, tag), chosen
-    if recipe.quantize.keep:
+    if recipe.quantize.keep and adapted:
+        yield _variant(name, ADAPTER_ALONE), _folder(work, "tune", "adapter", lineage, evidence)
+    elif recipe.quantize.keep:
         for kind in recipe.quantize.types:
             if kind != recipe.released_type:
                 yield _variant(name, kind.lower()), _gguf(work, kind, lineage, evidence)
-        yield _variant(name, UNQUANTISED), _weights(work, lineage, evidence)
+        task = "merge" if "merge" in work.inputs else "tune"
+        yield _variant(name, UNQUANTISED), _folder(work, task, "model", lineage, evidence)
 
 
 def _variant(name: Name, suffix: str) -> Name:
@@ -130,12 +137,29 @@ def _gguf(work: Work, kind: str, lineage: Lineage, evidence: tuple[Digest, ...])
     )
 
 
-def _weights(work: Work, lineage: Lineage, evidence: tuple[Digest, ...]) -> Manifest:
-    task = "merge" if "merge" in work.inputs else "tune"
-    inspected = inspect(work.unpack(task, "model"))
+def _adapted(work: Work, lineage: Lineage, evidence: tuple[Digest, ...]) -> Manifest:
+    """The base as it was, and the adapter beside it: what a Modelfile with ADAPTER makes."""
+    base = manifest_of(work)
+    adapter = work.inputs["convert tuned"].file(ADAPTER)
+    parts = tuple(part for part in base.parts if part.role in _KEPT)
+    filename = f"{work.recipe.name.model}.{ADAPTER}"
+    while filename in {part.filename for part in parts}:
+        filename = f"tuned-{filename}"
+    return Manifest(
+        parts=(*parts, Part("adapter", adapter.digest, adapter.size, filename), _recipe_part(work)),
+        details=base.details,
+        lineage=lineage,
+        evidence=evidence,
+        licence=work.recipe.model.licence,
+    )
+
+
+def _folder(work: Work, task: str, prefix: str, lineage: Lineage, evidence: tuple[Digest, ...]) -> Manifest:
+    """A folder that a task made: a model's weights, or an adapter as PEFT reads it."""
+    inspected = inspect(work.unpack(task, prefix))
     outputs = {output.name: output for output in work.inputs[task].files}
     parts = tuple(
-        Part(role, outputs[f"model/{filename}"].digest, outputs[f"model/{filename}"].size, filename)
+        Part(role, outputs[f"{prefix}/{filename}"].digest, outputs[f"{prefix}/{filename}"].size, filename)
         for role, filename, _ in inspected.members
     )
     return Manifest(

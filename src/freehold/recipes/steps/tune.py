@@ -7,13 +7,14 @@ import msgspec
 from freehold.core.digest import Digest
 from freehold.core.errors import BadRecipe
 from freehold.recipes.schema import RecipeFile
+from freehold.recipes.steps.base import folder_of
 from freehold.recipes.steps.data import HELD_OUT, TRAIN
 from freehold.recipes.task import Output, Result, Step, Task, Work
 from freehold.store import Store
 from freehold.tuning.job import ADAPTERS, Architecture, Progress, TrainResult
 
 RECORD = "training.json"
-_LORA = ("rank", "alpha")
+_LORA = ("rank", "alpha", "base_dtype")
 _COUNTS = ("tokens", "steps", "trainable", "dtype", "rows_cut", "rows_dropped")
 _EVIDENCE = (*_COUNTS, "method", "supervised_tokens", "losses", "held_out_losses", "rows", "threads")
 _FACTS = (*_COUNTS, "supervised_tokens", "seconds", "peak_rss", "peak_private", "checkpointing", "best_step", "resumed")
@@ -42,7 +43,7 @@ def _reward(file: RecipeFile, spec: str) -> tuple[str, str]:
 
 def run(work: Work) -> Result:
     """The trainer's files, the losses, and a plot of them."""
-    base = work.unpack("base", "model") if "base" in work.inputs else None
+    base = folder_of(work) if "base" in work.inputs else None
     job = work.recipe.tune.job(
         out=work.folder / "out",
         train=work.input(TRAIN, "data"),

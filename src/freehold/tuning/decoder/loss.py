@@ -5,10 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from freehold.tuning.decoder.weights import Matrix
+from freehold.tuning.decoder.weights import Matrix, Pieced
 
 _NUMBERS = 1 << 23
 """Logits held at a time: 32 MB of them."""
+_PIECE = 1 << 24
+"""Logits, or numbers of the head, held at a time where the head is dense in pieces: smaller ones are slower."""
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -53,6 +55,46 @@ def log_probabilities(part: Tensor, matrix: Tensor, scale: float, cap: float) ->
     return torch.log_softmax(logits * cap, dim=-1), logits.square_().neg_().add_(1.0)
 
 
+class _PiecedLoss(torch.autograd.Function):
+    """The same over a frozen head that is dense a piece at a time, as attention is computed over keys in pieces.
+
+    The target's own probability is kept out of the products: near 1 it would drown what is left of the gradient.
+    Source: Milakov and Gimelshein 2018, arXiv 1805.02867.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, frozen: Matrix, head: Pieced, targets: Tensor, weights: Tensor, scale: float
+    ) -> Tensor:
+        tokens, size = hidden.shape
+        peak = torch.full((tokens, 1), float("-inf"), device=hidden.device)
+        hit, others = torch.zeros_like(peak), torch.zeros_like(peak)
+        grad = torch.zeros(tokens, size, device=hidden.device) if ctx.needs_input_grad[0] else None
+        for begin, matrix in head.pieces(hidden.dtype, max(1, _PIECE // max(1, tokens, size))):
+            logits = (hidden @ matrix.T).float().mul_(scale)
+            here = ((targets >= begin) & (targets < begin + len(matrix))).nonzero().squeeze(1)
+            column = targets[here] - begin
+            hit[here, 0] = logits[here, column]
+            before, peak = peak, torch.maximum(peak, logits.amax(1, keepdim=True))
+            fade = torch.exp(before - peak)
+            logits.sub_(peak).exp_()
+            logits[here, column] = 0.0
+            others.mul_(fade).add_(logits.sum(1, keepdim=True))
+            if grad is not None:
+                grad.mul_(fade).add_(logits.to(hidden.dtype) @ matrix)
+        whole = others + torch.exp(hit - peak)
+        if grad is not None:
+            own = frozen.rows(targets, hidden.dtype).float().mul_(others)
+            grad = grad.sub_(own).mul_(weights[:, None] * scale / whole).to(hidden.dtype)
+        ctx.save_for_backward(grad)
+        return -((hit - peak - whole.log())[:, 0] * weights).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = ctx.saved_tensors
+        return (grads[0] * grad).to(grad.dtype), None, None, None, None, None
+
+
 def head_loss(
     hidden: Tensor, head: Matrix, targets: Tensor, weights: Tensor, scale: float = 1.0, cap: float = 0.0
 ) -> Tensor:
@@ -61,5 +103,8 @@ def head_loss(
     hidden [tokens, size], head [vocab, size], targets and weights [tokens]. The gradient is made in the forward pass,
     so neither logits nor probabilities are kept for the backward one.
     """
+    if isinstance(head, Pieced) and not cap:
+        pieced: Tensor = _PiecedLoss.apply(hidden, head, head, targets, weights, scale)  # type: ignore[no-untyped-call]
+        return pieced
     loss: Tensor = _HeadLoss.apply(hidden, head, head.trained, targets, weights, scale, cap)  # type: ignore[no-untyped-call]
     return loss

@@ -14,7 +14,7 @@ from freehold.tuning.decoder.cache import Cache
 from freehold.tuning.decoder.functions import ACTIVATIONS, Linear, rms_norm, rotate
 from freehold.tuning.decoder.rope import Rope
 from freehold.tuning.decoder.shape import NORMS, Layer, Shape
-from freehold.tuning.decoder.weights import Matrix, Plain, Weights
+from freehold.tuning.decoder.weights import Matrix, Weights
 
 Angles = tuple[Tensor, Tensor]
 _VISION = re.compile(r"(model\.)?(vision_tower|multi_modal_projector)\.")
@@ -41,9 +41,9 @@ class Parts:
         self.parameters: dict[str, torch.nn.Parameter] = {}
         self.linears: dict[str, Linear] = {}
 
-    def matrix(self, name: str, *shape: int) -> Matrix:
+    def matrix(self, name: str, rows: int, columns: int) -> Matrix:
         """A matrix, trained when all of the model is."""
-        made = Plain(self.weights.take(name, *shape).to(self.device), trained=self.full)
+        made = self.weights.matrix(name, rows, columns, self.device, trained=self.full)
         if made.trained is not None:
             self.parameters[name] = made.trained
         return made

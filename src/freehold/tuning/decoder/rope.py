@@ -37,6 +37,10 @@ class Rope:
         turned = rows.positions[:, None].float() * frequencies
         return (turned.cos() * self.factor)[:, None], (turned.sin() * self.factor)[:, None]
 
+    def divided(self, divisors: Tensor) -> "Rope":
+        """The same with each frequency divided by a number, [half], as GGUF files say Llama 3's scaling."""
+        return Rope(self.frequencies / divisors, self.factor)
+
 
 def read_ropes(folder: Path, shape: Shape) -> dict[str, Rope]:
     """Those of a model folder, by the kinds of layers of `shape`. Raises BadModelFile, Unsupported."""

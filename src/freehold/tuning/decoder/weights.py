@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ class Matrix(Protocol):
     """A matrix of the base, [out, in]."""
 
     @property
-    def trained(self) -> Tensor | None:
+    def trained(self) -> torch.nn.Parameter | None:
         """The parameter, when the matrix itself is trained."""
 
     @property
@@ -25,10 +25,18 @@ class Matrix(Protocol):
         """Rows and columns."""
 
     def dense(self, dtype: torch.dtype) -> Tensor:
-        """All of it."""
+        """All of it, until another matrix is asked for: to be used at once, not kept."""
 
     def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
         """Some rows, [ids, in]; through which no gradient flows unless the matrix is trained."""
+
+
+@runtime_checkable
+class Pieced(Protocol):
+    """A frozen matrix that had better not be dense as a whole."""
+
+    def pieces(self, dtype: torch.dtype, rows: int) -> Iterator[tuple[int, Tensor]]:
+        """All of it, `rows` at a time with the number of the first one; each until the next."""
 
 
 class Plain:
@@ -63,19 +71,33 @@ class Weights:
         """A tensor of the shape that it must have. Raises BadModelFile."""
         tensor = self.maybe(name, *shape)
         if tensor is None:
-            raise BadModelFile(f"{self.origin} lacks the tensor {name}", "Check that the folder is complete")
+            raise self._lacks(name)
         return tensor
 
     def maybe(self, name: str, *shape: int) -> Tensor | None:
         """The same, or None where there is no such tensor."""
         tensor = self.tensors.get(name)
         if tensor is not None and tuple(tensor.shape) != shape:
-            raise BadModelFile(
-                f"{name} of {self.origin} is {list(tensor.shape)}, its configuration says {list(shape)}",
-                "Check that config.json and the weights belong together",
-            )
+            raise self._other(name, shape, tuple(tensor.shape))
         self._taken.add(name)
         return tensor
+
+    def _lacks(self, name: str) -> BadModelFile:
+        return BadModelFile(f"{self.origin} lacks the tensor {name}", "Check that the folder is complete")
+
+    def _other(self, name: str, wanted: tuple[int, ...], found: tuple[int, ...]) -> BadModelFile:
+        return BadModelFile(
+            f"{name} of {self.origin} is {list(found)}, its configuration says {list(wanted)}",
+            "Check that config.json and the weights belong together",
+        )
+
+    def matrix(self, name: str, rows: int, columns: int, device: torch.device, *, trained: bool) -> Matrix:
+        """A matrix of the shape that it must have. Raises BadModelFile."""
+        return Plain(self.take(name, rows, columns).to(device), trained=trained)
+
+    def frequencies(self, size: int) -> Tensor | None:
+        """What rotary frequencies are divided by, [size]: config.json says it otherwise."""
+        return None
 
     def rest(self) -> list[str]:
         """What was not taken: parts of a model that is not what its configuration says."""

@@ -1,0 +1,113 @@
+"""NF4: a base's projections in 4 bits a number, at the quantiles of a normal distribution, in blocks with a scale each.
+
+Source: Dettmers et al. 2023, arXiv 2305.14314, appendix E; without the second quantisation, of the scales.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from freehold.convert import dequantizer
+from freehold.tuning.decoder.quantised import Workbench
+from freehold.tuning.decoder.weights import Matrix, Weights, open_weights
+
+BLOCK = 64
+LEVELS = (
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+)  # fmt: skip
+_CHUNK = 1 << 11
+"""Blocks dequantised at a time: 512 kB of float32."""
+_PIECE = 1 << 16
+"""Blocks quantised at a time."""
+_LEVELS = np.array(LEVELS, np.float32)
+_PAIRS: NDArray[np.uint64] = np.ascontiguousarray(np.stack([_LEVELS.repeat(16), np.tile(_LEVELS, 16)], axis=1)).view(
+    np.uint64
+)[:, 0]
+"""The two numbers of each byte, the first one in its upper half."""
+
+
+def quantised(tensor: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """A tensor's numbers in their order as [blocks, 32] bytes, and [blocks, 1] scales; the last block is filled up."""
+    flat = tensor.flatten()
+    blocks = -(-len(flat) // BLOCK)
+    packed, scales = np.empty((blocks, BLOCK // 2), np.uint8), np.empty((blocks, 1), np.float32)
+    borders = torch.from_numpy((_LEVELS[1:] + _LEVELS[:-1]) / 2)
+    for begin in range(0, blocks, _PIECE):
+        part = flat[begin * BLOCK : (begin + _PIECE) * BLOCK].float()
+        values = torch.nn.functional.pad(part, (0, -len(part) % BLOCK)).view(-1, BLOCK)
+        scale = values.abs().amax(1, keepdim=True)
+        codes = torch.bucketize(values / scale.clamp_min(1e-30), borders, out_int32=True).to(torch.uint8)
+        rows = slice(begin, begin + len(values))
+        packed[rows] = (codes[:, ::2] << 4 | codes[:, 1::2]).numpy()
+        scales[rows] = scale.numpy()
+    return packed, scales
+
+
+class Nf4:
+    """A frozen matrix in NF4."""
+
+    trained = None
+
+    def __init__(self, tensor: Tensor, bench: Workbench) -> None:
+        self.shape = (tensor.shape[0], tensor.shape[1])
+        self._packed, self._scales = quantised(tensor)
+        self._bench = bench
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """All of it, until the next matrix of this bench is dense."""
+        rows, columns = self.shape
+        out = self._bench.buffer(len(self._packed), BLOCK, dtype)
+        self._bench.do(
+            *(Filling(self._packed[a:b], self._scales[a:b], out[a:b]) for a, b in self._bench.parts(*out.shape))
+        )
+        return out.view(-1)[: rows * columns].view(rows, columns).to(self._bench.device)
+
+    def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
+        """Some rows."""
+        return self.dense(dtype)[ids].clone()
+
+
+class Filling:
+    """Blocks to be written as numbers."""
+
+    def __init__(self, packed: NDArray[np.uint8], scales: NDArray[np.float32], out: Tensor) -> None:
+        self.packed, self.scales, self.out = packed, scales, out
+
+    def __call__(self) -> None:
+        """Write them, some at a time."""
+        narrow = dequantizer.narrowing()
+        scratch = np.empty((min(_CHUNK, len(self.packed)), BLOCK // 2), np.uint64)
+        for begin in range(0, len(self.packed), _CHUNK):
+            part = self.packed[begin : begin + _CHUNK]
+            pairs = np.take(_PAIRS, part, out=scratch[: len(part)], mode="clip")
+            wide = pairs.view(np.float32)
+            wide *= self.scales[begin : begin + _CHUNK]
+            out = self.out[begin : begin + _CHUNK]
+            if out.dtype == torch.float32:
+                out.numpy()[:] = wide
+            else:
+                narrow(wide, out.view(torch.int16).numpy().view(np.uint16))
+
+
+class Nf4Weights(Weights):
+    """A folder's weights of which the layers' matrices are quantised; embedding, head and norms stay as they are."""
+
+    def __init__(self, plain: Weights, bench: Workbench) -> None:
+        super().__init__(plain.tensors, plain.origin)
+        self._bench = bench
+
+    def matrix(self, name: str, rows: int, columns: int, device: torch.device, *, trained: bool) -> Matrix:
+        """A matrix, in NF4 if it is a layer's and frozen."""
+        if trained or ".layers." not in name:
+            return super().matrix(name, rows, columns, device, trained=trained)
+        return Nf4(self.take(name, rows, columns), self._bench)
+
+
+def open_nf4(folder: Path, threads: int, device: torch.device) -> Nf4Weights:
+    """The weights of a folder, each matrix quantised when it is taken. Raises BadModelFile."""
+    return Nf4Weights(open_weights(folder), Workbench(threads, device))
