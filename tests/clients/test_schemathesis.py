@@ -4,6 +4,7 @@ First the boundary values of every field, which take little to make; then random
 """
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,8 @@ from tests.serving.support import FakeEngine, add_model, live
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-CASES = 3_000
+CASES = int(os.environ.get("FREEHOLD_TEST_CASES", "10000"))
+"""For each dialect. Continuous integration has time for fewer."""
 DIALECTS = {dialect.name: dialect for dialect in (*installed_dialects(), OWN)}
 REFUSALS = {"llamacpp": ["501"]}
 """What a dialect says on purpose of what it cannot do; a crash is a 500."""
