@@ -105,6 +105,27 @@ def check_stop():
     assert not set("ea") & set(answer.choices[0].message.content)
 
 
+def check_stored_completions():
+    asked = {"model": MODEL, "messages": HELLO, "max_tokens": 6, "store": True}
+    first = client.chat.completions.create(**asked, metadata={"for": "checks"})
+    (chunk, *_) = list(client.chat.completions.create(**asked, stream=True))
+    assert client.chat.completions.retrieve(first.id).choices == first.choices
+    assert client.chat.completions.retrieve(chunk.id).id == chunk.id
+    listed = [each.id for each in client.chat.completions.list(limit=1)]
+    assert {first.id, chunk.id} <= set(listed)
+    assert [each.id for each in client.chat.completions.list(metadata={"for": "checks"}, order="desc")][:1] == [
+        first.id
+    ]
+    # The client's type of these messages knows the assistant's alone, and OpenAI answers the user's.
+    with openai.OpenAI(base_url=BASE, api_key="none", max_retries=0) as lax:
+        (message,) = lax.chat.completions.messages.list(first.id)
+    assert (message.id, message.content) == (f"{first.id}-0", HELLO[0]["content"])
+    assert client.chat.completions.update(first.id, metadata={"for": "nothing"}).metadata == {"for": "nothing"}
+    for identifier in (first.id, chunk.id):
+        assert client.chat.completions.delete(identifier).deleted is True
+    checking.raises(openai.NotFoundError, lambda: client.chat.completions.retrieve(first.id))
+
+
 def check_forced_tool():
     for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
         answer = client.chat.completions.create(model=MODEL, messages=HELLO, tools=[WEATHER], tool_choice=choice)

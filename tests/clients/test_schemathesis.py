@@ -22,7 +22,7 @@ from tests.serving.support import FakeEngine, add_model, live
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-CASES = 3_000
+CASES = 10_000
 DIALECTS = {dialect.name: dialect for dialect in (*installed_dialects(), OWN)}
 REFUSALS = {"llamacpp": ["501"]}
 """What a dialect says on purpose of what it cannot do; a crash is a 500."""

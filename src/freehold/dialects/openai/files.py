@@ -6,7 +6,7 @@ from typing import Any
 from starlette.responses import Response
 
 from freehold.core.errors import BadInput, NotFound
-from freehold.dialects.openai.pages import page
+from freehold.dialects.openai.pages import ascending, page
 from freehold.serving.desk import Desk
 from freehold.serving.files import Kept, seconds_of
 from freehold.serving.http import FileStream, json_response
@@ -61,11 +61,9 @@ async def create(incoming: Incoming, desk: Desk) -> Response:
 async def index(incoming: Incoming, desk: Desk) -> Response:
     """GET /files: all, the newest first unless asked otherwise, a page at a time."""
     found = await asyncio.to_thread(desk.files.all)
-    wanted, order = incoming.query.get("purpose"), incoming.query.get("order", "desc")
-    if order not in ("asc", "desc"):
-        raise BadInput(f"order is {order[:20]!r}", "Ask for asc or desc", param="order")
+    wanted, oldest_first = incoming.query.get("purpose"), ascending(incoming.query, "desc")
     chosen = [kept for kept in found if kept.purpose in KNOWN and wanted in (None, kept.purpose)]
-    return json_response(page(incoming.query, chosen if order == "desc" else chosen[::-1], _id, body, _MOST))
+    return json_response(page(incoming.query, chosen[::-1] if oldest_first else chosen, _id, body, _MOST))
 
 
 def _id(kept: Kept) -> str:
