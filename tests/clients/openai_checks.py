@@ -312,6 +312,20 @@ def check_files():
     )
 
 
+def check_upload_in_parts():
+    data = bytes(range(256)) * 300
+    done = client.uploads.upload_file_chunked(
+        file=data, filename="rows.jsonl", bytes=len(data), mime_type="text/jsonl", purpose="batch", part_size=20_000
+    )
+    assert (done.status, done.file.filename, done.file.bytes) == ("completed", "rows.jsonl", len(data))
+    assert client.files.content(done.file.id).read() == data
+    begun = client.uploads.create(bytes=5, filename="a", mime_type="text/plain", purpose="user_data")
+    part = client.uploads.parts.create(begun.id, data=b"abc")
+    short = lambda: client.uploads.complete(begun.id, part_ids=[part.id])  # noqa: E731
+    assert checking.raises(openai.BadRequestError, short).param == "part_ids"
+    assert client.uploads.cancel(begun.id).status == "cancelled"
+
+
 def check_batch():
     asked = {"model": MODEL, "messages": HELLO, "max_tokens": 4}
     rows = [_row(f"r{i}", asked) for i in range(6)] + [_row("wrong", {**asked, "model": "nobody"})]

@@ -36,6 +36,12 @@ def body(kept: Kept) -> dict[str, Any]:
     }
 
 
+def check_purpose(purpose: str) -> None:
+    """Raises BadInput for what a client keeps no file for."""
+    if purpose not in _PURPOSES:
+        raise BadInput(f"the purpose is {purpose[:40]!r}", f"Choose one of {', '.join(_PURPOSES)}", param="purpose")
+
+
 def of_id(desk: Desk, identifier: str) -> Kept:
     """The file of this id. Raises NotFound, for one of another dialect too."""
     kept = desk.files.get(identifier)
@@ -48,8 +54,7 @@ async def create(incoming: Incoming, desk: Desk) -> Response:
     """POST /files: keep a file."""
     async with form(incoming, desk.files) as sent:
         purpose = sent.fields.get("purpose", "")
-        if purpose not in _PURPOSES:
-            raise BadInput(f"the purpose is {purpose[:40]!r}", f"Choose one of {', '.join(_PURPOSES)}", param="purpose")
+        check_purpose(purpose)
         unknown = sorted(set(sent.fields) - _FIELDS)
         if unknown:
             raise BadInput(f"unrecognised field {unknown[0][:80]!r}", "See the API reference", param=unknown[0][:80])

@@ -20,6 +20,7 @@ from freehold.dialects.openai import (
     schema,
     stored,
     translate,
+    uploads,
 )
 from freehold.dialects.openai.asking import Events
 from freehold.dialects.openai.responses import routes as responses
@@ -130,6 +131,7 @@ DIALECT = Dialect(
         *stored.ROUTES,
         *responses.ROUTES,
         *files.ROUTES,
+        *uploads.ROUTES,
         *batches.ROUTES,
         *moderations.ROUTES,
         *refused.ROUTES,
