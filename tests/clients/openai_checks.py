@@ -107,6 +107,27 @@ def check_stop():
     assert not set("ea") & set(answer.choices[0].message.content)
 
 
+def check_stored_completions():
+    asked = {"model": MODEL, "messages": HELLO, "max_tokens": 6, "store": True}
+    first = client.chat.completions.create(**asked, metadata={"for": "checks"})
+    (chunk, *_) = list(client.chat.completions.create(**asked, stream=True))
+    assert client.chat.completions.retrieve(first.id).choices == first.choices
+    assert client.chat.completions.retrieve(chunk.id).id == chunk.id
+    listed = [each.id for each in client.chat.completions.list(limit=1)]
+    assert {first.id, chunk.id} <= set(listed)
+    assert [each.id for each in client.chat.completions.list(metadata={"for": "checks"}, order="desc")][:1] == [
+        first.id
+    ]
+    # The client's type of these messages knows the assistant's alone, and OpenAI answers the user's.
+    with openai.OpenAI(base_url=BASE, api_key="none", max_retries=0) as lax:
+        (message,) = lax.chat.completions.messages.list(first.id)
+    assert (message.id, message.content) == (f"{first.id}-0", HELLO[0]["content"])
+    assert client.chat.completions.update(first.id, metadata={"for": "nothing"}).metadata == {"for": "nothing"}
+    for identifier in (first.id, chunk.id):
+        assert client.chat.completions.delete(identifier).deleted is True
+    checking.raises(openai.NotFoundError, lambda: client.chat.completions.retrieve(first.id))
+
+
 def check_forced_tool():
     for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
         answer = client.chat.completions.create(model=MODEL, messages=HELLO, tools=[WEATHER], tool_choice=choice)
@@ -291,6 +312,20 @@ def check_files():
         checking.raises(openai.BadRequestError, lambda: client.files.create(file=b"x", purpose="nonsense")).param
         == "purpose"
     )
+
+
+def check_upload_in_parts():
+    data = bytes(range(256)) * 300
+    done = client.uploads.upload_file_chunked(
+        file=data, filename="rows.jsonl", bytes=len(data), mime_type="text/jsonl", purpose="batch", part_size=20_000
+    )
+    assert (done.status, done.file.filename, done.file.bytes) == ("completed", "rows.jsonl", len(data))
+    assert client.files.content(done.file.id).read() == data
+    begun = client.uploads.create(bytes=5, filename="a", mime_type="text/plain", purpose="user_data")
+    part = client.uploads.parts.create(begun.id, data=b"abc")
+    short = lambda: client.uploads.complete(begun.id, part_ids=[part.id])  # noqa: E731
+    assert checking.raises(openai.BadRequestError, short).param == "part_ids"
+    assert client.uploads.cancel(begun.id).status == "cancelled"
 
 
 def check_batch():

@@ -7,6 +7,7 @@ import asyncio
 import base64
 import json
 import sys
+import time
 
 import checking
 import openai
@@ -180,6 +181,41 @@ def check_conversation():
     assert counted.input_tokens == second.usage.input_tokens
 
 
+def check_background():
+    made = client.responses.create(**SHORT, background=True)
+    assert (made.status, made.background) == ("queued", True)
+    end = time.monotonic() + 60
+    while made.status in ("queued", "in_progress"):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+        made = client.responses.retrieve(made.id)
+    assert (made.status, made.usage.output_tokens) == ("incomplete", 6)
+    assert client.responses.cancel(made.id).status == "incomplete"
+    events = list(client.responses.create(**SHORT, background=True, stream=True))
+    assert [event.type for event in events[:3]] == [f"response.{kind}" for kind in ("created", "queued", "in_progress")]
+    again = list(client.responses.retrieve(events[0].response.id, stream=True, starting_after=2))
+    assert [event.sequence_number for event in again] == [event.sequence_number for event in events[3:]]
+    long = client.responses.create(**{**SHORT, "max_output_tokens": 900}, background=True)
+    assert client.responses.cancel(long.id).status == "cancelled"
+
+
+def check_conversations():
+    made = client.conversations.create(items=[{"role": "developer", "content": "Be kind."}], metadata={"k": "v"})
+    assert client.conversations.retrieve(made.id).metadata == {"k": "v"}
+    for _ in range(2):
+        assert client.responses.create(**SHORT, conversation=made.id).conversation.id == made.id
+    items = list(client.conversations.items.list(made.id, order="asc", limit=2))
+    assert [item.role for item in items] == ["developer", "user", "assistant", "user", "assistant"]
+    assert client.conversations.items.retrieve(items[1].id, conversation_id=made.id).content[0].text == HELLO
+    assert client.conversations.items.delete(items[1].id, conversation_id=made.id).id == made.id
+    added = client.conversations.items.create(made.id, items=[{"role": "user", "content": "And now?"}])
+    assert added.data[0].content[0].text == "And now?"
+    assert client.conversations.update(made.id, metadata={"k": "w"}).metadata == {"k": "w"}
+    assert client.conversations.delete(made.id).deleted is True
+    assert checking.raises(openai.NotFoundError, lambda: client.conversations.retrieve(made.id))
+    assert checking.raises(openai.NotFoundError, lambda: client.responses.create(**SHORT, conversation=made.id))
+
+
 def check_compaction():
     first = client.responses.create(**SHORT)
     # The client's type of an item has no place for a user's message, which OpenAI answers here.
@@ -240,10 +276,8 @@ def check_errors():
     assert (error.code, error.param) == ("previous_response_not_found", "previous_response_id")
     for fields, param in (
         ({"temperature": 5}, "temperature"),
-        ({"background": True}, "background"),
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]}, "tools"),
-        ({"conversation": "conv_1"}, "conversation"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
         ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "http://x/"}]}]}, "input"),
         ({"extra_body": {"nonsense": 1}}, "nonsense"),

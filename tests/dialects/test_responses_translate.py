@@ -182,9 +182,7 @@ def test_choices_that_cannot_be_made(choice: Any, tools: list):
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"background": True}, "background"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
-        ({"conversation": "conv_1"}, "conversation"),
         ({"context_management": [{"type": "compaction"}]}, "context_management"),
         ({"moderation": {"model": "x"}}, "moderation"),
         ({"text": {"verbosity": "low"}}, "text.verbosity"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from freehold.core.errors import BadInput, Damaged, NotFound
+from freehold.core.errors import BadInput, Damaged, NotFound, TooLarge
 from freehold.store.kept import Kept
 
 
@@ -164,3 +164,46 @@ def test_threads_may_use_it_at_once(folder: Path) -> None:
     assert sum(sizes) <= 20_000
     assert len(sizes) >= 10
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_keys_are_told_by_age_also_to_the_next_server(folder: Path) -> None:
+    kept = Kept(folder, 10_000)
+    for key in ("b_2", "a_1", "b_1"):
+        kept.put(key, b"x")
+    kept.put("b_2", b"y")
+    for server in (kept, Kept(folder, 10_000)):
+        assert server.keys("b_") == ["b_1", "b_2"]
+        assert server.keys("") == ["a_1", "b_1", "b_2"]
+        assert server.keys("c") == []
+
+
+def test_a_change_makes_a_text_new_or_leaves_its_age(folder: Path) -> None:
+    kept = Kept(folder, 10_000)
+    for key in ("a", "b", "c"):
+        kept.put(key, key.encode())
+    kept.change("a", lambda text: text + b"!")
+    kept.change("b", lambda text: text + b"?", renewed=False)
+    assert (kept.get("a"), kept.get("b")) == (b"a!", b"b?")
+    for server in (kept, Kept(folder, 10_000)):
+        assert server.keys("") == ["b", "c", "a"]
+
+
+def test_changes_that_cannot_be(folder: Path) -> None:
+    kept = Kept(folder, 1000)
+    with pytest.raises(NotFound):
+        kept.change("a", lambda text: text)
+    kept.put("a", b"x")
+    with pytest.raises(TooLarge):
+        kept.change("a", lambda text: random_text(2000))
+    assert kept.get("a") == b"x"
+
+
+def test_changes_at_once_lose_nothing(folder: Path) -> None:
+    kept = Kept(folder, 100_000)
+    kept.put("a", b"")
+    threads = [threading.Thread(target=kept.change, args=("a", lambda text: text + b"x")) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert kept.get("a") == b"x" * 20

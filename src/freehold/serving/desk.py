@@ -20,6 +20,7 @@ from freehold.guard import limits
 from freehold.guard.caller import asking
 from freehold.serving import fitting, ready
 from freehold.serving.admission import Admission, cost, embedding_cost, ranking_cost, stopping
+from freehold.serving.background import Background
 from freehold.serving.batches import Batches
 from freehold.serving.files import Files
 from freehold.serving.models import Models
@@ -80,6 +81,8 @@ class Desk:
         self._asking = asyncio.Semaphore(_ASKING)
         self.kept = Kept(settings.answers, settings.kept_answers)
         """Conversations that a later request may go on from."""
+        self.background = Background()
+        """Answers that are made though nobody waits for them."""
         self.long_work = ThreadPoolExecutor(_LONG_WORK, "long-work")
         """For what blocks longer than a request should: downloads, conversions."""
         self.pins = Pins(self)
@@ -223,6 +226,10 @@ class Desk:
         async with self._asked(request):
             pass
 
+    async def known(self, text: str) -> None:
+        """Raises UnknownModel for a name that means nothing here."""
+        await asyncio.to_thread(self._source, text)
+
     async def unload(self, text: str) -> None:
         """End the workers of a model as soon as they have answered. Raises UnknownModel."""
         self.pool.release(await self.digest(text))
@@ -260,6 +267,7 @@ class Desk:
     async def close(self) -> None:
         """End what runs beside requests, and the workers."""
         await self.pins.stop()
+        await self.background.close()
         await self.batches.stop()
         await asyncio.to_thread(self.scrub.stop)
         self.long_work.shutdown(wait=False, cancel_futures=True)

@@ -3,17 +3,26 @@
 import os
 import re
 import threading
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from freehold.core.errors import Damaged, FreeholdError, NotFound
+from freehold.core.errors import Damaged, FreeholdError, NotFound, TooLarge
 from freehold.formats.atomic import disk_errors, replacing, sync_folder
 
 MOST = 10_000
 """Texts that are kept, however short they are."""
 _KEY = re.compile(r"[a-z0-9_]{1,100}")
 _SUFFIX = ".z"
+
+
+class _Known(NamedTuple):
+    """What is remembered of a text: when it was put here, in nanoseconds since 1970, and its bytes on the disk."""
+
+    age: int
+    size: int
 
 
 class Kept:
@@ -27,41 +36,66 @@ class Kept:
         self._most_bytes = most_bytes
         self._most = most
         self._lock = threading.Lock()
-        self._sizes: dict[str, int] | None = None
-        """Bytes of each text, the oldest first; None until the folder was looked at."""
+        self._changing = threading.Lock()
+        self._texts: dict[str, _Known] | None = None
+        """None until the folder was looked at."""
 
     def adopt(self, most_bytes: int) -> None:
         """Keep so much from now on; what is too much goes when the next text comes."""
         self._most_bytes = most_bytes
 
-    def put(self, key: str, text: bytes) -> bool:
-        """Keep a text, on the disk when this returns. Whether there can be room for it. Raises DiskFull, BadInput."""
+    def put(self, key: str, text: bytes, *, age: int | None = None) -> bool:
+        """Keep a text, on the disk when this returns. Whether there can be room for it. Raises DiskFull, BadInput.
+
+        It is the newest unless its `age` is given, in nanoseconds since 1970.
+        """
         data = zlib.compress(text, 1)  # a conversation repeats itself
         if len(data) > self._most_bytes:
             return False
         with self._lock:
-            sizes = self._known()
-            sizes.pop(key, None)
-            for oldest in self._too_many(sizes, len(data)):
-                del sizes[oldest]
+            known = self._known()
+            known.pop(key, None)
+            for oldest in self._too_many(known, len(data)):
+                del known[oldest]
                 self._path(oldest).unlink(missing_ok=True)
-            sizes[key] = len(data)
+            if age is None:
+                age = max(time.time_ns(), 1 + max((each.age for each in known.values()), default=0))
+            known[key] = _Known(age, len(data))
         try:
-            self._write(key, data)
+            self._write(key, data, age)
         except (FreeholdError, OSError):
             with self._lock:
-                sizes.pop(key, None)
+                known.pop(key, None)
             raise
         with self._lock:
-            if key not in sizes:  # it had to make room, or was removed, while it was written
+            if key not in known:  # it had to make room, or was removed, while it was written
                 self._path(key).unlink(missing_ok=True)
         return True
 
-    def _write(self, key: str, data: bytes) -> None:
+    def _write(self, key: str, data: bytes, age: int) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)  # somebody may have removed it to have all forgotten
         with replacing(self._path(key)) as temporary:
             temporary.touch(0o600, exist_ok=False)
             temporary.write_bytes(data)
+            os.utime(temporary, ns=(age, age))
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys that begin so, those of the oldest texts first."""
+        with self._lock:
+            known = self._known()
+            return sorted((key for key in known if key.startswith(prefix)), key=lambda key: known[key].age)
+
+    def change(self, key: str, made: Callable[[bytes], bytes], *, renewed: bool = True) -> None:
+        """Put what `made` makes of a text in its place; no other change comes between. Unless `renewed` its age stays.
+
+        Raises NotFound, Damaged, TooLarge where there can be no room for it, DiskFull, and what `made` raises.
+        """
+        with self._changing:
+            text = made(self.get(key))
+            with self._lock:
+                before = self._known().get(key)
+            if not self.put(key, text, age=before.age if before and not renewed else None):
+                raise TooLarge(f"what is kept as {key} has become too large", "Begin another")
 
     def get(self, key: str) -> bytes:
         """The text of this key. Raises NotFound and Damaged."""
@@ -87,20 +121,22 @@ class Kept:
             raise _unknown(key)
         return self._folder / f"{key}{_SUFFIX}"
 
-    def _known(self) -> dict[str, int]:
+    def _known(self) -> dict[str, _Known]:
         """What is there, read from the folder once."""
-        if self._sizes is None:
+        if self._texts is None:
             with disk_errors(self._folder):
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._folder.chmod(0o700)
-                self._sizes = dict(_found(self._folder))
-        return self._sizes
+                self._texts = dict(_found(self._folder))
+        return self._texts
 
-    def _too_many(self, sizes: dict[str, int], more: int) -> list[str]:
+    def _too_many(self, known: dict[str, _Known], more: int) -> list[str]:
         """The oldest that have to go before `more` bytes come."""
-        count, total = len(sizes) + 1, sum(sizes.values()) + more
-        going = []
-        for key, size in sizes.items():
+        count, total = len(known) + 1, sum(each.size for each in known.values()) + more
+        going: list[str] = []
+        if count <= self._most and total <= self._most_bytes:
+            return going
+        for key, (_, size) in sorted(known.items(), key=lambda item: item[1].age):
             if count <= self._most and total <= self._most_bytes:
                 break
             going.append(key)
@@ -108,17 +144,15 @@ class Kept:
         return going
 
 
-def _found(folder: Path) -> Iterator[tuple[str, int]]:
-    """The texts in a folder by age. What a kill left half written goes."""
-    entries = []
+def _found(folder: Path) -> Iterator[tuple[str, _Known]]:
+    """The texts in a folder. What a kill left half written goes."""
     with os.scandir(folder) as scanned:
         for entry in scanned:
             if entry.name.startswith("."):
                 Path(entry.path).unlink(missing_ok=True)
             elif entry.name.endswith(_SUFFIX):
                 status = entry.stat()
-                entries.append((status.st_mtime_ns, entry.name.removesuffix(_SUFFIX), status.st_size))
-    yield from ((key, size) for _, key, size in sorted(entries))
+                yield entry.name.removesuffix(_SUFFIX), _Known(status.st_mtime_ns, status.st_size)
 
 
 def _unknown(key: str) -> NotFound:

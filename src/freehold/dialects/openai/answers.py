@@ -98,6 +98,11 @@ class _Answer:
             "system_fingerprint": FINGERPRINT,
         }
 
+    @property
+    def head(self) -> dict[str, Any]:
+        """What is said of it before its choices."""
+        return dict(self._head)
+
     def _body(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
         return {**self._head, "choices": choices, **more}
 

@@ -1,4 +1,4 @@
-"""What OpenAI's clients send for batches and moderations.
+"""What OpenAI's clients send for batches, uploads and moderations.
 
 https://platform.openai.com/docs/api-reference/batch
 """
@@ -28,6 +28,23 @@ class BatchRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     completion_window: Annotated[str, Meta(pattern="^[1-9][0-9]{0,2}[mhd]$")]
     metadata: Pairs | None = None
     output_expires_after: ExpiresAfter | None = None
+
+
+class UploadRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """POST /v1/uploads."""
+
+    bytes: Annotated[int, Meta(ge=0, le=1 << 50)]
+    filename: Annotated[str, Meta(min_length=1, max_length=1024)]
+    mime_type: Annotated[str, Meta(max_length=256)]
+    purpose: Label
+    expires_after: ExpiresAfter | None = None
+
+
+class CompleteRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """POST /v1/uploads/{id}/complete."""
+
+    part_ids: Annotated[list[Label], Meta(max_length=1000)]
+    md5: Annotated[str, Meta(pattern="^[0-9a-fA-F]{32}$")] | None = None
 
 
 class Row(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ from typing import Any
 from starlette.responses import Response
 
 from freehold.core.errors import BadInput, NotFound
-from freehold.dialects.openai.pages import page
+from freehold.dialects.openai.pages import ascending, page
 from freehold.serving.desk import Desk
 from freehold.serving.files import Kept, seconds_of
 from freehold.serving.http import FileStream, json_response
@@ -36,6 +36,12 @@ def body(kept: Kept) -> dict[str, Any]:
     }
 
 
+def check_purpose(purpose: str) -> None:
+    """Raises BadInput for what a client keeps no file for."""
+    if purpose not in _PURPOSES:
+        raise BadInput(f"the purpose is {purpose[:40]!r}", f"Choose one of {', '.join(_PURPOSES)}", param="purpose")
+
+
 def of_id(desk: Desk, identifier: str) -> Kept:
     """The file of this id. Raises NotFound, for one of another dialect too."""
     kept = desk.files.get(identifier)
@@ -48,8 +54,7 @@ async def create(incoming: Incoming, desk: Desk) -> Response:
     """POST /files: keep a file."""
     async with form(incoming, desk.files) as sent:
         purpose = sent.fields.get("purpose", "")
-        if purpose not in _PURPOSES:
-            raise BadInput(f"the purpose is {purpose[:40]!r}", f"Choose one of {', '.join(_PURPOSES)}", param="purpose")
+        check_purpose(purpose)
         unknown = sorted(set(sent.fields) - _FIELDS)
         if unknown:
             raise BadInput(f"unrecognised field {unknown[0][:80]!r}", "See the API reference", param=unknown[0][:80])
@@ -61,11 +66,9 @@ async def create(incoming: Incoming, desk: Desk) -> Response:
 async def index(incoming: Incoming, desk: Desk) -> Response:
     """GET /files: all, the newest first unless asked otherwise, a page at a time."""
     found = await asyncio.to_thread(desk.files.all)
-    wanted, order = incoming.query.get("purpose"), incoming.query.get("order", "desc")
-    if order not in ("asc", "desc"):
-        raise BadInput(f"order is {order[:20]!r}", "Ask for asc or desc", param="order")
+    wanted, oldest_first = incoming.query.get("purpose"), ascending(incoming.query, "desc")
     chosen = [kept for kept in found if kept.purpose in KNOWN and wanted in (None, kept.purpose)]
-    return json_response(page(incoming.query, chosen if order == "desc" else chosen[::-1], _id, body, _MOST))
+    return json_response(page(incoming.query, chosen[::-1] if oldest_first else chosen, _id, body, _MOST))
 
 
 def _id(kept: Kept) -> str:

@@ -31,7 +31,6 @@ TABLE = (
     Absent("threads", ("/threads",), _CHAT),
     Absent("ChatKit", ("/chatkit",), _CHAT),
     Absent("vector stores", ("/vector_stores",), "Keep vectors of /v1/embeddings yourself"),
-    Absent("uploads in parts", ("/uploads",), "Send the file to /v1/files in one piece"),
     Absent("containers", ("/containers",), "Run code yourself"),
     Absent("skills", ("/skills",), "Send tools of your own"),
     Absent("evaluations", ("/evals",), "freehold make measures what it tunes"),

@@ -9,7 +9,19 @@ from starlette.responses import Response
 
 from freehold.core.errors import Busy, FreeholdError
 from freehold.core.event import Failed
-from freehold.dialects.openai import answers, asking, batches, echo, files, moderations, refused, schema, translate
+from freehold.dialects.openai import (
+    answers,
+    asking,
+    batches,
+    echo,
+    files,
+    moderations,
+    refused,
+    schema,
+    stored,
+    translate,
+    uploads,
+)
 from freehold.dialects.openai.asking import Events
 from freehold.dialects.openai.responses import routes as responses
 from freehold.serving.decoding import decoded
@@ -47,8 +59,9 @@ async def chat(incoming: Incoming, desk: Desk) -> Response:
     request = translate.chat_request(body)
     if body.stream:
         stream = answers.ChatStream(body.model, include_usage=_usage_wanted(body))
-        return await _streamed(incoming, asking.in_turn(desk.generate, [request]), stream)
-    return await _whole(incoming, asking.in_turn(desk.generate, [request]), answers.ChatWhole(body.model))
+        return await _streamed(incoming, stored.events(desk, body, request, stream.head), stream)
+    answer = answers.ChatWhole(body.model)
+    return await _whole(incoming, stored.events(desk, body, request, answer.head), answer)
 
 
 async def completions(incoming: Incoming, desk: Desk) -> Response:
@@ -115,8 +128,10 @@ DIALECT = Dialect(
         Route("POST", "/chat/completions", "infer", chat, body=schema.ChatRequest),
         Route("POST", "/completions", "infer", completions, body=schema.CompletionRequest),
         Route("POST", "/embeddings", "infer", embeddings, body=schema.EmbeddingRequest),
+        *stored.ROUTES,
         *responses.ROUTES,
         *files.ROUTES,
+        *uploads.ROUTES,
         *batches.ROUTES,
         *moderations.ROUTES,
         *refused.ROUTES,

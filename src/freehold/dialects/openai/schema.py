@@ -176,6 +176,12 @@ class ChatRequest(_Sampled, kw_only=True, forbid_unknown_fields=True):
     verbosity: Label | None = None
 
 
+class MetadataRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /v1/chat/completions/{id}, /v1/conversations/{id}: other metadata."""
+
+    metadata: Metadata | None
+
+
 class CompletionRequest(_Sampled, kw_only=True, forbid_unknown_fields=True):
     """POST /v1/completions."""
 

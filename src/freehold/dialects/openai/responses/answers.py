@@ -19,8 +19,10 @@ Told = dict[str, Any]
 class Answer:
     """One response. Fed with our events it tells its own, numbered; `body` is the response as far as it has come."""
 
-    def __init__(self, body: wire.ResponseRequest, ids: Ids, origins: Mapping[str, Origin]) -> None:
-        self.body = _head(body, ids.response)
+    def __init__(
+        self, body: wire.ResponseRequest, ids: Ids, origins: Mapping[str, Origin], conversation: str = ""
+    ) -> None:
+        self.body = _head(body, ids.response) | ({"conversation": {"id": conversation}} if conversation else {})
         self._ids = ids
         self._origins = origins
         self._number = 0
@@ -32,7 +34,25 @@ class Answer:
     def begin(self) -> Iterator[Told]:
         """What is told before anything is known."""
         yield self._told("response.created", response=dict(self.body))
+        yield from self.start()
+
+    def queue(self) -> Iterator[Told]:
+        """The same for one that nobody waits for."""
+        self.body |= {"status": "queued", "background": True}
+        yield self._told("response.created", response=dict(self.body))
+        yield self._told("response.queued", response=dict(self.body))
+
+    def start(self) -> Iterator[Told]:
+        """What is told when it is begun with."""
+        self.body["status"] = "in_progress"
         yield self._told("response.in_progress", response=dict(self.body))
+
+    def cancel(self) -> None:
+        """Leave it at what was told, unless that is all. Nothing tells of it."""
+        if self.body["status"] in ("queued", "in_progress"):
+            for _ in self._close("incomplete"):
+                pass
+            self.body["status"] = "cancelled"
 
     def feed(self, event: Event) -> Iterator[Told]:
         """What one event tells."""

@@ -104,6 +104,25 @@ class ReasoningWish(msgspec.Struct):
     mode: Label | None = None
 
 
+class ConversationName(msgspec.Struct):
+    """A conversation that is kept."""
+
+    id: Label
+
+
+class ConversationRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """POST /v1/conversations."""
+
+    items: Annotated[list[Item], Meta(max_length=4096)] | None = None
+    metadata: Metadata | None = None
+
+
+class ItemsRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """POST /v1/conversations/{id}/items."""
+
+    items: Annotated[list[Item], Meta(min_length=1, max_length=4096)]
+
+
 class Conversation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What every route that reads a conversation takes."""
 
@@ -124,7 +143,7 @@ class CompactRequest(Conversation, kw_only=True, forbid_unknown_fields=True):
     image: Any = None
 
 
-class _Asked(Conversation, kw_only=True, forbid_unknown_fields=True):
+class Asked(Conversation, kw_only=True, forbid_unknown_fields=True):
     """What both routes that answer or count a conversation take."""
 
     tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
@@ -133,17 +152,16 @@ class _Asked(Conversation, kw_only=True, forbid_unknown_fields=True):
     text: TextForm | None = None
     reasoning: ReasoningWish | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    # Refused unless empty:
-    conversation: Any = None
+    conversation: Label | ConversationName | None = None
 
 
-class TokensRequest(_Asked, kw_only=True, forbid_unknown_fields=True):
+class TokensRequest(Asked, kw_only=True, forbid_unknown_fields=True):
     """POST /v1/responses/input_tokens."""
 
     personality: Annotated[str, Meta(max_length=64)] | None = None
 
 
-class ResponseRequest(_Asked, kw_only=True, forbid_unknown_fields=True):
+class ResponseRequest(Asked, kw_only=True, forbid_unknown_fields=True):
     """POST /v1/responses."""
 
     include: Annotated[list[Label], Meta(max_length=32)] | None = None

@@ -5,15 +5,18 @@ So a response can be removed, or make room for newer ones, without those that we
 
 import asyncio
 import logging
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
-from freehold.core.errors import Damaged, FreeholdError, NotFound, TooLarge, UnknownConversation
+from freehold.core.errors import BadInput, Damaged, FreeholdError, NotFound, TooLarge, UnknownConversation
+from freehold.dialects.openai.responses import conversations
 from freehold.dialects.openai.responses import schema as wire
 from freehold.dialects.openai.responses.items import Ids, Item, response_of, said, stored
 from freehold.serving.desk import Desk
 
+UNFINISHED = ("queued", "in_progress")
 _log = logging.getLogger("freehold.responses")
 
 
@@ -30,7 +33,29 @@ class Kept(msgspec.Struct):
         return [*self.input, *self.response["output"]]
 
 
-async def keep(desk: Desk, response: dict[str, Any], given: list[Item]) -> None:
+class Given(NamedTuple):
+    """What a request has a model read."""
+
+    items: list[Item]
+    """The whole conversation."""
+    own: list[Item]
+    """Of it, what the request itself brought."""
+    conversation: str = ""
+    """The kept conversation that it is part of."""
+
+
+async def keep(desk: Desk, response: dict[str, Any], given: Given) -> None:
+    """Add to its conversation what was said, and keep the response, if that is wished."""
+    if given.conversation:
+        try:
+            await conversations.grow(desk, given.conversation, [*given.own, *response["output"]])
+        except FreeholdError as error:  # deleted meanwhile: the answer is not lost for that
+            _log.warning("a conversation was not gone on with: %s", error.line())
+    if response["store"]:
+        await _keep(desk, response, given.items)
+
+
+async def _keep(desk: Desk, response: dict[str, Any], given: list[Item]) -> None:
     """Keep a response; one that cannot be says so itself: its answer is not lost for that.
 
     None is larger than a request may be, so that what goes on from it is not larger than two.
@@ -46,6 +71,9 @@ async def keep(desk: Desk, response: dict[str, Any], given: list[Item]) -> None:
 
 async def load(desk: Desk, response: str) -> Kept:
     """A response that was kept. Raises NotFound and Damaged."""
+    work = desk.background.get(response)
+    if work is not None and not work.ended and work.subject.body["status"] not in UNFINISHED:
+        await work.finished()  # it is complete, and just being kept
     try:
         return await asyncio.to_thread(_read, desk, response)
     except NotFound as error:
@@ -54,9 +82,13 @@ async def load(desk: Desk, response: str) -> Kept:
 
 def _read(desk: Desk, response: str) -> Kept:
     try:
-        return msgspec.json.decode(desk.kept.get(response), type=Kept)
+        kept = msgspec.json.decode(desk.kept.get(response), type=Kept)
     except msgspec.DecodeError as error:
         raise Damaged(f"response {response} cannot be read", "Delete it") from error
+    if kept.response["status"] in UNFINISHED and desk.background.get(response) is None:
+        lost = {"code": "server_error", "message": "the server ended before the answer was complete"}
+        kept.response |= {"status": "failed", "error": lost}
+    return kept
 
 
 async def remove(desk: Desk, response: str) -> None:
@@ -67,13 +99,23 @@ async def remove(desk: Desk, response: str) -> None:
         raise _unknown(response) from error
 
 
-async def conversation(desk: Desk, body: wire.Conversation, ids: Ids) -> list[Item]:
+async def conversation(desk: Desk, body: wire.Conversation, ids: Ids) -> Given:
     """The items that a request goes on from, and its own. Raises NotFound, BadInput, TooLarge and Unsupported."""
-    items = await _before(desk, body.previous_response_id) if body.previous_response_id else []
-    if isinstance(body.input, str):
-        return [*items, said(body.input, ids)]
-    referred = 0
-    for item in body.input or ():
+    part_of = conversations.named(body.conversation) if isinstance(body, wire.Asked) else ""
+    if part_of and body.previous_response_id:
+        raise BadInput("a conversation and a previous response exclude each other", "Send one", param="conversation")
+    before: list[Item] = []
+    if part_of:
+        before = (await conversations.load(desk, part_of)).items
+    elif body.previous_response_id:
+        before = await _before(desk, body.previous_response_id)
+    own = [said(body.input, ids)] if isinstance(body.input, str) else await _own(desk, body.input or (), ids)
+    return Given([*before, *own], own, part_of)
+
+
+async def _own(desk: Desk, given: Sequence[wire.Item], ids: Ids) -> list[Item]:
+    items, referred = [], 0
+    for item in given:
         if item.type != "item_reference":
             items.append(stored(item, ids))
             continue
@@ -86,7 +128,12 @@ async def conversation(desk: Desk, body: wire.Conversation, ids: Ids) -> list[It
 
 async def _before(desk: Desk, response: str) -> list[Item]:
     try:
-        return (await load(desk, response)).conversation
+        kept = await load(desk, response)
+        if kept.response["status"] in UNFINISHED:
+            raise BadInput(
+                f"response {response} is not complete yet", "Ask after it until it is", param="previous_response_id"
+            )
+        return kept.conversation
     except NotFound as error:
         raise UnknownConversation(
             f"Previous response with id {response[:120]!r} not found", error.remedy, param="previous_response_id"

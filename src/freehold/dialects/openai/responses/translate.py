@@ -16,7 +16,7 @@ from freehold.dialects.openai.sampling import sampling, stops
 LOGPROBS = "message.output_text.logprobs"
 _INCLUDED = {LOGPROBS, "reasoning.encrypted_content", "message.input_image.image_url"}
 _HOSTED = ("web_search_call.", "code_interpreter_call.", "computer_call_output.", "file_search_call.")
-_NEVER = ("background", "prompt", "conversation", "context_management", "moderation", "access_programs")
+_NEVER = ("background_options", "prompt", "context_management", "moderation", "access_programs")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
