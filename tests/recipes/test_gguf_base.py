@@ -182,7 +182,7 @@ def test_types_that_are_none_are_no_mistake(shop: Path, settings: Settings) -> N
 
 
 def test_nf4_is_for_adapters(shop: Path) -> None:
-    with pytest.raises(BadRecipe, match="base_dtype is for method lora"):
+    with pytest.raises(BadRecipe, match="base_dtype is for methods lora and rslora"):
         read(recipe(shop, more='[tune]\nmethod = "full"\nbase_dtype = "nf4"'))
 
 

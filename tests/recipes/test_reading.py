@@ -163,7 +163,9 @@ def test_places_that_hold_no_base(tmp_path: Path, store: Store) -> None:
     with pytest.raises(UnknownModel):
         place_of("nobody", tmp_path / "nobody", store)
     file = tmp_path / "model.gguf"
-    assert place_of("./model.gguf", file, store) == file  # what it holds is looked at by who reads it
+    file.write_bytes(b"GGUF")
+    with pytest.raises(BadModelFile, match=r"model\.gguf"), reader(place_of("./model.gguf", file, store), "it", store):
+        pass
 
 
 def test_the_starter_reads_without_being_in_the_store(tmp_path: Path, store: Store) -> None:
