@@ -14,6 +14,7 @@ from tests.cli.conftest import Freehold, assert_refused
 from tests.convert import spm
 from tests.convert.folders import write_folder
 from tests.convert.test_borrowed import TOOLS
+from tests.recipes.kit import write_adapter
 
 
 @pytest.fixture
@@ -49,6 +50,18 @@ def test_a_stored_model_is_converted_and_its_lineage_kept(inside: Freehold, fold
         made = store.get(Name.parse("weights:f32"))
         assert made.lineage.base == store.resolve(Name.parse("weights"))
         assert made.details.quantization == "F32"
+
+
+def test_an_adapter_is_converted_for_a_folder_a_file_or_a_name(inside: Freehold, tmp_path: Path) -> None:
+    write_folder(tmp_path / "base", num_hidden_layers=1)
+    write_adapter(tmp_path / "adapter", seed=5)
+    assert inside("convert", "./base", "base.gguf").returncode == 0
+    assert inside("pull", "./base.gguf", "--as", "small").returncode == 0
+    for number, base in enumerate(("./base", "./base.gguf", "base.gguf", "small")):
+        done = inside("convert", "./adapter", f"{number}.gguf", "--base", base)
+        assert done.returncode == 0, done.stderr
+    assert len({(tmp_path / f"{number}.gguf").read_bytes() for number in range(4)}) == 1
+    assert_refused(inside("convert", "./base.gguf", "out.gguf"), "no folder")
 
 
 def test_what_cannot_be_done_is_said_in_one_line(inside: Freehold, folder: Path, tmp_path: Path) -> None:

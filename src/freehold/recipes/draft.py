@@ -110,7 +110,7 @@ _TEMPLATE = """\
 
 [model]
 name = {name}
-base = "starter"           # or another model of 'freehold list' with safetensors weights, or a folder
+base = "starter"           # or another model of 'freehold list', or a folder; for "lora" a GGUF file too
 
 [data]
 path = {path}

@@ -118,7 +118,8 @@ class QuantizeSection(Section, frozen=True, kw_only=True):
 
     types: Annotated[tuple[Annotated[str, Meta(max_length=16)], ...], Meta(max_length=16)] = ("Q4_K_M",)
     keep: bool = True
-    """Whether the other types and the unquantised weights get names too, as NAME:q8_0 and NAME:weights."""
+    """Whether the other types and the unquantised weights get names too, as NAME:q8_0 and NAME:weights; of a GGUF base
+    the adapter alone, as NAME:adapter."""
 
 
 class EvaluateSection(Section, frozen=True, kw_only=True):
