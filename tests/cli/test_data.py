@@ -139,9 +139,14 @@ def test_a_row_for_programs(inside: Freehold, tmp_path: Path) -> None:
     assert learned == ["So.<|im_end|>", "No.<|im_end|>"]
 
 
-def test_a_base_that_is_none(inside: Freehold, desk: Path, tiny: str) -> None:
+def test_a_base_that_is_none(inside: Freehold, desk: Path) -> None:
     assert_refused(inside("data", "check", "desk.csv", "--base", "nobody"), "nobody")
-    assert_refused(inside("data", "show", "desk.csv", "--base", tiny), "is a GGUF file")
+
+
+def test_a_base_that_is_a_gguf_file(inside: Freehold, desk: Path, tiny: str) -> None:
+    done = inside("data", "show", "desk.csv", "--base", tiny)
+    assert done.returncode == 0
+    assert "counts in the loss" in done.stdout
 
 
 def test_the_card_of_a_file(inside: Freehold, desk: Path) -> None:

@@ -206,7 +206,7 @@ def test_both_are_kept_while_they_are_used(filled: Store):
     assert not path.exists()
 
 
-def test_a_folder_for_a_base_without_its_safetensors(filled: Store, tmp_path: Path):
+def test_a_folder_for_another_base(filled: Store, tmp_path: Path):
     importing.import_folder(filled, models.adapter(tmp_path / "peft"), Name.parse("peft"))
-    with refused(Unsupported, "safetensors"):
+    with refused(Unsupported, "has no place in a GGUF adapter"):
         ready.source(filled, "base+peft").adapter_file()

@@ -1,3 +1,4 @@
+import contextvars
 import os
 import shutil
 import sqlite3
@@ -6,12 +7,14 @@ import subprocess
 import sys
 
 import pytest
+from sqlalchemy import select
 
 from freehold.core.digest import Digest
 from freehold.core.errors import BadInput, Damaged, DiskFull, NotFound, UnknownModel, Unsupported
 from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.store import Store
 from freehold.store.check import prune
+from freehold.store.tables import leases
 from tests.store.models import assert_whole, blob_count, leftovers, name
 
 
@@ -301,3 +304,17 @@ def test_an_open_store_takes_little_memory(tmp_path):
     numpy, package, kilobytes = done.stdout.split()
     assert (numpy, package) == ("False", "False")
     assert int(kilobytes) < 80_000
+
+
+def test_a_lease_that_ends_in_another_context_ends(store):
+    def holders():
+        with store.catalog.reading() as connection:
+            return set(connection.execute(select(leases.c.holder)).scalars())
+
+    digest = store.add_bytes(b"data")
+    before = holders()
+    lease = store.lease(digest)
+    contextvars.copy_context().run(lease.__enter__)
+    assert len(holders() - before) == 1
+    lease.__exit__(None, None, None)
+    assert holders() == before

@@ -93,7 +93,9 @@ class Store:
         try:
             yield
         finally:
-            _holder.reset(token)
+            # An asynchronous generator may be closed in another context than it was begun in, where nothing was set.
+            with suppress(ValueError):
+                _holder.reset(token)
             self._release(holder)
 
     def _release(self, holder: str) -> None:
