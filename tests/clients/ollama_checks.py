@@ -175,8 +175,8 @@ def check_keep_alive():
     loaded = client.ps().models
     assert all(model.size > 0 and len(model.digest) == 64 for model in loaded)
     assert any(model.expires_at.year > 2100 for model in loaded)
-    for name in (MODEL, "coder"):
-        client.generate(name, keep_alive=0)
+    for model in loaded:
+        client.generate(model.model, keep_alive=0)
     end = time.monotonic() + 10
     while client.ps().models and time.monotonic() < end:
         time.sleep(0.05)

@@ -94,7 +94,8 @@ def test_a_batch_is_answered_in_the_order_of_its_rows(client: httpx.Client, sett
     assert len({each["id"] for each in answers} | {each["response"]["request_id"] for each in answers}) == 14
     about = client.get(f"/v1/files/{done['output_file_id']}").json()
     assert (about["purpose"], about["filename"]) == ("batch_output", f"{made['id']}_output.jsonl")
-    assert [path.name for path in (settings.batches / made["id"]).iterdir()] == ["state.json"]
+    # Told to be done a moment before its papers are gone.
+    wait_for(lambda: [path.name for path in (settings.batches / made["id"]).iterdir()] == ["state.json"])
 
 
 @pytest.mark.parametrize(
