@@ -41,10 +41,14 @@ def check_langchain_openai_structured():
 
 
 def check_langchain_openai_tools():
-    from langchain_core.tools import tool
+    from typing import Annotated
 
+    from langchain_core.tools import tool
+    from pydantic import Field
+
+    # A model of random weights would not end a longer text by itself.
     @tool
-    def weather(city: str) -> str:
+    def weather(city: Annotated[str, Field(max_length=8)]) -> str:
         """The weather of a city."""
         return city
 

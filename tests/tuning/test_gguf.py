@@ -170,7 +170,7 @@ def adapted(result: TrainResult, job: TrainJob) -> model.Decoder:
     from safetensors.torch import load_file
 
     decoder = model.load(job.out / "base", CPU, torch.float32, full=False)
-    halves = lora.attach(decoder.linears, job.rank, job.alpha, 1, CPU)
+    halves = lora.attach(decoder.linears, job.rank, lora.scale(job.method, job.rank, job.alpha), 1, CPU)
     stored = load_file(result.model / "adapter_model.safetensors")
     with torch.no_grad():
         for name, half in halves.items():
