@@ -149,6 +149,43 @@ async def test_a_stream_is_sent_to_its_end():
 
 
 @in_loop
+async def test_what_comes_without_waiting_is_sent_in_one_piece():
+    sent = []
+
+    async def source() -> AsyncGenerator:
+        for pieces in ((b"a", b"", b"b"), (b"",), (b"c",), (b"d", b"e")):
+            for piece in pieces:
+                yield piece
+            await asyncio.sleep(0.01)
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    await EventStream(source())({"type": "http"}, _never, send)
+    assert [message["body"] for message in sent[1:]] == [b"ab", b"c", b"de", b""]
+
+
+@in_loop
+async def test_a_slow_client_keeps_no_more_than_a_piece_in_memory():
+    made, most = [], []
+
+    async def source() -> AsyncGenerator:
+        for number in range(100):
+            made.append(number)
+            yield bytes(100_000)
+
+    async def send(message: dict) -> None:
+        most.append(100_000 * len(made) - sum(taken))
+        taken.append(len(message.get("body", b"")))
+        await asyncio.sleep(0.001)
+
+    taken: list[int] = []
+    await EventStream(source())({"type": "http"}, _never, send)
+    assert sum(taken) == 10_000_000
+    assert max(most) <= 800_000
+
+
+@in_loop
 async def test_a_stream_ends_when_the_client_leaves():
     async def receive() -> dict:
         await asyncio.sleep(0.02)

@@ -131,6 +131,9 @@ class EventStream(Response):
         self._source = source
         self._origin = origin
         self._stall = stall
+        self._waiting: list[bytes] = []
+        self._size = 0
+        self._some, self._room = asyncio.Event(), asyncio.Event()
         self._sending = False
         self._sent = 0
 
@@ -151,14 +154,47 @@ class EventStream(Response):
             raise failure
 
     async def _pump(self, send: Send) -> None:
-        async with aclosing(self._source) as source:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            async for data in source:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        filling = asyncio.ensure_future(self._fill())
+        try:
+            while data := await self._gathered(filling):
                 self._sending = True
                 await send({"type": "http.response.body", "body": data, "more_body": True})
                 self._sending = False
                 self._sent += 1
+            await filling
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            filling.cancel()
+            await asyncio.gather(filling, return_exceptions=True)
+
+    async def _fill(self) -> None:
+        try:
+            async with aclosing(self._source) as source:
+                async for data in source:
+                    self._waiting.append(data)
+                    self._size += len(data)
+                    if data:
+                        self._some.set()
+                    while self._size >= _PIECE:
+                        self._room.clear()
+                        await self._room.wait()
+        finally:
+            self._some.set()
+
+    async def _gathered(self, filling: "asyncio.Future[None]") -> bytes:
+        """What came since the last piece was sent, in one: a piece for each token wakes both sides for each.
+
+        Empty when nothing more comes.
+        """
+        while not self._size and not filling.done():
+            self._some.clear()
+            await self._some.wait()
+        data = b"".join(self._waiting)
+        self._waiting.clear()
+        self._size = 0
+        self._room.set()
+        return data
 
     async def _stalled(self) -> None:
         """Return when a client has read nothing for too long. A timeout around each piece would cost more than that."""
