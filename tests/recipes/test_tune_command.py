@@ -68,7 +68,7 @@ OPTIONS: list[tuple[list[str], dict[str, Any]]] = [
         ["--time", "1m30s", "--batch-tokens", "512", "--patience", "2"],
         {"seconds": 90.0, "batch_tokens": 512, "patience": 2, "evaluations": 10, "method": "lora", "rank": 16},
     ),
-    (["--epochs", "2.5", "--method", "rslora"], {"epochs": 2.5, "method": "rslora", "objective": "sft", "seconds": 0.0}),
+    (["--epochs", "2.5", "--method", "rslora"], {"epochs": 2.5, "method": "rslora", "objective": "sft", "steps": 0}),
 ]  # fmt: skip
 
 
