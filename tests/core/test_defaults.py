@@ -96,10 +96,15 @@ def test_turns_that_cannot_be_read_are_damage(data: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b'{"max_tokens":0}', b'{"context_length":15}', b'{"stop":[""]}', b'{"stop":["x","x","x","x","x","x","x","x","x",'
-        b'"x","x","x","x","x","x","x","x"]}', b'{"sampling":{"top_p":1.5}}', b'{"sampling":{"heat":1}, "heat":1}',
+        b'{"max_tokens":0}',
+        b'{"context_length":15}',
+        b'{"stop":[""]}',
+        b'{"stop":[' + b",".join([b'"x"'] * 17) + b"]}",
+        b'{"sampling":{"top_p":1.5}}',
+        b'{"sampling":{"seed":"x"}}',
+        b'{"heat":1}',
     ],
-)  # fmt: skip
+)
 def test_parameters_out_of_bounds_are_damage(data: bytes) -> None:
     with pytest.raises(Damaged, match="a model's parameters cannot be read"):
         decode_parameters(data)
