@@ -273,7 +273,7 @@ async def test_create(app, store: Store, gguf: Path):
         shown = (await one.post("/api/show", json={"model": "more"})).json()
         assert (shown["system"], shown["license"]) == ("Be kind.", "MIT")
         assert shown["messages"] == HI
-        assert shown["parameters"].split() == ["stop", "E"]
+        assert shown["parameters"].split() == ["stop", '"E"']
         small = {"model": "small", "from": "more", "quantize": "q4_0", "stream": False}
         assert (await one.post("/api/create", json=small)).json() == {"status": "success"}
         assert (await one.post("/api/show", json={"model": "small"})).json()["system"] == "Be kind."

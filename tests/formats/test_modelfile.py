@@ -182,3 +182,29 @@ def test_quotes_that_cannot_be_written() -> None:
     for text in ('a\n"', 'a\n"""b', '""'):
         with pytest.raises(Unsupported):
             quoted(text)
+
+
+NUMBERS = st.builds(
+    Sampling,
+    temperature=st.none() | st.floats(0, 2),
+    top_p=st.none() | st.floats(0, 1),
+    top_k=st.none() | st.integers(0, 1 << 20),
+    min_p=st.none() | st.floats(0, 1),
+    repeat_penalty=st.none() | st.floats(0, 10),
+    presence_penalty=st.none() | st.floats(-2, 2),
+    frequency_penalty=st.none() | st.floats(-2, 2),
+    seed=st.none() | st.integers(-(1 << 53), 1 << 53),
+)
+GIVEN = st.builds(
+    Parameters,
+    sampling=NUMBERS,
+    stop=st.lists(st.text(st.sampled_from("ab <|>:\n"), min_size=1, max_size=6), max_size=4, unique=True).map(tuple),
+    max_tokens=st.none() | st.integers(1, 1 << 20),
+    context_length=st.none() | st.integers(16, 1 << 24),
+)
+
+
+@given(GIVEN)
+def test_no_parameter_changes_on_its_way_through_a_modelfile(given_parameters: Parameters) -> None:
+    """Every digit counts: a seed or a temperature that is nearly the same draws other tokens."""
+    assert parse(Modelfile(base="base", parameters=given_parameters).text()).parameters == given_parameters

@@ -114,6 +114,7 @@ def test_missing_parts_are_named() -> None:
     [
         {"model": {"name": "desk"}, "data": {}},
         _with("data", generator="g.py"),
+        _with("data", held_out=1.5),
         _with("model", name="a b"),
         _with("quantize", types=["Q4_K_X"]),
         _with("release", quantization="Q8_0"),

@@ -16,6 +16,8 @@ def worth(spec: str, text: str, reference: str = "", folder: Path = Path()) -> f
 @pytest.mark.parametrize(
     ("spec", "text", "reference", "wanted"),
     [
+        ("json", "NaN", "", 0),
+        ("json", "[1, -Infinity]", "", 0),
         ("json", '{"a": 1}', "", 1), ("json", "{'a': 1}", "", 0), ("json", "", "", 0), ("json", "[" * 99_999, "", 0),
         ("number", "It is 12.", "12", 1), ("number", "3 and 4 make 1,200", "so 1200", 1), ("number", "12", "21", 0),
         ("number", "none", "3", 0), ("number", "3", "none", 0), ("number", "-5", "5", 0), ("number", "2.50", "2.5", 0),

@@ -96,13 +96,14 @@ def _bar() -> "Progress":
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
+    what = TextColumn("{task.description}", markup=False)  # a name or a row of data may hold brackets
+    columns = (SpinnerColumn(), what, BarColumn(), TextColumn("{task.fields[text]}", markup=False))
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def duration(seconds: float) -> str:
     """Seconds for people: 0.4 s, 2 min 5 s."""
-    if seconds < 60:
+    if seconds < 59.95:  # more is written as 60.0
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s"

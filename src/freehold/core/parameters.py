@@ -22,7 +22,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     def encode(self) -> bytes:
         """Canonical bytes: of what is said, and nothing else."""
-        said = msgspec.to_builtins(self)
+        said = msgspec.to_builtins(self, str_keys=True)
         said["sampling"] = {name: value for name, value in said.get("sampling", {}).items() if value not in (None, {})}
         return msgspec.json.encode({name: value for name, value in said.items() if value}, order="sorted")
 

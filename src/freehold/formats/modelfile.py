@@ -79,7 +79,7 @@ def listed(parameters: Parameters) -> Iterator[tuple[str, str]]:
     for name in _SAMPLING:
         value = getattr(parameters.sampling, name)
         if value is not None:
-            yield name, f"{value:g}" if isinstance(value, float) else str(value)
+            yield name, repr(value).removesuffix(".0")
     if parameters.max_tokens is not None:
         yield "num_predict", str(parameters.max_tokens)
     if parameters.context_length is not None:

@@ -13,7 +13,7 @@ from freehold.recipes.steps.convert import ADAPTER, MODEL
 from freehold.recipes.steps.evaluate import REPORT
 from freehold.recipes.steps.gate import VERDICT, Condition, Report, Verdict
 from freehold.recipes.steps.release import released
-from freehold.recipes.task import Result
+from freehold.recipes.task import Output, Result
 from freehold.store import Store
 
 
@@ -121,11 +121,19 @@ def _content(store: Store, result: Result, name: str) -> bytes:
     return store.path(result.file(name).digest).read_bytes()
 
 
+def show_extras(results: Mapping[str, Result], store: Store, folder: Path) -> None:
+    """Put copies of data card and loss curve into `folder`, under plain names."""
+    _copy({output.name: output for task in ("data", "tune") for output in results[task].extras}, store, folder)
+
+
 def _show(file: RecipeFile, results: Mapping[str, Result], store: Store, folder: Path) -> None:
-    """Copies of data card, loss curve and answers under plain names."""
-    shown = {output.name: output for task in ("data", "tune") for output in results[task].extras}
-    for task, result in _evaluations(file, results):
-        shown[f"answers-{task.removeprefix('evaluate ')}.json"] = result.file(REPORT)
-    for name, output in shown.items():
+    """Beside these, the answers."""
+    show_extras(results, store, folder)
+    answers = {task.removeprefix("evaluate "): result.file(REPORT) for task, result in _evaluations(file, results)}
+    _copy({f"answers-{kind}.json": output for kind, output in answers.items()}, store, folder)
+
+
+def _copy(files: Mapping[str, Output], store: Store, folder: Path) -> None:
+    for name, output in files.items():
         with replacing(folder / name) as temporary:
             shutil.copyfile(store.path(output.digest), temporary)

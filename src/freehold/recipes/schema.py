@@ -278,6 +278,11 @@ def _check_data(section: DataSection, path: Path) -> None:
 
     if section.held_out_path and section.generator:
         raise BadRecipe(f"{path}: [data] has a generator and held_out_path", "A generator writes what is held out")
+    if section.held_out > 1 and not section.held_out.is_integer():
+        raise BadRecipe(
+            f"{path}: [data] held_out is {section.held_out:g}",
+            "Give a share below 1, as 0.1, or a whole number of rows",
+        )
     kinds, keys = ("auto", *KINDS), tuple(ABOUT)
     for what, given, known in (("kind", section.kind, kinds), *(("about", key, keys) for key in section.about)):
         if given not in known:

@@ -11,6 +11,7 @@ from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.core.name import Name
 from freehold.core.settings import Settings
 from freehold.recipes.events import OnEvent
+from freehold.recipes.outcome import show_extras
 from freehold.recipes.runner import Run, running
 from freehold.recipes.schema import RecipeFile, parse
 from freehold.recipes.steps.base import beside
@@ -43,7 +44,7 @@ class Tuned(msgspec.Struct, frozen=True):
     settings: dict[str, Any]
     """The recipe, and what its `auto` came to."""
     folder: Path
-    """Loss curve and journal, for people."""
+    """Data card, loss curve and journal, for people."""
 
 
 def recipe_of(values: dict[str, dict[str, Any]], folder: Path) -> RecipeFile:
@@ -57,6 +58,7 @@ def tune(file: RecipeFile, settings: Settings, *, on_event: OnEvent, tools: Tool
     with running(file, settings, tools, on_event) as run:
         run.go(*TASKS)
         manifest = _keep(run)
+        show_extras(run.results, run.store, run.folder)
         return _tuned(run, manifest.digest)
 
 

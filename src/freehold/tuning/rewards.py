@@ -76,9 +76,13 @@ def _pattern(text: str) -> Callable[[Answer], bool]:
     return lambda answer: bool(pattern.search(answer.text[:_LONGEST]))
 
 
+def _no_json(text: str) -> None:
+    raise ValueError(f"{text} is a number of Python's alone")
+
+
 def _is_json(answer: Answer) -> bool:
     try:
-        json.loads(answer.text)
+        json.loads(answer.text, parse_constant=_no_json)
     except (ValueError, RecursionError):
         return False
     return True

@@ -1,5 +1,6 @@
 """Models of the catalog in Ollama's words. Pure."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -82,7 +83,7 @@ def shown(
     """What /api/show answers; `text` is the Modelfile as it is written, `projector` as `info_of` tells of one."""
     body: dict[str, Any] = {
         "modelfile": text,
-        "parameters": "\n".join(f"{name:<30} {value}" for name, value in listed(modelfile.parameters)),
+        "parameters": "\n".join(_line(name, value) for name, value in listed(modelfile.parameters)),
         "template": modelfile.template or "",
         "details": details_body(details),
         "model_info": info,
@@ -96,6 +97,11 @@ def shown(
         "messages": [{"role": turn.role, "content": turn.content} for turn in modelfile.messages],
     }
     return body | {key: value for key, value in optional.items() if value}
+
+
+def _line(name: str, value: str) -> str:
+    """A parameter as Go writes it: texts in quotes, so that one that breaks a line stays on its own."""
+    return f"{name:<30} {json.dumps(value, ensure_ascii=False) if name == 'stop' else value}"
 
 
 def info_of(header: GgufHeader, *, verbose: bool) -> dict[str, Any]:

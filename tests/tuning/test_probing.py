@@ -1,0 +1,65 @@
+"""What a job would take is said from some of its steps, the largest among them first."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from freehold.tuning.memory import Watch
+from freehold.tuning.precision import choose
+from freehold.tuning.probing import probe, seconds_per_token
+
+LENGTHS = [5, 40, 7, 9, 30, 31, 2, 3]
+ORDER = [[0, 2], [1], [4, 5], [3, 6, 7]]
+
+
+def tried(order: Sequence[Sequence[int]], steps: int, seconds: float = 0.0) -> tuple[list[list[int]], object]:
+    seen: list[list[int]] = []
+    with Watch() as watch:
+        found = probe(
+            order, LENGTHS, lambda batch: seen.append(list(batch)), steps=steps, seconds=seconds, watch=watch,
+            checkpointing=True, dtype="f32",
+        )  # fmt: skip
+    return seen, found
+
+
+def test_the_step_that_takes_most_memory_goes_first() -> None:
+    """Rows of a step are as long as its longest for the memory that they take."""
+    seen, _ = tried(ORDER, 4)
+    assert seen[0] == [4, 5]
+    assert seen[1:] == ORDER
+
+
+def test_tokens_of_all_steps_are_told_from_the_first() -> None:
+    for steps in (1, 4, 400):
+        _, found = tried(ORDER, steps)
+        assert (found.steps, found.tokens) == (steps, round(127 * steps / 4))  # type: ignore[attr-defined]
+        assert found.seconds == pytest.approx(found.tokens / found.tokens_per_second)  # type: ignore[attr-defined]
+        assert (found.checkpointing, found.dtype) == (True, "f32")  # type: ignore[attr-defined]
+        assert found.peak_rss > 1 << 20  # type: ignore[attr-defined]
+
+
+@given(st.integers(1, 30))
+def test_a_few_steps_are_tried_whatever_they_take_and_no_more_without_time(count: int) -> None:
+    seen: list[int] = []
+    order = [[number % len(LENGTHS)] for number in range(count)]
+    each = seconds_per_token(order, LENGTHS, lambda batch: seen.append(batch[0]), 0.0)
+    assert seen == [batch[0] for batch in order[:4]]
+    assert each >= 0
+
+
+def test_all_steps_are_tried_where_there_is_time() -> None:
+    seen: list[int] = []
+    seconds_per_token([[0]] * 50, LENGTHS, lambda batch: seen.append(batch[0]), 600.0)
+    assert len(seen) == 50
+
+
+@pytest.mark.parametrize(("wanted", "dtype"), [("f32", torch.float32), ("bf16", torch.bfloat16)])
+def test_a_type_that_is_asked_for_is_taken(wanted: str, dtype: torch.dtype) -> None:
+    assert choose(wanted, torch.device("cpu")) is dtype
+
+
+def test_auto_is_one_of_both() -> None:
+    assert choose("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)
