@@ -93,6 +93,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.home / "batches"
 
     @property
+    def tunings(self) -> Path:
+        """The folder of the tuning jobs that clients asked for."""
+        return self.home / "tunings"
+
+    @property
     def answers(self) -> Path:
         """The folder of the conversations that a server keeps, open to its owner alone."""
         return self.home / "answers"
