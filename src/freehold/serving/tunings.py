@@ -220,7 +220,11 @@ class Tunings:
 
         require_extra()
         file = recipe_of(wish.recipe, room.path)
-        base_of(file, self._desk.store)
+        try:
+            base_of(file, self._desk.store)
+        except FreeholdError as error:
+            error.param = "model"
+            raise
         check_signed(file, self._desk.store, self._desk.settings)
         return file.source
 
@@ -349,6 +353,7 @@ class Tunings:
 def _heard(run: Run, report: Report, check: bool) -> None:
     """Write down what a child says on its way."""
     if isinstance(report, StepBegins) and not check:
+        run.job.ends = None
         run.say(f"Step of the recipe: {report.task}")
     elif isinstance(report, Note):
         run.say(f"{report.task}: {report.text}")

@@ -4,12 +4,14 @@ import asyncio
 import hashlib
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from starlette.responses import Response
 
-from freehold.core.errors import BadInput, Unsupported
+from freehold.core.errors import BadInput, FreeholdError, Unsupported
 from freehold.core.name import Name
 from freehold.dialects.openai import files
 from freehold.dialects.openai.fine_tuning_schema import DpoHyperparameters, Hyperparameters, JobRequest
@@ -136,11 +138,21 @@ def recipe(asked: JobRequest, name: str, base: Entry, how: Chosen, seed: int, ro
     }
 
 
-def _file(desk: Desk, identifier: str, param: str) -> Path:
+@contextmanager
+def _blaming(param: str) -> Iterator[None]:
+    """An error in here is this field's."""
+    try:
+        yield
+    except FreeholdError as error:
+        error.param = param
+        raise
+
+
+def _file(desk: Desk, identifier: str) -> Path:
     """A file to tune on. Raises NotFound, and BadInput for one of another purpose."""
     kept = files.of_id(desk, identifier)
     if kept.purpose != "fine-tune":
-        raise BadInput(f"the file is for {kept.purpose!r}", "Upload it with the purpose 'fine-tune'", param=param)
+        raise BadInput(f"the file is for {kept.purpose!r}", "Upload it with the purpose 'fine-tune'")
     return desk.files.path(kept.id)
 
 
@@ -231,11 +243,12 @@ async def create(incoming: Incoming, desk: Desk) -> Response:
     """POST /fine_tuning/jobs: tune a model on a file."""
     asked = await decoded(incoming.body, JobRequest)
     method, given = wanted(asked)
-    base = await desk.model(asked.model)
-    training = await asyncio.to_thread(_file, desk, asked.training_file, "training_file")
-    validation = None
-    if asked.validation_file:
-        validation = await asyncio.to_thread(_file, desk, asked.validation_file, "validation_file")
+    with _blaming("model"):
+        base = await desk.model(asked.model)
+    with _blaming("training_file"):
+        training = await asyncio.to_thread(_file, desk, asked.training_file)
+    with _blaming("validation_file"):
+        validation = await asyncio.to_thread(_file, desk, asked.validation_file) if asked.validation_file else None
     rows = await asyncio.to_thread(_rows, training)
     how = chosen(method, given, rows)
     seed = secrets.randbelow(1 << 31) if asked.seed is None else asked.seed
