@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from freehold.recipes.outcome import Outcome
     from freehold.recipes.tools import Tools
 
-_NICE = 10
+_NICE = 5
 """How far it steps back behind who chats meanwhile (nice(2))."""
 
 
