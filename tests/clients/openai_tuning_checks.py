@@ -12,10 +12,8 @@ import openai
 
 BASE, MODEL = sys.argv[1], sys.argv[2]
 FAILURES = (AssertionError, AttributeError, LookupError, TypeError, ValueError, openai.OpenAIError)
-SECONDS = 240
-THINGS = (
-    "bicycles desks gloves posters gardens seeds pianos maps newspapers chess films poetry fairs buses coats bottles"
-)
+SECONDS = 500
+THINGS = "bicycles desks gloves posters gardens seeds pianos maps newspapers chess films poetry fairs buses coats"
 PLACES = "the library", "our town hall", "a school"
 
 client = openai.OpenAI(base_url=BASE, api_key="none", max_retries=0, timeout=60, _strict_response_validation=True)
@@ -74,7 +72,6 @@ def check_a_model_is_tuned_and_chatted_with():
     table = client.files.content(done.result_files[0]).text.splitlines()
     assert table[0].startswith("step,train_loss,valid_loss")
     assert len(table) == len(steps) + 2
-    # The client's type of a job does not know that one can be listed by its metadata in older versions.
     assert [each.id for each in jobs.list(limit=1)][:2] == [other.id, job.id]
 
     answer = client.chat.completions.create(
@@ -119,4 +116,5 @@ def check_what_is_refused():
     assert error.code == "model_not_found"
 
 
-checking.run(globals(), FAILURES)
+if __name__ == "__main__":
+    checking.run(globals(), FAILURES)

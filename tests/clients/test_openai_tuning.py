@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module", params=["3.57.0", "1.109.1"])
 def outcomes(request: pytest.FixtureRequest, server: str) -> dict[str, str]:
-    return harness.found(harness.interpreter(request.config, "openai", request.param), CHECKS, server)
+    return harness.found(harness.interpreter(request.config, "openai", request.param), CHECKS, server, seconds=800)
 
 
 @pytest.mark.parametrize("name", harness.checks(CHECKS))
@@ -63,7 +63,7 @@ def losses(client: httpx.Client, job: str) -> dict[int, float]:
 
 
 def wait(client: httpx.Client, job: str, steps: int) -> Any:
-    end = time.monotonic() + 300
+    end = time.monotonic() + 600
     while True:
         found = client.get(f"/v1/fine_tuning/jobs/{job}").json()
         if found["status"] == "succeeded" or len(losses(client, job)) >= steps:
