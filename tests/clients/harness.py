@@ -111,10 +111,12 @@ def running(home: Path, template: str = "", context: int = 1024, **settings: str
     process.stdout.close()
 
 
-def found(python: Path, script: Path, address: str, *more: Path, warnings: str = "error") -> dict[str, str]:
+def found(
+    python: Path, script: Path, address: str, *more: Path, warnings: str = "error", seconds: float = 300
+) -> dict[str, str]:
     """What each check found: nothing, or a traceback."""
     command = [python, "-W", warnings, script, address, "tiny", *more]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={"PATH": "/usr/bin:/bin"})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env={"PATH": "/usr/bin:/bin"})
     assert done.returncode == 0, done.stderr[-2000:]
     outcomes: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
     return outcomes

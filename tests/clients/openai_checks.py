@@ -384,7 +384,6 @@ def check_what_is_not_here():
             lambda: patient.images.generate(prompt="a cat", model=MODEL),
             lambda: patient.audio.transcriptions.create(file=("a.wav", bytes(50_000)), model=MODEL),
             lambda: patient.audio.speech.create(input="hello", model=MODEL, voice="alloy"),
-            lambda: patient.fine_tuning.jobs.list(),
             lambda: patient.vector_stores.list(),
         ):
             error = checking.raises(openai.InternalServerError, call)

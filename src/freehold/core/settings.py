@@ -66,7 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     quota: Annotated[int, Meta(ge=0, le=1 << 60)] = 0
     """Bytes that the store may hold; 0 sets no limit."""
     files_quota: Annotated[int, Meta(ge=0, le=1 << 60)] = 16 << 30
-    """Bytes that uploaded files and batches may take; 0 sets no limit."""
+    """Bytes that uploaded files, batches and tuning jobs may take; 0 sets no limit."""
     kept_answers: Annotated[int, Meta(ge=0, le=1 << 40)] = 256 << 20
     """Bytes of conversations that a server keeps for requests that go on from them; the oldest go first."""
     scrub_rate: Annotated[int, Meta(ge=0, le=1 << 40)] = 16 << 20
@@ -91,6 +91,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def batches(self) -> Path:
         """The folder in which batches are worked on."""
         return self.home / "batches"
+
+    @property
+    def tunings(self) -> Path:
+        """The folder of the tuning jobs that clients asked for."""
+        return self.home / "tunings"
 
     @property
     def answers(self) -> Path:

@@ -131,15 +131,19 @@ class Child:
         except psutil.Error:
             return 0
 
+    def hang_up(self) -> None:
+        """Close its lifeline: it is to end by itself."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
     def kill(self) -> None:
         """End it at once."""
         self._process.kill()
 
     async def stop(self, grace: float = 2.0) -> None:
         """Close its lifeline, then kill it if it is still there after `grace` seconds. Returns when it is gone."""
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
+        self.hang_up()
         if not await asyncio.to_thread(self._gone_within, grace):
             self.kill()
             await asyncio.to_thread(self._process.wait)

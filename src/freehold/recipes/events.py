@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from freehold.tuning.job import Progress
 
-class StepBegins(msgspec.Struct, frozen=True):
+
+class StepBegins(msgspec.Struct, frozen=True, tag="begins"):
     """A task starts; `why` it was not taken from memory."""
 
     task: str
@@ -14,15 +16,17 @@ class StepBegins(msgspec.Struct, frozen=True):
     why: str
 
 
-class StepMoves(msgspec.Struct, frozen=True):
+class StepMoves(msgspec.Struct, frozen=True, tag="moves"):
     """Progress within a task, `fraction` in [0, 1]."""
 
     task: str
     fraction: float
     text: str = ""
+    training: Progress | None = None
+    """The same in numbers, where a model is trained."""
 
 
-class StepEnds(msgspec.Struct, frozen=True):
+class StepEnds(msgspec.Struct, frozen=True, tag="ends"):
     """A task is done; `before` says that its result was remembered."""
 
     task: str
@@ -32,7 +36,7 @@ class StepEnds(msgspec.Struct, frozen=True):
     before: bool = False
 
 
-class Note(msgspec.Struct, frozen=True):
+class Note(msgspec.Struct, frozen=True, tag="note"):
     """Something that the user should know."""
 
     task: str

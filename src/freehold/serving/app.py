@@ -77,6 +77,7 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         desk.scrub.start()
         desk.batches.start()
+        desk.tunings.start()
         desk.pins.start()
         loading = asyncio.create_task(_load(desk, sole)) if sole else None
         yield

@@ -15,6 +15,7 @@ from freehold.core.errors import BadInput, Busy, FreeholdError, Interrupted, NoR
 from freehold.core.event import Usage
 from freehold.core.settings import Settings
 from freehold.serving.admission import Preempted
+from freehold.serving.described import surplus
 from freehold.serving.jobs import MAX_ROWS, Fault, Folder, Job, Journal, Noted, new_id
 
 if TYPE_CHECKING:
@@ -116,10 +117,10 @@ class Batches:
             job.total = len(rows)
             job.turn("in_progress")
 
-        surplus = _surplus(jobs)
+        gone = surplus(jobs, MAX_JOBS, "batches")
 
         def work() -> None:
-            for old in surplus:
+            for old in gone:
                 self.folder(old).remove()
             self._desk.files.admit(0 if isinstance(rows, Path) else sum(map(len, rows)))
             Folder(self._root, job.id).create(job, rows)
@@ -353,17 +354,6 @@ def faults(
     if not seen and not found:
         found.append(Fault("empty_file", "there are no rows"))
     return len(seen), found
-
-
-def _surplus(jobs: dict[str, Job]) -> list[Job]:
-    """Those that make room for a new one, taken out of `jobs`. Raises NoRoom."""
-    count = len(jobs) + 1 - MAX_JOBS
-    if count <= 0:
-        return []
-    ended = sorted((job for job in jobs.values() if job.ended), key=lambda job: job.created)
-    if len(ended) < count:
-        raise NoRoom(f"{MAX_JOBS} batches are waiting", "Send more when some of them are done")
-    return [jobs.pop(job.id) for job in ended[:count]]
 
 
 async def _uncut(work: Coroutine[Any, Any, None]) -> None:

@@ -28,6 +28,7 @@ from freehold.serving.pinned import Pins
 from freehold.serving.pool import Held, Key, Pool
 from freehold.serving.scrub import Scrub
 from freehold.serving.sole import Sole
+from freehold.serving.tunings import Tunings
 from freehold.serving.turns import Meter, Ticket
 from freehold.store import Entry, Store
 from freehold.store.check import prune
@@ -76,6 +77,7 @@ class Desk:
         self.pool = Pool(engine, settings, self.admission.make_way, last)
         self.files = Files(settings)
         self.batches = Batches(self, settings)
+        self.tunings = Tunings(self, settings)
         self._models = Models(store)
         self.scrub = Scrub(store, settings.scrub_rate)
         self._asking = asyncio.Semaphore(_ASKING)
@@ -269,6 +271,7 @@ class Desk:
         await self.pins.stop()
         await self.background.close()
         await self.batches.stop()
+        await self.tunings.stop()
         await asyncio.to_thread(self.scrub.stop)
         self.long_work.shutdown(wait=False, cancel_futures=True)
         await self.pool.close()

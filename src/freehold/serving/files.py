@@ -81,7 +81,7 @@ class Files:
 
     def __init__(self, settings: Settings) -> None:
         self.folder = settings.files
-        self._others = settings.batches
+        self._others = (settings.batches, settings.tunings)
         self._quota = settings.files_quota
         self._lock = threading.RLock()
         self._known: dict[str, Kept] | None = None
@@ -177,8 +177,8 @@ class Files:
             self._check_room(size)
 
     def held(self) -> int:
-        """Bytes that files and batches take, unfinished ones too."""
-        found = (status for folder in (self.folder, self._others) for _, status in files_below(folder))
+        """Bytes that files, batches and tuning jobs take, unfinished ones too."""
+        found = (status for folder in (self.folder, *self._others) for _, status in files_below(folder))
         return sum(status.st_size // max(1, status.st_nlink) for status in found)
 
     def _sweep(self) -> None:

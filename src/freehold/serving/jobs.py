@@ -1,9 +1,7 @@
 """A batch on the disk: what it is, the rows it was given, and a journal of those that are answered."""
 
-import logging
 import os
 import secrets
-import shutil
 import threading
 import time
 from collections import Counter
@@ -13,16 +11,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from freehold.core.errors import BadInput, Interrupted, TooLarge
+from freehold.core.errors import Interrupted, TooLarge
 from freehold.core.event import Usage
-from freehold.formats.atomic import disk_errors, replacing, sync_folder
+from freehold.formats.atomic import disk_errors
+from freehold.serving.described import Described, linked
 
 Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 Fate = Literal["done", "failed", "left"]
 """What became of a row: answered, refused or failed, or not asked before the batch ended."""
 ENDED = frozenset({"failed", "completed", "expired", "cancelled"})
 MAX_ROWS = 100_000
-_log = logging.getLogger("freehold.batches")
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -76,54 +74,28 @@ class Noted(msgspec.Struct, frozen=True):
     record: msgspec.Raw
 
 
-class Folder:
+class Folder(Described[Job]):
     """The folder of one batch. Raises DiskFull where it writes."""
 
     def __init__(self, root: Path, identifier: str) -> None:
-        self.path = root / identifier
+        super().__init__(root, identifier, Job)
         self.input = self.path / "input.jsonl"
         self.results = self.path / "results.jsonl"
         self.journal = self.path / "journal.jsonl"
-        self._state = self.path / "state.json"
 
     def create(self, job: Job, rows: Path | Iterable[bytes]) -> None:
         """Write a new batch: its rows are those of a file, or these lines. What describes it is written last."""
-        with disk_errors(self.path):
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.path.parent.chmod(0o700)
-            self.path.mkdir(mode=0o700)
-        try:
-            with disk_errors(self.path):
-                if isinstance(rows, Path):
-                    _linked(rows, self.input)
-                else:
-                    with self.input.open("xb") as file:
-                        file.writelines(row + b"\n" for row in rows)
-                        file.flush()
-                        os.fsync(file.fileno())
-            self.save(job)
-            with disk_errors(self.path):
-                sync_folder(self.path.parent)
-        except BaseException:
-            self.remove()
-            raise
 
-    def save(self, job: Job) -> None:
-        """Write what describes it."""
-        with replacing(self._state) as temporary:
-            temporary.write_bytes(msgspec.json.encode(job))
+        def fill() -> None:
+            if isinstance(rows, Path):
+                linked(rows, self.input)
+            else:
+                with self.input.open("xb") as file:
+                    file.writelines(row + b"\n" for row in rows)
+                    file.flush()
+                    os.fsync(file.fileno())
 
-    def load(self) -> Job | None:
-        """The batch; None, and nothing left, for one whose creation was cut short."""
-        try:
-            job = msgspec.json.decode(self._state.read_bytes(), type=Job)
-        except FileNotFoundError:
-            self.remove()
-            return None
-        except (OSError, msgspec.DecodeError) as error:
-            _log.warning("the batch %s is damaged and is left out: %s", self.path.name, error)
-            return None
-        return job if job.id == self.path.name else None
+        self.begin(job, fill)
 
     def rows(self, longest: int) -> Iterator[tuple[int, bytes]]:
         """The rows with the numbers of their lines. Raises TooLarge for a line that is longer than may be."""
@@ -134,12 +106,6 @@ class Folder:
         with disk_errors(self.path):
             self.input.unlink(missing_ok=True)
             self.journal.unlink(missing_ok=True)
-
-    def remove(self) -> None:
-        """Remove all of it, its description first."""
-        with disk_errors(self.path):
-            self._state.unlink(missing_ok=True)
-            shutil.rmtree(self.path, ignore_errors=True)
 
 
 def rows(path: Path, longest: int) -> Iterator[tuple[int, bytes]]:
@@ -233,13 +199,3 @@ class Journal:
 def new_id(prefix: str) -> str:
     """A name for a batch that nobody can guess."""
     return f"{prefix}_{secrets.token_hex(12)}"
-
-
-def _linked(source: Path, target: Path) -> None:
-    """The same file under a second name, so that it stays when the first goes; a copy where that cannot be."""
-    try:
-        os.link(source, target)
-    except FileNotFoundError as error:
-        raise BadInput("the file is not there any more", "Send it again") from error
-    except OSError:
-        shutil.copyfile(source, target)

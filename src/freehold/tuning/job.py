@@ -116,6 +116,8 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     tokens_per_second: float = 0.0
     seconds_left: float = 0.0
     note: str = ""
+    held_out_loss: float | None = None
+    """Where it was just measured, after so many steps."""
 
 
 class HeldOutLoss(msgspec.Struct, frozen=True):

@@ -258,7 +258,9 @@ class Trainer:
         done = {point.step for point in state.held_out_losses}
         if not self.held_out or state.step not in points(self.steps, self.job.evaluations) - done:
             return False
-        state.held_out_losses.append(HeldOutLoss(state.step, self._held_out_loss()))
+        measured = HeldOutLoss(state.step, self._held_out_loss())
+        state.held_out_losses.append(measured)
+        self.say(Progress("measuring", state.step, self.steps, held_out_loss=measured.loss))
         return self.best.judge(state)
 
     def _tell(self, state: checkpoint.State) -> None:

@@ -14,7 +14,8 @@ from freehold.serving.multipart import form
 from freehold.serving.routes import Incoming, Route
 
 _PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
-KNOWN = frozenset({*_PURPOSES, "batch_output"})
+RESULTS = "fine-tune-results"
+KNOWN = frozenset({*_PURPOSES, "batch_output", RESULTS})
 """Files of other purposes are other dialects' own."""
 _MOST = 10_000
 _EXPIRY = "expires_after[seconds]"

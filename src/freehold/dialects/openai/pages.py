@@ -14,9 +14,10 @@ def page(
     name: Callable[[T], str],
     body: Callable[[T], dict[str, Any]],
     most: int,
+    usual: int = 0,
 ) -> dict[str, Any]:
-    """The page that a query asks for, of a list in its order. `most` is also how many there are unless it says."""
-    limit = limited(query, most)
+    """The page that a query asks for, of a list in its order: unless it says, of `usual` or of as many as may be."""
+    limit = limited(query, most) if "limit" in query or not usual else usual
     begin = place(query.get("after", ""), [name(each) for each in found]) if query.get("after") else 0
     return listed([body(each) for each in found[begin : begin + limit]], more=begin + limit < len(found))
 
@@ -55,3 +56,8 @@ def ascending(query: Mapping[str, str], usual: str) -> bool:
     if order not in ("asc", "desc"):
         raise BadInput(f"order is {order[:20]!r}", "Ask for asc or desc", param="order")
     return order == "asc"
+
+
+def metadata(query: Mapping[str, str]) -> dict[str, str]:
+    """The metadata that a query asks for, as in metadata[key]=value."""
+    return {name[9:-1]: value for name, value in query.items() if name.startswith("metadata[") and name[-1] == "]"}

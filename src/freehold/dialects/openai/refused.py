@@ -5,9 +5,8 @@ from typing import Literal, NamedTuple
 from starlette.responses import Response
 
 from freehold.core.errors import NotFound, NotOffered
-from freehold.dialects.openai import answers
 from freehold.serving.desk import Desk
-from freehold.serving.http import drained, json_response
+from freehold.serving.http import drained
 from freehold.serving.routes import Incoming, Route
 
 
@@ -35,7 +34,7 @@ TABLE = (
     Absent("skills", ("/skills",), "Send tools of your own"),
     Absent("evaluations", ("/evals",), "freehold make measures what it tunes"),
     Absent("graders", ("/fine_tuning/alpha",), "freehold make measures what it tunes"),
-    Absent("fine-tuning jobs", ("/fine_tuning",), "Tune with freehold make"),
+    Absent("permissions on checkpoints", ("/fine_tuning/checkpoints",), "This server is your own"),
     Absent("the administration of an organisation", ("/organization", "/projects"), _OWN),
 )
 
@@ -48,9 +47,7 @@ def _route(absent: Absent, method: Literal["GET", "POST", "DELETE"], path: str) 
         await drained(incoming.chunks(), desk.settings.max_body)
         if incoming.path["rest"][:1] not in ("", "/"):
             raise NotFound("there is no such route", "See the documentation of the API")
-        error = NotOffered(f"this server does not offer {absent.what}", absent.instead)
-        # Clients take a 501 for something that may pass, and would ask twice more.
-        return json_response(answers.error_body(error), error.status, {"x-should-retry": "false"})
+        raise NotOffered(f"this server does not offer {absent.what}", absent.instead)
 
     return Route(method, path + "{rest:path}", "read", refuse, "chunks")
 

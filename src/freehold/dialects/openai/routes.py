@@ -15,6 +15,7 @@ from freehold.dialects.openai import (
     batches,
     echo,
     files,
+    fine_tuning,
     moderations,
     refused,
     schema,
@@ -32,7 +33,9 @@ from freehold.serving.routes import Dialect, Incoming, Route
 
 def error_response(error: FreeholdError) -> Response:
     """An error in OpenAI's shape."""
-    headers = {"retry-after": str(error.retry_after)} if isinstance(error, Busy) else None
+    headers = {"retry-after": str(error.retry_after)} if isinstance(error, Busy) else {}
+    if error.status == 501:  # clients take it for something that may pass, and would ask twice more
+        headers["x-should-retry"] = "false"
     return json_response(answers.error_body(error), error.status, headers)
 
 
@@ -133,6 +136,7 @@ DIALECT = Dialect(
         *files.ROUTES,
         *uploads.ROUTES,
         *batches.ROUTES,
+        *fine_tuning.ROUTES,
         *moderations.ROUTES,
         *refused.ROUTES,
     ),

@@ -15,7 +15,7 @@ from freehold.core.event import Failed
 from freehold.core.request import Request
 from freehold.dialects.openai import answers, asking, schema
 from freehold.dialects.openai.asking import Events
-from freehold.dialects.openai.pages import ascending, limited, listed, page, place
+from freehold.dialects.openai.pages import ascending, limited, listed, metadata, page, place
 from freehold.serving.decoding import decoded
 from freehold.serving.desk import Desk
 from freehold.serving.http import json_response
@@ -121,7 +121,7 @@ async def index(incoming: Incoming, desk: Desk) -> Response:
 
 def _matching(desk: Desk, keys: Sequence[str], query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """The completions of these keys that are of the model and have the metadata that a query asks for."""
-    wanted = {name[9:-1]: value for name, value in query.items() if name.startswith("metadata[") and name[-1] == "]"}
+    wanted = metadata(query)
     for key in keys:
         try:
             completion = _decoded(key, desk.kept.get(key)).completion

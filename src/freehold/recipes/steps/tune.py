@@ -56,7 +56,7 @@ def run(work: Work) -> Result:
     def progress(report: Progress) -> None:
         if report.note:
             notes.append(report.note)
-        work.moved(report.step / report.steps if report.steps else 0.0, _text(report))
+        work.moved(report.step / report.steps if report.steps else 0.0, _text(report), report)
 
     trained = work.tools.train(job, progress)
     kind = "adapter" if trained.method in ADAPTERS else "model"
@@ -66,6 +66,8 @@ def run(work: Work) -> Result:
 
 
 def _text(report: Progress) -> str:
+    if report.held_out_loss is not None:
+        return f"step {report.step}/{report.steps}  held-out loss {report.held_out_loss:.3f}"
     if report.phase != "training":
         return report.phase
     minutes, seconds = divmod(round(report.seconds_left), 60)
