@@ -1,0 +1,126 @@
+"""The checking process: `python -I -m freehold.engines.llamacpp.check_worker`, on its parent's pipes alone.
+
+It loads llama.cpp's library and a small vocabulary once. For each line of stdin, {"kind", "text", "seconds"}, it forks
+a process that may compute for so many seconds and hold MEMORY bytes, and compiles and tries the text there. A line of
+stdout answers: {} where all is well, {"wrong": what llama.cpp says}, or {"ended": how the process was ended}.
+"""
+
+import contextlib
+import ctypes
+import math
+import os
+import resource
+import signal
+import sys
+from typing import Any, BinaryIO
+
+import msgspec
+
+from freehold.engines.llamacpp.compiling import Compiler, WrongError
+from freehold.engines.llamacpp.libllama import BadLibraryError, load
+
+MEMORY = 512 << 20
+WALL = 16
+"""A process may take so many times its seconds by the clock: it is to step aside for those that generate."""
+_NICE = 10
+_KEPT = 4096
+_PR_SET_PDEATHSIG = 1
+_OUT_OF_MEMORY = ("bad_alloc", "memory allocation", "length_error", "out of memory", "MemoryError")
+_SECONDS = (signal.SIGPROF, signal.SIGXCPU)
+
+
+def main() -> int:
+    """Load what is needed, answer until stdin ends."""
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # llama.cpp prints to stdout too; answers must stay alone there
+    _harden()
+    sys.stdin.buffer.readline()  # what every child is told first; there is nothing to tell this one
+    try:
+        compiler = Compiler(load())
+    except (BadLibraryError, WrongError, OSError, AttributeError) as error:
+        _say(answers, {"error": str(error)})
+        return 1
+    _say(answers, {"ready": True})
+    for line in sys.stdin.buffer:
+        _say(answers, _tried(compiler, msgspec.json.decode(line)))
+    return 0
+
+
+def _harden() -> None:
+    os.umask(0o077)
+    os.nice(_NICE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _end_with_parent()
+
+
+def _end_with_parent() -> None:
+    with contextlib.suppress(OSError, AttributeError):  # Linux only; elsewhere stdin's end does it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _tried(compiler: Compiler, task: dict[str, Any]) -> dict[str, Any]:
+    """The answer for one text, found in a process of its own."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.dup2(writing, 2)
+        os.close(reading)
+        _in_fork(compiler, task)
+    os.close(writing)
+    said = _read(reading)
+    os.close(reading)
+    return _verdict(os.waitpid(pid, 0)[1], said)
+
+
+def _in_fork(compiler: Compiler, task: dict[str, Any]) -> None:
+    """Do it and end, by this or by another death. What is wrong stands on stderr."""
+    seconds = task["seconds"]
+    _end_with_parent()
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds) + 1, math.ceil(seconds) + 2))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds * WALL)
+    code = 0
+    try:
+        getattr(compiler, task["kind"])(task["text"], seconds)
+    except WrongError as error:
+        os.write(2, f"\n{error}".encode("utf-8", "replace")[:_KEPT])
+        code = 1
+    except MemoryError:
+        os.write(2, b"MemoryError")
+        code = 2
+    finally:
+        os._exit(code)
+
+
+def _read(pipe: int) -> str:
+    """What comes until the end, cut in its middle."""
+    begun, last = b"", b""
+    while piece := os.read(pipe, 1 << 16):
+        begun, last = (begun, (last + piece)[-_KEPT:]) if len(begun) >= _KEPT else (begun + piece, last)
+    return (begun[:_KEPT] + b"\n" + begun[_KEPT:][-_KEPT:] + last).decode("utf-8", "replace")
+
+
+def _verdict(status: int, said: str) -> dict[str, Any]:
+    code = os.waitstatus_to_exitcode(status)
+    if code == 0:
+        return {}
+    if -code in _SECONDS:
+        return {"ended": "seconds"}
+    if -code in (signal.SIGALRM, signal.SIGKILL, signal.SIGTERM):
+        return {"ended": "killed"}
+    if any(mark in said for mark in _OUT_OF_MEMORY):
+        return {"ended": "memory"}
+    _, thrown, what = said.partition("what():")
+    if code == 1 or thrown:
+        return {"wrong": " ".join((what if thrown else said).split())}
+    return {"ended": "crash"}
+
+
+def _say(answers: BinaryIO, document: dict[str, Any]) -> None:
+    answers.write(msgspec.json.encode(document) + b"\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
