@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from freehold.engines.llamacpp.compiling import Compiler, WrongError
+from freehold.engines.llamacpp.compiling import PARSED_NOT, Compiler, WrongError
 from freehold.engines.llamacpp.libllama import BadLibraryError, load
 
 MEMORY = 512 << 20
@@ -27,6 +27,12 @@ _KEPT = 4096
 _PR_SET_PDEATHSIG = 1
 _OUT_OF_MEMORY = ("bad_alloc", "memory allocation", "length_error", "out of memory", "MemoryError")
 _SECONDS = (signal.SIGPROF, signal.SIGXCPU)
+_FOREIGN = {signal.SIGALRM: "late", signal.SIGKILL: "killed", signal.SIGTERM: "killed", signal.SIGINT: "killed"}
+"""Ends that are not the text's doing."""
+_MARK = "\x1e"
+_THROWN = "what():"
+"""How C++ begins to tell, when it ends a process, of what nobody caught."""
+_PREFIXES = ("parse: error parsing grammar: ", "JSON schema conversion failed: ", "failed to compile JSON schema: ")
 
 
 def main() -> int:
@@ -85,7 +91,7 @@ def _in_fork(compiler: Compiler, task: dict[str, Any]) -> None:
     try:
         getattr(compiler, task["kind"])(task["text"], seconds)
     except WrongError as error:
-        os.write(2, f"\n{error}".encode("utf-8", "replace")[:_KEPT])
+        os.write(2, f"{_MARK}{error}".encode("utf-8", "replace")[:_KEPT])
         code = 1
     except MemoryError:
         os.write(2, b"MemoryError")
@@ -108,14 +114,26 @@ def _verdict(status: int, said: str) -> dict[str, Any]:
         return {}
     if -code in _SECONDS:
         return {"ended": "seconds"}
-    if -code in (signal.SIGALRM, signal.SIGKILL, signal.SIGTERM):
-        return {"ended": "killed"}
+    if -code in _FOREIGN:
+        return {"ended": _FOREIGN[-code]}
     if any(mark in said for mark in _OUT_OF_MEMORY):
         return {"ended": "memory"}
-    _, thrown, what = said.partition("what():")
-    if code == 1 or thrown:
-        return {"wrong": " ".join((what if thrown else said).split())}
+    if code == 1 or _THROWN in said:
+        return {"wrong": _reason(said)}
     return {"ended": "crash"}
+
+
+def _reason(said: str) -> str:
+    """What is wrong, in one line: the exception, or the compiler's own words, or what it printed."""
+    printed, _, own = said.partition(_MARK)
+    if _THROWN in printed:
+        text = " ".join(printed.partition(_THROWN)[2].split())
+    else:
+        lines = [line.strip() for line in f"{printed if own.strip() == PARSED_NOT else own}\n{own}".splitlines()]
+        text = next((line for line in lines if line and not line.startswith("WARNING")), PARSED_NOT)
+    for prefix in _PREFIXES:
+        text = text.partition(prefix)[2] or text
+    return text
 
 
 def _say(answers: BinaryIO, document: dict[str, Any]) -> None:

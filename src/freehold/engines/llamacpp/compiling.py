@@ -5,6 +5,7 @@ C++ functions that the wheel exports by accident, with the ABI of its strings; `
 """
 
 import ctypes
+import os
 import platform
 import random
 import re
@@ -14,14 +15,20 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from freehold.engines.llamacpp import probing
+from freehold.engines.llamacpp.libllama import LOG
 
 LARK = "%llguidance"
 """What a grammar begins with that is not GBNF but llguidance's Lark, by which it reads schemas too."""
-STEPS = 256
+STEPS = 128
 """Tokens that are drawn to see what applying it costs; fewer when that has cost much, but no fewer than FEWEST."""
-FEWEST = 64
+FEWEST = 32
+PARSED_NOT = "it cannot be parsed"
 _WALKS = 8
 _RULES = 2
+_NOTHING = "NoExtensionBias"
+"""llguidance's name for a place at which no token is allowed."""
+_ERROR = 4
+"""GGML_LOG_LEVEL_ERROR."""
 _P, _I, _TEXT = ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p
 _LLG_INIT = "_Z22llama_sampler_init_llgPK11llama_vocabPKcS3_"
 _PARSE_JSON = "_ZN11common_json5parseERKSs"
@@ -62,6 +69,15 @@ _TOKEN = re.compile(rf"(?P<kept>{_QUOTED})|#[^\n]*|!?<[^>\n]*>", re.DOTALL)
 _RULE = re.compile(rf"{_QUOTED}|(?P<name>[A-Za-z0-9_-]+)\s*::=", re.DOTALL)
 
 
+def _tell(level: int, text: bytes, data: object) -> None:
+    """llama.cpp's log, as far as it says what is wrong."""
+    if level == _ERROR:
+        os.write(2, text)
+
+
+_LOUD = LOG(_tell)
+
+
 class WrongError(Exception):
     """llama.cpp says what is wrong with the text."""
 
@@ -78,6 +94,7 @@ class Compiler:
     def __init__(self, library: Any) -> None:
         self._library = library
         _declare(library, _SIGNATURES)
+        library.llama_log_set(_LOUD, None)
         self._standard = _standard_library(library)
         self._pieces = probing.pieces()
         self._vocab = self._vocabulary()
@@ -117,7 +134,7 @@ class Compiler:
             return
         # An empty std::map: its header is its own leftmost and rightmost node (libstdc++'s _Rb_tree_header).
         nothing, made, out = (_P * 6)(), (_P * 1)(), (_P * 8)()
-        nothing[2] = nothing[3] = ctypes.addressof(nothing) + ctypes.sizeof(_P)
+        nothing[3] = nothing[4] = ctypes.addressof(nothing) + ctypes.sizeof(_P)
         empty = self._string("")
         getattr(self._library, _TEMPLATES)(made, None, self._string(text), empty, empty)
         getattr(self._library, _EXAMPLE)(out, made[0], True, nothing)
@@ -125,7 +142,7 @@ class Compiler:
     def _rules(self, text: str, root: str) -> Any:
         made = self._library.llama_sampler_init_grammar(self._vocab, text.encode("utf-8", "replace"), root.encode())
         if not made:
-            raise WrongError("it cannot be parsed")
+            raise WrongError(PARSED_NOT)
         return made
 
     def _guided(self, text: str, seconds: float) -> None:
@@ -248,7 +265,8 @@ class _Guided:
     def _check(self, code: int) -> None:
         said = self._library.llg_matcher_get_error(self._matcher)
         if code or said:
-            raise WrongError((said or b"llguidance cannot go on").decode("utf-8", "replace"))
+            text = (said or b"llguidance cannot go on").decode("utf-8", "replace")
+            raise WrongError("no text matches it" if text.startswith(_NOTHING) else text)
 
 
 def _declare(library: Any, signatures: dict[str, tuple[Any, Sequence[Any]]]) -> None:
