@@ -1,4 +1,7 @@
-"""The contract between Freehold and a program that runs models: fits, start, check; generate, embed, tokenize, score, stop."""
+"""The contract between Freehold and a program that runs models.
+
+An engine: fits, start, check. Its workers: generate, embed, tokenize, score, stop.
+"""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import math
 import os
+import re
 import resource
 import signal
 import sys
@@ -27,12 +28,19 @@ _KEPT = 4096
 _PR_SET_PDEATHSIG = 1
 _OUT_OF_MEMORY = ("bad_alloc", "memory allocation", "length_error", "out of memory", "MemoryError")
 _SECONDS = (signal.SIGPROF, signal.SIGXCPU)
-_FOREIGN = {signal.SIGALRM: "late", signal.SIGKILL: "killed", signal.SIGTERM: "killed", signal.SIGINT: "killed"}
+_FOREIGN: dict[int, str] = {
+    signal.SIGALRM: "late",
+    signal.SIGKILL: "killed",
+    signal.SIGTERM: "killed",
+    signal.SIGINT: "killed",
+}
 """Ends that are not the text's doing."""
 _MARK = "\x1e"
 _THROWN = "what():"
 """How C++ begins to tell, when it ends a process, of what nobody caught."""
-_PREFIXES = ("parse: error parsing grammar: ", "JSON schema conversion failed: ", "failed to compile JSON schema: ")
+_PREFIXES = ("parse: error parsing grammar: ", "JSON schema conversion failed:", "failed to compile JSON schema: ")
+_SOURCE = re.compile(r"\n\s*\d+ \||\n<state>")
+"""Where llguidance, having said what is wrong, goes on to show the text, or what it had come to."""
 
 
 def main() -> int:
@@ -114,8 +122,8 @@ def _verdict(status: int, said: str) -> dict[str, Any]:
         return {}
     if -code in _SECONDS:
         return {"ended": "seconds"}
-    if -code in _FOREIGN:
-        return {"ended": _FOREIGN[-code]}
+    if (foreign := _FOREIGN.get(-code)) is not None:
+        return {"ended": foreign}
     if any(mark in said for mark in _OUT_OF_MEMORY):
         return {"ended": "memory"}
     if code == 1 or _THROWN in said:
@@ -127,13 +135,15 @@ def _reason(said: str) -> str:
     """What is wrong, in one line: the exception, or the compiler's own words, or what it printed."""
     printed, _, own = said.partition(_MARK)
     if _THROWN in printed:
-        text = " ".join(printed.partition(_THROWN)[2].split())
+        text = printed.partition(_THROWN)[2]
+    elif own.strip() == PARSED_NOT:
+        lines = [line.strip() for line in f"{printed}\n{own}".splitlines()]
+        text = next(line for line in lines if line and not line.startswith("WARNING"))
     else:
-        lines = [line.strip() for line in f"{printed if own.strip() == PARSED_NOT else own}\n{own}".splitlines()]
-        text = next((line for line in lines if line and not line.startswith("WARNING")), PARSED_NOT)
+        text = _SOURCE.split(own.strip(), maxsplit=1)[0]
     for prefix in _PREFIXES:
         text = text.partition(prefix)[2] or text
-    return text
+    return " ".join(text.split())
 
 
 def _say(answers: BinaryIO, document: dict[str, Any]) -> None:

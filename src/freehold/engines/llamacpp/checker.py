@@ -22,7 +22,7 @@ from freehold.formats.reading import shown
 
 CACHED = 1024
 """Texts whose verdict is remembered, the last that were asked for."""
-TEMPLATE_SECONDS = 4.0
+TEMPLATE_SECONDS = 2.0
 """Of computing, which a chat template may take to be analysed: llama.cpp renders it dozens of times for that."""
 _MODULE = "freehold.engines.llamacpp.check_worker"
 _START = 60.0
@@ -92,16 +92,16 @@ class Checker:
             if verdict.ended or (verdict.wrong and each.kind != "tools"):
                 raise _error(each, verdict, seconds)
 
-    async def template(self, text: str, label: str) -> None:
-        """Check a model's chat template. Raises BadModelFile for one that does not end; what else is wrong is passed."""
+    async def template(self, text: str, label: str, seconds: float = TEMPLATE_SECONDS) -> None:
+        """Check a chat template. Raises BadModelFile for one that does not end; what else is wrong a worker says."""
         running = self._child is not None
-        verdict = await self.verdict("template", text, TEMPLATE_SECONDS) if text else Verdict()
+        verdict = await self.verdict("template", text, seconds) if text else Verdict()
         if not running:  # a model is loaded seldom, and perhaps by a program that asks for nothing else
             async with self._lock:
                 await self._end()
         if verdict.ended in ("seconds", "memory", "crash"):
             raise BadModelFile(
-                f"the chat template of {label} {_ending(verdict, TEMPLATE_SECONDS)}",
+                f"the chat template of {label} {_ending(verdict, seconds)}",
                 "Give it another one: freehold create NAME with TEMPLATE in its Modelfile",
             )
 
@@ -226,7 +226,7 @@ def _error(text: Text, verdict: Verdict, seconds: float) -> BadInput | Busy:
         remedy = _MORE if verdict.ended == "seconds" else _SMALLER
         return BadInput(f"{name} {_ending(verdict, seconds)}", remedy, param=text.param)
     said = shown(verdict.wrong, _SHOWN)
-    return BadInput(f"{name} cannot be used: {said}", "Correct it", param=text.param)
+    return BadInput(f"{name} cannot be used: {said}", "Correct or leave out what it names", param=text.param)
 
 
 def _ending(verdict: Verdict, seconds: float) -> str:

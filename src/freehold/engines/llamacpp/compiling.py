@@ -7,7 +7,6 @@ C++ functions that the wheel exports by accident, with the ABI of its strings; `
 import ctypes
 import os
 import platform
-import random
 import re
 import tempfile
 import time
@@ -24,7 +23,10 @@ STEPS = 128
 FEWEST = 32
 PARSED_NOT = "it cannot be parsed"
 _WALKS = 8
+_SCATTER = 2654435761
+"""A prime, by which choices differ from one token to the next (Knuth's multiplicative hashing)."""
 _RULES = 2
+_SPECIAL = "special token"
 _NOTHING = "NoExtensionBias"
 """llguidance's name for a place at which no token is allowed."""
 _ERROR = 4
@@ -37,7 +39,7 @@ _TEMPLATES = "_Z26common_chat_templates_initPK11llama_modelRKSsS3_S3_"
 _EXAMPLE = "_Z26common_chat_format_examplePK21common_chat_templatesbRKSt3mapISsSsSt4lessISsESaISt4pairIKSsSsEEE"
 _NEW_STRING = "_ZNSsC1EPKcmRKSaIcE"
 _TOKENIZER = 3
-"""Which word of llama.cpp's `llama_sampler_llg` is the tokenizer: vocabulary and two strings of one word each before."""
+"""Which word of llama.cpp's `llama_sampler_llg` is the tokenizer: the vocabulary and two strings come before."""
 _SETTINGS_BYTES = 512
 """More than llguidance's LlgConstraintInit has."""
 _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
@@ -89,7 +91,7 @@ class _Candidates(ctypes.Structure):
 
 
 class Compiler:
-    """The compilers, with a small vocabulary that stands for any model's. Raises OSError, AttributeError, WrongError."""
+    """The compilers, with a vocabulary that stands for any model's. Raises OSError, AttributeError, WrongError."""
 
     def __init__(self, library: Any) -> None:
         self._library = library
@@ -105,7 +107,11 @@ class Compiler:
     def grammar(self, text: str, seconds: float) -> None:
         """Compile and try a grammar, within about so many seconds of computing. Raises WrongError."""
         if text.startswith(LARK):
-            self._guided(text, seconds)
+            try:
+                self._guided(text, seconds)
+            except WrongError as error:
+                if _SPECIAL not in str(error):  # the model's are not known here
+                    raise
             return
         text = _TOKEN.sub(lambda found: found["kept"] or ("" if found[0].startswith("#") else '"<"'), text)
         root = self._rules(text, "root")
@@ -156,11 +162,11 @@ class Compiler:
 
     def _walk(self, rules: "_Gbnf | _Guided", steps: int, seconds: float) -> None:
         """Draw tokens that are allowed: any, and the longest, in turns. The same ones each time."""
-        draw, done = random.Random(0), 0
+        done = 0
         for _ in range(_WALKS):
             rules.begin()
             for allowed in rules.allowed():
-                token = draw.choice(allowed)
+                token = allowed[_SCATTER * done % len(allowed)]
                 if done % 2:
                     token = max(allowed, key=lambda each: len(self._pieces[each]))
                 if token == probing.END:
@@ -198,7 +204,7 @@ class Compiler:
         return self._library.llama_model_get_vocab(model)
 
     def _llguidance(self) -> Any:
-        """The tokenizer that llama.cpp makes for llguidance; it keeps one. Raises WrongError if it is laid out otherwise."""
+        """The tokenizer that llama.cpp makes for llguidance, and keeps. Raises WrongError for another layout."""
         sampler = getattr(self._library, _LLG_INIT)(self._vocab, b"lark", f'{LARK} {{}}\nstart: "a"'.encode())
         words = ctypes.cast(ctypes.cast(sampler, ctypes.POINTER(_P))[1] or 0, ctypes.POINTER(_P))
         if words[0] != self._vocab or self._standard is None:
