@@ -1,4 +1,4 @@
-"""What constrains an answer is compiled where it does no harm: bombs are refused, what is good passes, and passes on."""
+"""What constrains an answer is compiled where it does no harm: bombs are refused, what is good passes."""
 
 import asyncio
 import os
@@ -122,14 +122,14 @@ def test_a_tool_that_may_be_called_is_not_refused_for_what_its_template_may_neve
 
 def test_memory_is_limited(runner):
     run, checker = runner
-    found = run(checker.verdict("grammar", 'root ::= ((("a"?){100}){100}){100}', PLENTY))
+    found = run(checker.verdict("grammar", f'root ::= "{"x" * 60_000}"{{2000}}', PLENTY))
     assert found == Verdict(ended="memory")
 
 
 def test_the_seconds_are_those_of_the_caller(runner):
     run, checker = runner
     many = "root ::= " + " | ".join(f'"choice {i}"' for i in range(300))
-    assert run(checker.verdict("grammar", many, 0.001)).ended == "seconds"
+    assert run(checker.verdict("grammar", many, 0.01)).ended == "seconds"
     assert run(checker.verdict("grammar", many, PLENTY)) == Verdict()
 
 

@@ -1,8 +1,8 @@
 """The checking process: `python -I -m freehold.engines.llamacpp.check_worker`, on its parent's pipes alone.
 
-It loads llama.cpp's library and a small vocabulary once. For each line of stdin, {"kind", "text", "seconds"}, it forks
-a process that may compute for so many seconds and hold MEMORY bytes, and compiles and tries the text there. A line of
-stdout answers: {} where all is well, {"wrong": what llama.cpp says}, or {"ended": how the process was ended}.
+It loads llama.cpp's library and a small vocabulary once. For each line of stdin, {"kind", "text", "seconds", "wall"}, it
+forks a process that may compute for so many seconds, last `wall` seconds and hold MEMORY bytes, and compiles and tries
+the text there. A line of stdout answers: {} where all is well, {"wrong": what llama.cpp says}, or {"ended": how the process was ended}.
 """
 
 import contextlib
@@ -21,9 +21,8 @@ from freehold.engines.llamacpp.compiling import PARSED_NOT, Compiler, WrongError
 from freehold.engines.llamacpp.libllama import BadLibraryError, load
 
 MEMORY = 512 << 20
-WALL = 16
-"""A process may take so many times its seconds by the clock: it is to step aside for those that generate."""
-_NICE = 10
+_NICE = 5
+"""It steps aside for workers that generate."""
 _KEPT = 4096
 _PR_SET_PDEATHSIG = 1
 _OUT_OF_MEMORY = ("bad_alloc", "memory allocation", "length_error", "out of memory", "MemoryError")
@@ -94,7 +93,7 @@ def _in_fork(compiler: Compiler, task: dict[str, Any]) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds) + 1, math.ceil(seconds) + 2))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     signal.setitimer(signal.ITIMER_PROF, seconds)
-    signal.setitimer(signal.ITIMER_REAL, seconds * WALL)
+    signal.setitimer(signal.ITIMER_REAL, task["wall"])
     code = 0
     try:
         getattr(compiler, task["kind"])(task["text"], seconds)

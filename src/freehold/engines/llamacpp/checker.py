@@ -26,8 +26,10 @@ TEMPLATE_SECONDS = 2.0
 """Of computing, which a chat template may take to be analysed: llama.cpp renders it dozens of times for that."""
 _MODULE = "freehold.engines.llamacpp.check_worker"
 _START = 60.0
-_WALL, _GRACE = 16, 5.0
-"""See `check_worker.WALL`; and seconds more, after which the process itself does not answer."""
+_WALL, _WAIT = 40, 2.0
+"""By the clock it may take so many times its seconds, and this more: on a busy machine it hardly gets to compute."""
+_GRACE = 5.0
+"""Seconds more after which the process itself does not answer."""
 _IDLE = 120.0
 """Seconds after which a process that nobody asks is ended."""
 _SHOWN = 300
@@ -133,25 +135,26 @@ class Checker:
             task.exception()  # those who waited have it
 
     async def _find_out(self, key: bytes, kind: Kind, text: str, seconds: float) -> Verdict:
-        task = {"kind": kind, "text": text.encode("utf-8", "replace").decode(), "seconds": seconds}
+        task: dict[str, object] = {"kind": kind, "text": text.encode("utf-8", "replace").decode(), "seconds": seconds}
+        task["wall"] = wall = _WALL * seconds + _WAIT
         async with self._lock:
-            verdict = await self._asked(task, seconds)
+            verdict = await self._asked(task, wall)
             if verdict.ended == "killed":  # by somebody else: the text may not be the reason
-                verdict = await self._asked(task, seconds)
+                verdict = await self._asked(task, wall)
         if verdict.ended not in ("killed", "late") and not self._missing:
             self._known[key] = verdict
             while len(self._known) > self._cached:
                 self._known.popitem(last=False)
         return verdict
 
-    async def _asked(self, task: dict[str, object], seconds: float) -> Verdict:
+    async def _asked(self, task: dict[str, object], wall: float) -> Verdict:
         """The process's answer. One that is dead, or that does not answer, is replaced by the next question."""
         try:
             child = await self._started()
             if child is None:
                 return Verdict()
             child.tell(task)
-            line = await child.first_line(seconds * _WALL + _GRACE)
+            line = await child.first_line(wall + _GRACE)
             if line.endswith(b"\n"):
                 self._rest()
                 return msgspec.json.decode(line, type=Verdict)
