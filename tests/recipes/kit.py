@@ -193,6 +193,12 @@ class Reciter:
         assert model.path.read_bytes()[:4] == b"GGUF"
         return ReciterWorker(self.fakes, self.fakes.skill[model.label.removeprefix("evaluate ")])
 
+    async def check(self, request: Request, settings: Settings) -> None:
+        """All is well."""
+
+    async def close(self) -> None:
+        """Nothing runs beside the workers."""
+
 
 @dataclass
 class ReciterWorker:

@@ -137,6 +137,10 @@ class FakeEngine:
         self.pause = pause
         self.refusal: Any = None
         self.start_error: Any = None
+        self.check_error: Any = None
+        self.checked: list[Request] = []
+        self.checking = asyncio.Event()
+        self.checking.set()
         self.start_seconds = 0.0
         self.memory_bytes = 100
         self.model_bytes = 10
@@ -157,6 +161,16 @@ class FakeEngine:
             raise self.start_error
         self.workers.append(FakeWorker(self, model))
         return self.workers[-1]
+
+    async def check(self, request: Request, settings: Settings) -> None:
+        """Refuses as it was told, once `checking` is set."""
+        self.checked.append(request)
+        await self.checking.wait()
+        if self.check_error is not None:
+            raise self.check_error
+
+    async def close(self) -> None:
+        """Nothing runs beside the workers."""
 
 
 def add_model(store: Store, name: str, data: bytes | None = None) -> Manifest:

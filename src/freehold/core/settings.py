@@ -53,6 +53,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Models that are loaded at the start and stay."""
     stall_seconds: Annotated[float, Meta(gt=0, le=3600)] = 20.0
     """Seconds without any progress after which a worker on which somebody waits counts as stuck, and is ended."""
+    grammar_seconds: Annotated[float, Meta(gt=0, le=60)] = 0.25
+    """Seconds of computing that a grammar, a JSON schema or tools may take to be compiled and tried beforehand."""
     drain_seconds: Annotated[float, Meta(ge=0, le=3600)] = 10.0
     """Seconds for which running answers may go on after the server was told to stop."""
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0

@@ -1,4 +1,7 @@
-"""The contract between Freehold and a program that runs models: fits, start; generate, embed, tokenize, score, stop."""
+"""The contract between Freehold and a program that runs models.
+
+An engine: fits, start, check. Its workers: generate, embed, tokenize, score, stop.
+"""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -153,4 +156,12 @@ class Engine(Protocol):
 
     async def start(self, model: ModelFile, settings: Settings, told: Told = nobody) -> Worker:
         """A ready worker. Raises BadModelFile, NotEnoughMemory, WorkerFailed. `told` hears how much of it is loaded."""
+        ...
+
+    async def check(self, request: Request, settings: Settings) -> None:
+        """Compile and try, where it does no harm, what a worker would have to. Raises BadInput and Busy."""
+        ...
+
+    async def close(self) -> None:
+        """End what runs beside the workers."""
         ...

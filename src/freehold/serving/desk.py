@@ -22,6 +22,7 @@ from freehold.serving import fitting, ready
 from freehold.serving.admission import Admission, cost, embedding_cost, ranking_cost, stopping
 from freehold.serving.background import Background
 from freehold.serving.batches import Batches
+from freehold.serving.checks import Checks
 from freehold.serving.files import Files
 from freehold.serving.models import Models
 from freehold.serving.pinned import Pins
@@ -74,6 +75,7 @@ class Desk:
         self._engine = engine
         self.admission = Admission(settings, lambda key: self.pool.places(key))
         last = self._before_sleep if sole is not None and sole.metrics else None
+        self._checks = Checks(engine)
         self.pool = Pool(engine, settings, self.admission.make_way, last)
         self.files = Files(settings)
         self.batches = Batches(self, settings)
@@ -275,6 +277,7 @@ class Desk:
         await asyncio.to_thread(self.scrub.stop)
         self.long_work.shutdown(wait=False, cancel_futures=True)
         await self.pool.close()
+        await self._engine.close()
         self._models.close()
 
     async def _events(self, request: Request) -> AsyncGenerator[Event, None]:
@@ -314,6 +317,8 @@ class Desk:
         """A place and a worker for one request, and what the name of its model means; `brief` takes few tokens."""
         source = await asyncio.to_thread(self._source, request.model)
         await asyncio.to_thread(source.require, self.settings)
+        if isinstance(request, Request):
+            await self._checks.check(request, self.settings)
         tokens = await asyncio.to_thread(self._cost, request, source)
         ranking = isinstance(request, RerankRequest)
         key = Key(source.digest, ranking or isinstance(request, EmbedRequest), ranking=ranking)

@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 
 from freehold.core.errors import BadModelFile, NotEnoughMemory, Unsupported, WorkerFailed
+from freehold.core.request import Request
 from freehold.core.settings import Settings
 from freehold.engines.base import Fit, Launch, ModelFile, Told, nobody
 from freehold.engines.llamacpp import memory
+from freehold.engines.llamacpp.checker import Checker
 from freehold.engines.llamacpp.client import LlamaWorker
 from freehold.engines.supervisor import Child, Socket, clean_environment, watched
 from freehold.formats import gguf, projector
@@ -47,6 +49,9 @@ class LlamaCpp:
 
     name = "llamacpp"
 
+    def __init__(self) -> None:
+        self._checker = Checker()
+
     def fits(self, model: ModelFile, settings: Settings) -> Fit:
         """What this model takes, from its header alone. Raises BadModelFile."""
         return _Shape.of(model, settings).fit
@@ -56,6 +61,8 @@ class LlamaCpp:
         shape = _Shape.of(model, settings)
         if not shape.fit.ok:
             raise NotEnoughMemory(shape.fit.shortage(model.label), _LESS)
+        if not model.embedding:
+            await self._checker.template(_template(model), model.label)
         socket = Socket(settings.sockets)
         environment = clean_environment(_ENVIRONMENT)
         document = shape.document(model, settings, socket)
@@ -69,6 +76,19 @@ class LlamaCpp:
             await worker.stop()
             raise
         return worker
+
+    async def check(self, request: Request, settings: Settings) -> None:
+        """Have what constrains the answer compiled and tried in a process that can be ended. Raises BadInput, Busy."""
+        await self._checker.request(request, settings.grammar_seconds)
+
+    async def close(self) -> None:
+        """End that process."""
+        await self._checker.close()
+
+
+def _template(model: ModelFile) -> str:
+    """The chat template that a worker of it reads."""
+    return model.chat_template or str(gguf.read_header(model.path).metadata.get("tokenizer.chat_template", ""))
 
 
 class _Shape(msgspec.Struct, frozen=True):

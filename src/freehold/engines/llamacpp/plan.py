@@ -130,14 +130,22 @@ def _as_known(request: Request, knows_tools: bool, offered: Sequence[Tool]) -> R
 async def _forced(request: Request, choices: range, knows_tools: bool, server: Server) -> Plan:
     offered = _chosen(request)
     prompt = await server.render(_as_known(request, knows_tools, offered))
+    constraint = _held(offered)
     if len(offered) == 1:
         tool = offered[0]
-        constraint = Constraint("schema", tools.closed(tool))
         return await _raw(
             server, request, choices, prompt + tools.opening(tool), constraint, lambda: tools.Forced(tool, _call_id())
         )
-    constraint = Constraint("schema", tools.any_call(offered))
     return await _raw(server, request, choices, prompt, constraint, lambda: tools.Detected(offered, _call_id()))
+
+
+def forced(request: Request) -> Constraint | None:
+    """What a call that must be made is held to; None where none must be made. Raises BadInput for an unknown tool."""
+    return _held(_chosen(request)) if offered_tools(request) and request.tool_choice != "auto" else None
+
+
+def _held(offered: Sequence[Tool]) -> Constraint:
+    return Constraint("schema", tools.closed(offered[0]) if len(offered) == 1 else tools.any_call(offered))
 
 
 def _chosen(request: Request) -> tuple[Tool, ...]:
