@@ -81,7 +81,6 @@ def tuned(folder: Path, family: str, changes: dict[str, Any]) -> Path:
         evaluations=2,
     )  # fmt: skip
     result = train(job, lambda progress: None)
-    print(family, result.losses[-1], result.held_out_losses, result.seconds, result.tokens)
     merge(folder / "base", result.model, folder / "tuned")
     return folder / "tuned"
 
