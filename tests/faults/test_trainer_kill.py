@@ -42,7 +42,7 @@ def job_of(folder: Path, rows: Sequence[AnyRow], **fields: object) -> TrainJob:
     return TrainJob(**(values | fields))  # type: ignore[arg-type]
 
 
-def killed(job: TrainJob, folder: Path, kills: int) -> tuple[TrainJob, TrainResult]:
+def killed(job: TrainJob, folder: Path, kills: int) -> TrainResult:
     """The job in another folder, with a checkpoint after each step, killed so many times."""
     fields = {name: getattr(job, name) for name in job.__struct_fields__}
     other = TrainJob(**(fields | {"out": folder / "killed", "checkpoint_seconds": 1e-9}))
@@ -53,13 +53,13 @@ def killed(job: TrainJob, folder: Path, kills: int) -> tuple[TrainJob, TrainResu
     assert done.returncode == 0, done.stderr[-3000:].decode()
     print(done.stderr.decode())
     assert f"{kills} kills" in done.stderr.decode()
-    return other, decode(done.stdout, TrainResult)
+    return decode(done.stdout, TrainResult)
 
 
 def same(job: TrainJob, folder: Path, kills: int) -> None:
     whole = train(job, lambda progress: None)
     assert whole.losses[-1] < whole.losses[0]
-    other, broken = killed(job, folder, kills)
+    broken = killed(job, folder, kills)
     assert broken.losses == whole.losses
     assert broken.held_out_losses == whole.held_out_losses
     assert (broken.tokens, broken.steps, broken.best_step) == (whole.tokens, whole.steps, whole.best_step)
@@ -69,7 +69,7 @@ def same(job: TrainJob, folder: Path, kills: int) -> None:
 
 
 def test_an_adapter(quick_folder: Path) -> None:
-    same(job_of(tmp_path, chats(), steps=2 * KILLS), quick_folder, KILLS)
+    same(job_of(quick_folder, chats(), steps=2 * KILLS), quick_folder, KILLS)
 
 
 @pytest.mark.parametrize(

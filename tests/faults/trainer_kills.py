@@ -1,7 +1,7 @@
 """Kills one run of the trainer with SIGKILL at random moments, each time letting it go on, and checks what was lost.
 
-Run as `python -m tests.faults.trainer_kills JOB.json KILLS SEED`. Most lives are forks of this process, so that torch is
-imported once; every `_WHOLE`th is a process of its own. Prints the result that the last life reports as one line.
+Run as `python -m tests.faults.trainer_kills JOB.json KILLS SEED`. Most lives are forks of this process, so that torch
+is imported once; every `_WHOLE`th is a process of its own. Prints the result that the last life reports as one line.
 Ends with an error when more was lost than one checkpoint interval.
 """
 
