@@ -5,6 +5,11 @@
 PEER_PYTHON is the interpreter of an environment with torch==2.13.0, trl and peft. The figures are medians of the ratios
 of pairs: tokens a second in the training loop, and private memory (what no file backs) of the whole command at its
 peak. Ends with 1 when a limit below is missed, or when the losses differ by more than 0.01.
+
+    python -m bench.tune --context TOKENS [--shape smol] [--layers N]
+
+What our trainer holds for one step on one row of so many tokens, with checkpointing. Half an hour of two cores for
+32768 tokens and the shape of 135M; each layer holds and takes the same, so a few stand for all.
 """
 
 import argparse
@@ -216,10 +221,37 @@ class Bench:
         return Taken(found["tokens"] / found["seconds"], private, rss, found["losses"])
 
 
+def context(options: argparse.Namespace) -> int:
+    """Print what one long row takes."""
+    from freehold.data.rows import Document
+    from freehold.data.rows import write_rows as write
+    from freehold.tuning.job import TrainJob
+    from freehold.tuning.launch import train
+
+    shape = SHAPES[options.shape] | ({"layers": options.layers} if options.layers else {})
+    with tempfile.TemporaryDirectory(prefix="bench-tune-") as name:
+        folder = Path(name)
+        write_base(folder / "base", shape)
+        write(folder / "rows.jsonl", [Document("the key of the lamp " * options.context)])
+        job = TrainJob(
+            out=folder / "out", train=folder / "rows.jsonl", base=folder / "base", objective="text", steps=1, batch=1,
+            batch_tokens=options.context, max_length=options.context, dtype="bf16", checkpointing="on", evaluations=0,
+            threads=options.threads,
+        )  # fmt: skip
+        result = train(job, lambda progress: None)
+    print(
+        f"{options.shape}, {shape['layers']} layers, one row of {result.tokens} tokens, checkpointing on: "
+        f"{result.peak_private >> 20} MB private, {result.tokens / result.seconds:.0f} tokens/s"
+    )
+    return 0
+
+
 def main() -> int:
     """Print the figures; 1 when a limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("peer")
+    parser.add_argument("peer", nargs="?")
+    parser.add_argument("--context", type=int, help="tokens of one row, without the peer")
+    parser.add_argument("--layers", type=int, help="in place of the shape's, with --context")
     parser.add_argument("--shape", choices=SHAPES, default="smol")
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--attention", default="eager", choices=["eager", "sdpa"], help="of the peer")
@@ -231,6 +263,10 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.context:
+        return context(options)
+    if not options.peer:
+        parser.error("PEER_PYTHON is missing")
     with tempfile.TemporaryDirectory(prefix="bench-tune-") as folder:
         bench = Bench(Path(folder), options)
         pairs = [(bench.ours(), bench.theirs()) for _ in range(options.pairs)]

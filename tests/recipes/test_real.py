@@ -102,6 +102,22 @@ def test_stopped_and_resumed_runs_make_the_same_model(folder: Path, tmp_path: Pa
     assert child.returncode == 0
 
 
+def test_killed_after_training_it_does_not_train_again(folder: Path, tmp_path: Path) -> None:
+    (folder / "recipe.toml").write_text(RECIPE.format(method="lora"))
+    home = tmp_path / "one"
+    with _command(folder, home, "make", "recipe.toml") as child:
+        deadline = time.monotonic() + 300
+        while not any((home / "runs" / "resumable").glob("*/loss.csv")):
+            assert child.poll() is None, child.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        child.kill()
+        child.communicate()
+    resumed = _made(folder, home)
+    assert resumed["training"]["resumed"] == 1  # type: ignore[index]
+    assert resumed["names"] == _made(folder, tmp_path / "two")["names"]
+
+
 def test_from_nothing(folder: Path, tmp_path: Path) -> None:
     """Method scratch: no base, no gain over it, a tokenizer of its own."""
     text = RECIPE.format(method="scratch").replace('base = "base"\n', "").replace("min_gain = -1.0\n", "")

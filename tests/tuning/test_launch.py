@@ -89,6 +89,8 @@ def test_an_error_of_the_trainer_is_the_same_error_here(fake: Fake, kind: str) -
     ("script", "kind", "message", "remedy"),
     [
         ("kill -9 $$", NotEnoughMemory, "killed", "batch_tokens"),
+        ("echo 'memory allocation of 64 bytes failed' >&2; kill -6 $$", NotEnoughMemory, "memory", "checkpointing"),
+        ("kill -6 $$", WorkerFailed, "code -6", "trainer.log"),
         ("kill -2 $$", Interrupted, "interrupted", "same command"),
         ("exit 130", Interrupted, "interrupted", "same command"),
         ("kill -11 $$", WorkerFailed, "code -11: it said nothing", "trainer.log"),

@@ -10,7 +10,7 @@ from torch import nn
 
 from freehold.tuning.checkpoint import State
 from freehold.tuning.job import HeldOutLoss
-from freehold.tuning.stopping import Best, points
+from freehold.tuning.stopping import Best, Rise, points
 
 
 @given(st.integers(1, 5000), st.integers(0, 50))
@@ -58,10 +58,26 @@ def test_the_best_weights_are_taken(tmp_path: Path, losses: list[float], patienc
         assert state.best_step == 10 * taken
 
 
-def test_nothing_is_left_behind(tmp_path: Path) -> None:
-    best = Best(tmp_path, {"weight": nn.Parameter(torch.zeros(1))}, 1)
-    best.judge(State(held_out_losses=[HeldOutLoss(0, 1.0)]))
-    assert list(tmp_path.iterdir())
-    best.drop()
-    assert not list(tmp_path.iterdir())
-    best.drop()
+@pytest.mark.parametrize(
+    ("losses", "over"),
+    [
+        ([7.0] * 500, False),
+        ([4.0] * 30 + [1.0] * 30 + [3.5] * 30, True),
+        ([4.0] * 30 + [1.0] * 30 + [2.9] * 300, False),
+        ([4.0] * 40 + [7.0] * 300, False),
+        ([4.0] * 40 + [9.0] * 30, True),
+        ([1.0] * 30 + [30.0] + [1.0] * 300, False),
+        ([1.0, 40.0] * 9, False),
+    ],
+    ids=["flat", "lost again", "less than that", "less than doubled", "doubled", "one row", "too few"],
+)
+def test_a_loss_that_runs_away_is_seen(losses: list[float], over: bool) -> None:
+    assert Rise(losses).over is over
+
+
+@given(st.lists(st.floats(0, 50), max_size=100), st.integers(0, 100))
+def test_what_is_seen_does_not_depend_on_where_a_run_went_on(losses: list[float], at: int) -> None:
+    resumed = Rise(losses[:at])
+    for loss in losses[at:]:
+        resumed.add(loss)
+    assert (resumed.mean, resumed.lowest) == (Rise(losses).mean, Rise(losses).lowest)

@@ -64,7 +64,25 @@ def test_a_killed_run_resumes_with_the_same_curve_and_bytes(job: Jobs, tmp_path:
     assert resumed.resumed == 1
     assert resumed.losses == whole.losses
     assert weights(resumed) == weights(whole)
-    assert not (broken.out / "checkpoint").exists()
+
+
+def test_a_run_that_was_done_is_not_done_again(job: Jobs) -> None:
+    """Killed before its caller has put the model in safety, it says at once what it said."""
+    done = train(job(), quiet)
+    said: list[Progress] = []
+    again = train(job(), said.append)
+    assert again.resumed == 1
+    assert (again.losses, again.held_out_losses) == (done.losses, done.held_out_losses)
+    assert weights(again) == weights(done)
+    assert [progress.phase for progress in said] == ["loading", "saving"]
+
+
+@pytest.mark.slow
+def test_another_job_in_the_same_folder_begins_anew(job: Jobs, tmp_path: Path) -> None:
+    train(job(), quiet)
+    other = train(job(rank=8), quiet)
+    assert other.resumed == 0
+    assert weights(other) == weights(train(job(rank=8, out=tmp_path / "clean"), quiet))
 
 
 def kill_after_first_checkpoint(job: TrainJob) -> None:

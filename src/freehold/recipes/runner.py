@@ -9,10 +9,10 @@ from pathlib import Path
 from freehold.core.errors import FreeholdError, Interrupted
 from freehold.core.settings import Settings
 from freehold.formats.atomic import disk_errors
+from freehold.formats.locks import locked, sweep
 from freehold.recipes import tools as rooms
 from freehold.recipes.events import Note, OnEvent, StepBegins, StepEnds
 from freehold.recipes.history import folder_of, journal, read_history, write_history
-from freehold.recipes.locks import locked, sweep
 from freehold.recipes.outcome import Outcome, gate_passed, outcome_of
 from freehold.recipes.plan import Planned, look, plan, remember, tasks_of
 from freehold.recipes.schema import RecipeFile, read

@@ -4,15 +4,26 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
 from torch import nn
 
-from freehold.tuning.job import HeldOutLoss
+from freehold.core.digest import Digest
+from freehold.tuning import files
+from freehold.tuning.job import HeldOutLoss, TrainJob, encode
 
 Trained = Mapping[str, nn.Parameter]
 Optimisers = list[torch.optim.Optimizer]
+Known = dict[int, torch.Tensor]
+"""What the model that training began with says of examples."""
+_NUMBERS, _SUMS = "reference/numbers", "reference/sums"
+_ELSEWHERE: dict[str, Any] = {
+    "out": Path(), "train": Path(), "held_out": None, "base": None, "rewards": (), "threads": 0,
+    "checkpointing": "auto", "checkpoint_seconds": 60.0, "probe": 0.0,
+}  # fmt: skip
+"""Where a run lies, and what changes how it gets there but not where to."""
 
 
 class State(msgspec.Struct):
@@ -28,45 +39,55 @@ class State(msgspec.Struct):
     steps: int = 0
     """Planned for a time that was given; 0 where none was."""
     best_step: int = 0
+    job: str = ""
+    """What the run is to do, as `identity` spells it; empty in checkpoints of older versions."""
 
 
-def save(folder: Path, state: State, trained: Trained, optimisers: Optimisers) -> None:
-    """Write a checkpoint and drop the one before it."""
-    from safetensors.torch import save_file
+def identity(job: TrainJob) -> str:
+    """What the numbers of a run follow from, but for its files: where they lie is no part of it."""
+    return Digest.of_bytes(encode(msgspec.structs.replace(job, **_ELSEWHERE))).text
 
+
+def save(folder: Path, state: State, trained: Trained, optimisers: Optimisers, known: Known) -> None:
+    """Write a checkpoint and drop the one before it. Raises OSError, with the one before it kept."""
     unfinished = folder / "checkpoint.new"
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    save_file(_tensors(trained, optimisers), unfinished / "state.safetensors")
-    (unfinished / "state.json").write_bytes(msgspec.json.encode(state))
-    for path in (*unfinished.iterdir(), unfinished):
-        _sync(path)
+    try:
+        _write(unfinished, state, _tensors(trained, optimisers) | _references(known))
+    except OSError:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
     # Two renames: at every instant one of the names holds a whole checkpoint.
     finished, previous = folder / "checkpoint", folder / "checkpoint.old"
-    shutil.rmtree(previous, ignore_errors=True)
     if finished.exists():
+        shutil.rmtree(previous, ignore_errors=True)
         finished.rename(previous)
     unfinished.rename(finished)
     _sync(folder)
     shutil.rmtree(previous, ignore_errors=True)
 
 
-def load(folder: Path, trained: Trained, optimisers: Optimisers) -> State:
-    """Put the last whole checkpoint into model and optimisers; a fresh State where there is none."""
+def _write(folder: Path, state: State, tensors: dict[str, torch.Tensor]) -> None:
+    folder.mkdir(parents=True)
+    files.write(tensors, folder / "state.safetensors")
+    (folder / "state.json").write_bytes(msgspec.json.encode(state))
+    for path in (*folder.iterdir(), folder):
+        _sync(path)
+
+
+def load(folder: Path, job: str, trained: Trained, optimisers: Optimisers, known: Known) -> State:
+    """Put the last whole checkpoint into all that is given; a fresh State where there is none of this `job`."""
     from safetensors.torch import load_file
 
     for name in ("checkpoint", "checkpoint.old"):
         if (folder / name / "state.json").exists():
-            tensors = load_file(folder / name / "state.safetensors")
-            _restore(tensors, trained, optimisers)
-            return msgspec.json.decode((folder / name / "state.json").read_bytes(), type=State)
-    return State()
-
-
-def drop(folder: Path) -> None:
-    """Remove the checkpoints of a finished run."""
-    for name in ("checkpoint", "checkpoint.old", "checkpoint.new"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+            state = msgspec.json.decode((folder / name / "state.json").read_bytes(), type=State)
+            if state.job not in ("", job):
+                break
+            _restore(load_file(folder / name / "state.safetensors"), trained, optimisers, known)
+            state.job = job
+            return state
+    return State(job=job)
 
 
 def _tensors(trained: Trained, optimisers: Optimisers) -> dict[str, torch.Tensor]:
@@ -79,7 +100,16 @@ def _tensors(trained: Trained, optimisers: Optimisers) -> dict[str, torch.Tensor
     return {key: value.cpu().contiguous() for key, value in tensors.items()}
 
 
-def _restore(tensors: dict[str, torch.Tensor], trained: Trained, optimisers: Optimisers) -> None:
+def _references(known: Known) -> dict[str, torch.Tensor]:
+    """Computed again they would differ in their last bits, as they are computed together with other examples."""
+    if not known:
+        return {}
+    return {_NUMBERS: torch.tensor(list(known)), _SUMS: torch.stack(list(known.values()))}
+
+
+def _restore(tensors: dict[str, torch.Tensor], trained: Trained, optimisers: Optimisers, known: Known) -> None:
+    if _NUMBERS in tensors:
+        known.update(zip(tensors[_NUMBERS].tolist(), tensors[_SUMS], strict=True))
     with torch.no_grad():
         for path, param in trained.items():
             param.copy_(tensors[f"model/{path}"])

@@ -1,11 +1,15 @@
 """The trainer's process: `python -m freehold.tuning.child JOB.json`. Reports are JSON lines on stdout."""
 
+import errno
 import os
 import sys
 from pathlib import Path
 
 from freehold.core.errors import DiskFull, FreeholdError, NotEnoughMemory
+from freehold.formats.locks import locked
 from freehold.tuning.job import Report, TrainError, TrainJob, decode, encode
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main() -> int:
@@ -19,25 +23,26 @@ def main() -> int:
         reports.write(encode(report) + b"\n")
 
     try:
-        from freehold.tuning.trainer import Trainer
+        with locked(job.out, f"what is tuned in {job.out}"):
+            from freehold.tuning.trainer import Trainer
 
-        say(Trainer(job, say).run())
+            say(Trainer(job, say).run())
     except KeyboardInterrupt:
         return 130
     except FreeholdError as error:
-        say(TrainError(type(error).__name__, error.message, error.remedy))
-        return 1
+        failure = error
     except MemoryError:
         failure = NotEnoughMemory("memory ran out while tuning", "Lower batch_tokens or max_length")
-        say(TrainError(type(failure).__name__, failure.message, failure.remedy))
-        return 1
     except OSError as error:
-        if error.errno not in (28, 122):
+        if error.errno not in _FULL:
             raise
-        failure_ = DiskFull(f"the disk is full: {job.out}", "Free some space; the same command goes on")
-        say(TrainError(type(failure_).__name__, failure_.message, failure_.remedy))
-        return 1
-    return 0
+        failure = DiskFull(
+            f"the disk is full: {job.out}", "Free some space; the same command goes on from the last checkpoint"
+        )
+    else:
+        return 0
+    say(TrainError(type(failure).__name__, failure.message, failure.remedy))
+    return 1
 
 
 if __name__ == "__main__":

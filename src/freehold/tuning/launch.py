@@ -27,6 +27,8 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
     "MALLOC_TOP_PAD_": "67108864",
 }
+_NO_ROOM = "memory allocation of"
+"""Said by the libraries that are written in Rust before they abort."""
 _PATIENCE = 30.0
 """Seconds in which an interrupted trainer may write its checkpoint."""
 
@@ -126,10 +128,11 @@ def _follow(child: subprocess.Popen[bytes], on_progress: Callable[[Progress], No
 def _death(code: int, log: str) -> errors.FreeholdError:
     if code in (-signal.SIGINT, 130):
         return errors.Interrupted("tuning was interrupted", "Run the same command again to go on")
-    if code == -signal.SIGKILL:
+    if code == -signal.SIGKILL or (code == -signal.SIGABRT and _NO_ROOM in log):
         return errors.NotEnoughMemory(
             "the trainer was killed, most likely because memory ran out",
-            "Lower batch_tokens or max_length, or free memory; the same command goes on from the last checkpoint",
+            'Free memory or set checkpointing = "on": the same command goes on from the last checkpoint; else lower '
+            "batch_tokens or max_length",
         )
     last = log.strip().splitlines()[-1:] or ["it said nothing"]
     return errors.WorkerFailed(

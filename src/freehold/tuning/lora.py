@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from freehold.core.errors import Unsupported
+from freehold.tuning import files
 from freehold.tuning.decoder.functions import Adapter, Linear
 
 _PREFIX = "base_model.model."
@@ -47,11 +48,9 @@ def scale(method: str, rank: int, alpha: float) -> float:
 
 def save(trained: Mapping[str, nn.Parameter], folder: Path, *, method: str, rank: int, alpha: float, base: str) -> None:
     """Write adapter_model.safetensors and adapter_config.json as PEFT reads them."""
-    from safetensors.torch import save_file
-
     tensors = {f"{_PREFIX}{name}": half.detach().float().cpu().contiguous() for name, half in trained.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    files.write(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

@@ -19,6 +19,8 @@ _SHARE = 0.8
 """Of the free memory that activations may take before they are computed again instead of kept."""
 _PROGRAM = 400 << 20
 """Bytes of Python, torch and their libraries."""
+_WORDS = ("can't allocate memory", "not enough memory", "std::bad_alloc", "out of memory")
+"""Of torch and its libraries, when a tensor finds no room."""
 _LOGITS = 3 * (1 << 23) * 4
 """Bytes of the loss head's chunk: logits, their exponentials and the gradient."""
 
@@ -81,6 +83,20 @@ def plan(shape: Shape, job: TrainJob, weights: int, tokens: int, size: int) -> b
     if job.checkpointing != "auto":
         return job.checkpointing == "on"
     return bool(estimate(shape, job, weights, tokens, checkpointing=False, size=size).private > _SHARE * free)
+
+
+def shortage(job: TrainJob, *, checkpointing: bool) -> NotEnoughMemory:
+    """The error for memory that ran out, with the settings that would hold less."""
+    smaller = f"set batch_tokens = {max(16, job.batch_tokens // 2)} or max_length = {max(16, job.max_length // 2)}"
+    if not checkpointing:
+        smaller = f'set checkpointing = "on", which goes on from the last checkpoint; else {smaller}'
+    return NotEnoughMemory("memory ran out while tuning", smaller[0].upper() + smaller[1:])
+
+
+def ran_out(error: MemoryError | RuntimeError) -> bool:
+    """Whether that is what the error says: torch has a kind for it on GPUs alone."""
+    words = str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(each in words for each in _WORDS)
 
 
 class Watch:

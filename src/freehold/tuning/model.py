@@ -12,6 +12,7 @@ from torch import nn
 
 from freehold.core.errors import BadInput, BadModelFile
 from freehold.engines.llamacpp.vocabulary import vocabulary
+from freehold.tuning import files
 from freehold.tuning.decoder.gguf import open_gguf
 from freehold.tuning.decoder.model import Decoder
 from freehold.tuning.decoder.nf4 import open_nf4
@@ -128,13 +129,11 @@ def weights_size(folder: Path) -> int:
 
 def save(trained: Mapping[str, nn.Parameter], base: Path, out: Path) -> None:
     """Write weights as bfloat16 and the base's other files beside them."""
-    from safetensors.torch import save_file
-
     config = _json(base / "config.json")
     tensors = {name: value.detach().to(torch.bfloat16).cpu().contiguous() for name, value in sorted(trained.items())}
     out.mkdir(parents=True, exist_ok=True)
     copy_companions(base, out)
-    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    files.write(tensors, out / "model.safetensors", {"format": "pt"})
     config["dtype"] = "bfloat16"
     (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
 

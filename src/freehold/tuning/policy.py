@@ -41,7 +41,8 @@ class Policy:
 
     def __init__(self, model: Decoder, device: torch.device, beta: float, base: Decoder | None = None) -> None:
         self.model, self.device, self.beta, self.base = model, device, beta, base
-        self._known: dict[int, Tensor] = {}
+        self.known: dict[int, Tensor] = {}
+        """What the model that training began with says of examples, by their number: sums, [sequences]."""
         self.drawing: Drawing | None = None
         """How answers are drawn, for an objective that draws them."""
 
@@ -62,14 +63,14 @@ class Policy:
 
     def reference(self, examples: Sequence[Example]) -> Tensor:
         """The sums by the model that training began with, computed once for each example."""
-        new = [example for example in examples if example.number not in self._known]
+        new = [example for example in examples if example.number not in self.known]
         if new:
             samples = [sample for example in new for sample in example.samples]
             with torch.no_grad(), nullcontext() if self.base else bare(self.model.linears):
                 sums, _ = self._answers(self.base or self.model, samples)
             for example, found in zip(new, sums.view(len(new), -1).cpu(), strict=True):
-                self._known[example.number] = found
-        return torch.stack([self._known[example.number] for example in examples]).to(self.device)
+                self.known[example.number] = found
+        return torch.stack([self.known[example.number] for example in examples]).to(self.device)
 
     def at(self, step: int) -> None:
         """Say which step begins: each draws answers of its own."""

@@ -145,8 +145,9 @@ def _spaced(texts: Iterable[str], parts: Any, most: int) -> list[str]:
 
 def _write_model(folder: Path, shape: Architecture, seed: int) -> None:
     import torch
-    from safetensors.torch import save_file
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    from freehold.tuning import files
 
     config = LlamaConfig(
         vocab_size=shape.vocab,
@@ -166,7 +167,7 @@ def _write_model(folder: Path, shape: Architecture, seed: int) -> None:
     torch.manual_seed(seed)
     model = LlamaForCausalLM(config)
     tensors = {name: value for name, value in model.state_dict().items() if name != "lm_head.weight"}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    files.write(tensors, folder / "model.safetensors", {"format": "pt"})
     config.save_pretrained(folder)
 
 

@@ -1,15 +1,22 @@
-"""When held-out losses are measured, and when they say that training has gone on for long enough."""
+"""When held-out losses are measured, and when losses say that training has gone on for long enough, or gone wrong."""
 
-from collections.abc import Mapping
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from freehold.formats.atomic import replacing
+from freehold.tuning import files
 from freehold.tuning.checkpoint import State
 
 _BEST = "best.safetensors"
+_STEPS = 20
+"""Whose mean loss is looked at: a single step's is as its rows are."""
+_NATS = 2.0
+"""By which the loss has risen at least when it has run away."""
 
 
 def points(steps: int, evaluations: int) -> set[int]:
@@ -17,6 +24,28 @@ def points(steps: int, evaluations: int) -> set[int]:
     if evaluations < 2:
         return {steps} if evaluations else set()
     return {steps * part // (evaluations - 1) for part in range(evaluations)}
+
+
+class Rise:
+    """Looks at every step's loss; `over` once the mean of some has doubled from its lowest, and by `_NATS` at least."""
+
+    def __init__(self, losses: Iterable[float]) -> None:
+        self.last: deque[float] = deque(maxlen=_STEPS)
+        self.lowest = self.mean = math.inf
+        for loss in losses:
+            self.add(loss)
+
+    def add(self, loss: float) -> None:
+        """The next step's."""
+        self.last.append(loss)
+        if len(self.last) == _STEPS:
+            self.mean = sum(self.last) / _STEPS
+            self.lowest = min(self.lowest, self.mean)
+
+    @property
+    def over(self) -> bool:
+        """Whether training has lost what it had learned."""
+        return self.mean - self.lowest > max(_NATS, abs(self.lowest))
 
 
 class Best:
@@ -46,13 +75,7 @@ class Best:
             for name, value in load_file(self.path).items():
                 self.trained[name].copy_(value)
 
-    def drop(self) -> None:
-        """Remove what is kept."""
-        self.path.unlink(missing_ok=True)
-
     def _keep(self) -> None:
-        from safetensors.torch import save_file
-
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.trained.items()}
         with replacing(self.path) as temporary:
-            save_file(tensors, temporary)
+            files.write(tensors, temporary)

@@ -26,7 +26,7 @@ from freehold.tuning.precision import choose
 from freehold.tuning.probing import probe, seconds_per_token
 from freehold.tuning.render import Renderer
 from freehold.tuning.rewards import rewards
-from freehold.tuning.stopping import Best, points
+from freehold.tuning.stopping import Best, Rise, points
 from freehold.tuning.unpack import file_of, unpack
 
 _HELD_OUT = 256
@@ -53,19 +53,26 @@ class Trainer:
         # It would fill every new tensor first; nothing here reads a tensor before writing it.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.compute = choose(job.dtype, self.device)
+        self.checkpointing = job.checkpointing == "on"
 
     def run(self) -> TrainResult | TrainPlan:
         """Train to the end, from the last checkpoint if there is one; or try it, where the job asks for a plan."""
         self.job.out.mkdir(parents=True, exist_ok=True)
-        with Watch() as self.watch, ExitStack() as self.opened:
-            self._prepare()
-            return self._probe() if self.job.probe else self._train()
+        try:
+            with Watch() as self.watch, ExitStack() as self.opened:
+                self._prepare()
+                return self._probe() if self.job.probe else self._train()
+        except (MemoryError, RuntimeError) as error:
+            if not memory.ran_out(error):
+                raise
+            raise memory.shortage(self.job, checkpointing=self.checkpointing) from error
 
     def _train(self) -> TrainResult:
-        state = checkpoint.load(self.job.out, self.trained, self.optimisers)
+        state = checkpoint.load(self.job.out, checkpoint.identity(self.job), *self._kept())
         state.resumed += state.step > 0
         self._stop_between_steps()
         self._plan_steps(state)
+        rise = Rise(state.losses)
         started, saved = time.monotonic() - state.seconds, time.monotonic()
         for batch in islice(self._schedule(), state.step, self.steps):
             if self._measure_held_out(state):
@@ -77,15 +84,31 @@ class Trainer:
             state.supervised_tokens += sum(map(_supervised, examples))
             state.seconds = time.monotonic() - started
             self._tell(state)
+            rise.add(state.losses[-1])
+            self._check(rise, state.step)
             if self.stopping or time.monotonic() - saved > self.job.checkpoint_seconds:
-                checkpoint.save(self.job.out, state, self.trained, self.optimisers)
+                checkpoint.save(self.job.out, state, *self._kept())
                 saved = time.monotonic()
             if self.stopping:
                 raise KeyboardInterrupt
         else:
             self._measure_held_out(state)
+        # Whoever is killed before the model is in safety starts from here.
+        checkpoint.save(self.job.out, state, *self._kept())
         self.best.take(state)
         return self._finish(state)
+
+    def _kept(self) -> tuple[checkpoint.Trained, checkpoint.Optimisers, checkpoint.Known]:
+        """What a checkpoint holds beside the state."""
+        return self.trained, self.optimisers, self.policy.known
+
+    def _check(self, rise: Rise, step: int) -> None:
+        """Raises WorkerFailed for a loss that has run away. A model that knows nothing yet gets over much."""
+        if rise.over and self.job.method != "scratch" and self.job.objective != "grpo":
+            raise WorkerFailed(
+                f"the loss has risen from {rise.lowest:.2f} to {rise.mean:.2f} at step {step}: it has run away",
+                f"Lower learning_rate, most likely too high at {self.job.learning_rate:g}",
+            )
 
     def _prepare(self) -> None:
         self.say(Progress("loading"))
@@ -98,14 +121,23 @@ class Trainer:
         self.examples = [example for example in made if example.supervised]
         self.lengths = [example.tokens for example in self.examples]
         self.dropped = len(made) - len(self.examples)
-        if not self.examples:
-            raise BadData(f"no row of {self.job.train.name} has an answer within max_length", "Raise max_length")
+        self._check_learnable(made)
         kept = read_kind(self.job.held_out, self.objective.rows)[:_HELD_OUT] if self.job.held_out else ()
         held_out = self.objective.examples(kept, renderer)
         # Numbers of their own: what is known of an example goes by its number.
         self.held_out = [each._replace(number=-1 - each.number) for each in held_out if each.supervised]
         self._tell_cut(len(rows))
         self._load()
+
+    def _check_learnable(self, made: Sequence[Example]) -> None:
+        """Raises BadData where no loss could be computed."""
+        if self.examples:
+            return
+        if any(sample.cut for example in made for sample in example.samples):
+            raise BadData(f"no row of {self.job.train.name} has an answer within max_length", "Raise max_length")
+        raise BadData(
+            f"no row of {self.job.train.name} has an answer that counts", "Give answers a weight, or write them"
+        )
 
     def _renderer(self) -> Renderer:
         template, names = model.chat_template(self.base, needed=self.job.objective != "text")
@@ -233,12 +265,19 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), _CLIP)
         value = loss.item()
         if not (torch.isfinite(norm) and value == value):
-            raise WorkerFailed(
-                f"the loss is not a number at step {step}", "Lower learning_rate; the last checkpoint is kept"
-            )
+            raise self._no_number(step)
         for one in self.optimisers:
             one.step()
         return value
+
+    def _no_number(self, step: int) -> WorkerFailed:
+        said = f"the loss is not a number at step {step}"
+        if step == 0:
+            return WorkerFailed(f"{said}, before anything was learned: the base gives it", "Use a base that is whole")
+        return WorkerFailed(
+            f"{said}: learning_rate {self.job.learning_rate:g} is most likely too high",
+            "Lower it; the last checkpoint is kept",
+        )
 
     def _loss(self, examples: Sequence[Example]) -> torch.Tensor:
         return self.objective.loss(self.policy, examples)
@@ -255,12 +294,12 @@ class Trainer:
 
     def _measure_held_out(self, state: checkpoint.State) -> bool:
         """Measure where it is time to; whether training has gone on for long enough."""
-        done = {point.step for point in state.held_out_losses}
-        if not self.held_out or state.step not in points(self.steps, self.job.evaluations) - done:
+        if not self.held_out or state.step not in points(self.steps, self.job.evaluations):
             return False
-        measured = HeldOutLoss(state.step, self._held_out_loss())
-        state.held_out_losses.append(measured)
-        self.say(Progress("measuring", state.step, self.steps, held_out_loss=measured.loss))
+        if state.step not in {point.step for point in state.held_out_losses}:
+            measured = HeldOutLoss(state.step, self._held_out_loss())
+            state.held_out_losses.append(measured)
+            self.say(Progress("measuring", state.step, self.steps, held_out_loss=measured.loss))
         return self.best.judge(state)
 
     def _tell(self, state: checkpoint.State) -> None:
@@ -291,8 +330,6 @@ class Trainer:
                 adapter_to_gguf(out, file, job.out / "adapter.gguf")
         else:
             model.save(self.trained, self.base, out)
-        checkpoint.drop(self.job.out)
-        self.best.drop()
         return TrainResult(
             model=out,
             method=self.job.method,

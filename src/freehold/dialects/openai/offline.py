@@ -15,7 +15,7 @@ from freehold.dialects.openai import asking
 from freehold.dialects.openai.batches import OpenAIBatches, row_of
 from freehold.engines.base import Engine
 from freehold.formats.atomic import disk_errors, replacing
-from freehold.recipes.locks import locked
+from freehold.formats.locks import locked
 from freehold.serving.batches import Answer, Batches, faults
 from freehold.serving.desk import Desk
 from freehold.serving.engine import Lazy

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from freehold.core.errors import Conflict
-from freehold.recipes.locks import locked, sweep
+from freehold.formats.locks import locked, sweep
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from freehold.recipes.locks import locked
+from freehold.formats.locks import locked
 with locked(Path(sys.argv[1]), "it"):
     print("held", flush=True)
     time.sleep(60)
