@@ -20,7 +20,7 @@ from freehold.core.settings import Settings
 from freehold.data import read_any
 from freehold.engines.base import Fit, ModelFile, Told, nobody
 from freehold.recipes.tools import Tools
-from freehold.tuning.job import Progress, TrainJob, TrainPlan, TrainResult
+from freehold.tuning.job import ADAPTERS, Progress, TrainJob, TrainPlan, TrainResult
 from tests.tiny import CHATML, tokenizer
 
 TOPICS = (
@@ -128,8 +128,8 @@ class Fakes:
         for path in (job.train, job.held_out):
             assert path is not None
             self.knows |= {row.question: row.answer for row in read_any(path)}
-        model = job.out / ("adapter" if job.method == "lora" else "model")
-        if job.method == "lora":
+        model = job.out / ("adapter" if job.method in ADAPTERS else "model")
+        if job.method in ADAPTERS:
             model.mkdir(exist_ok=True)
             write_adapter(model, zlib.crc32(job.train.read_bytes()[:64] + str(job.epochs).encode()))
         else:

@@ -25,7 +25,7 @@ def command(
     base: Annotated[str, typer.Argument(metavar="BASE", help="A model's name, or a folder with safetensors.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A data file, as for 'freehold make --new'.")],
     out: Annotated[str, typer.Option("--out", metavar="NAME", help="The name of what comes out.")] = "",
-    method: Annotated[str, typer.Option(metavar="METHOD", help="lora, rslora, full.")] = "lora",
+    method: Annotated[str, typer.Option(metavar="METHOD", help="lora, rslora, dora, full.")] = "lora",
     objective: Annotated[str, typer.Option(metavar="AIM", help="sft, text, dpo, orpo, kto, grpo.")] = "sft",
     rank: Annotated[int | None, typer.Option(min=1, max=4096, help="Of an adapter's matrices.")] = None,
     alpha: Annotated[float | None, typer.Option(callback=finite, help="An adapter counts alpha / rank.")] = None,
@@ -122,7 +122,7 @@ def _show(tuned: "Tuned", base: str) -> None:
     pairs([row for row in rows if row[1]])
     line()
     line("Next")
-    named = tuned.name if tuned.method == "full" else f"{base}+{tuned.name}"
+    named = tuned.name if tuned.method in ("full", "dora") else f"{base}+{tuned.name}"
     line(f'  freehold run {named} "…"')
 
 

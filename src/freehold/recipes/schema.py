@@ -66,6 +66,7 @@ class TuneSection(Section, frozen=True, kw_only=True):
     """How it is learned. The keys mean what they mean in `tuning.job.TrainJob`."""
 
     method: Method = "lora"
+    """lora, rslora, dora (adapters), full (all weights), scratch (a new model)."""
     objective: Objective = "sft"
     """What is aimed at: sft (answers), text (plain text), dpo, orpo, kto (preferences), grpo (rewards)."""
     beta: Annotated[float, Meta(ge=0, le=1000)] = 0.1
@@ -90,7 +91,7 @@ class TuneSection(Section, frozen=True, kw_only=True):
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 1
     dtype: Dtype = "auto"
     base_dtype: BaseDtype = "stored"
-    """With `"nf4"`, methods lora and rslora hold a base of safetensors in 4 bits while they train."""
+    """With `"nf4"`, methods lora, rslora and dora hold a base of safetensors in 4 bits while they train."""
     checkpointing: Switch = "auto"
     evaluations: Annotated[int, Meta(ge=0, le=1000)] = 4
     patience: Annotated[int, Meta(ge=0, le=1000)] = 0
@@ -103,6 +104,11 @@ class TuneSection(Section, frozen=True, kw_only=True):
     kv_heads: Annotated[int, Meta(ge=1, le=1024)] = 2
     intermediate: Annotated[int, Meta(ge=32, le=1 << 18)] = 768
     context: Annotated[int, Meta(ge=64, le=1 << 20)] = 1024
+
+    @property
+    def adapts(self) -> bool:
+        """Whether an adapter comes out, beside a base that stays as it is."""
+        return self.method in ADAPTERS
 
     def job(self, *, out: Path, train: Path, held_out: Path | None, base: Path | None) -> TrainJob:
         """The trainer's job with these keys."""
@@ -311,9 +317,10 @@ def _check_sense(recipe: Recipe, path: Path) -> None:
             f"{path}: [release] quantization {recipe.release.quantization!r} is not made",
             "Name one of [quantize] types",
         )
-    if recipe.tune.base_dtype != "stored" and recipe.tune.method not in ADAPTERS:
+    if recipe.tune.base_dtype != "stored" and not recipe.tune.adapts:
         raise BadRecipe(
-            f"{path}: [tune] base_dtype is for methods lora and rslora, which leave the base as it is", "Remove it"
+            f"{path}: [tune] base_dtype is for methods lora, rslora and dora, which leave the base as it is",
+            "Remove it",
         )
     if recipe.tune.method == "scratch" and recipe.gate.min_gain is not None:
         raise BadRecipe(f"{path}: [gate] min_gain needs a base, and method scratch has none", "Remove min_gain")

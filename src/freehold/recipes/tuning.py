@@ -15,12 +15,13 @@ from freehold.recipes.runner import Run, running
 from freehold.recipes.schema import RecipeFile, parse
 from freehold.recipes.steps.base import beside
 from freehold.recipes.steps.data import HELD_OUT, REPORT, TRAIN
+from freehold.recipes.steps.release import ADAPTER_ALONE, variant
 from freehold.recipes.steps.tune import RECORD
 from freehold.recipes.task import Result
 from freehold.recipes.tools import Tools
 from freehold.recipes.writing import toml
 from freehold.store import importing
-from freehold.tuning.job import ADAPTERS, Progress, TrainJob, TrainPlan
+from freehold.tuning.job import Progress, TrainJob, TrainPlan
 
 TASKS = ("base", "data", "tune")
 
@@ -56,6 +57,8 @@ def tune(file: RecipeFile, settings: Settings, *, on_event: OnEvent, tools: Tool
     """Run the recipe up to its tune step, and let its name point to what came out. Raises what `make` does."""
     with running(file, settings, tools, on_event) as run:
         run.go(*TASKS)
+        if _record(run)["method"] == "dora":
+            run.go("merge")
         manifest = _keep(run)
         return _tuned(run, manifest.digest)
 
@@ -97,7 +100,10 @@ def _parts(result: Result, prefix: str) -> Manifest:
 
 
 def _keep(run: Run) -> Manifest:
-    """Import what the trainer wrote under the recipe's name, with where it comes from."""
+    """Import what the trainer wrote under the recipe's name, with where it comes from.
+
+    An adapter of DoRA cannot run beside its base: the name is for the two merged, and NAME:adapter for the adapter.
+    """
     recipe, results = run.file.recipe, run.results
     base = results["base"].file("manifest.json").digest if "base" in results else None
     lineage = Lineage(
@@ -105,25 +111,37 @@ def _keep(run: Run) -> Manifest:
         recipe=run.store.add_bytes(run.file.source),
         data=tuple(results["data"].file(name).digest for name in (TRAIN, HELD_OUT)),
     )
-    kind = "adapter" if recipe.tune.method in ADAPTERS else "model"
     evidence = (results["data"].file(REPORT).digest, results["tune"].file(RECORD).digest)
-    with run.store.room() as room:
-        folder = room / kind
-        importing.materialise(run.store, _parts(results["tune"], kind), folder)
-        return importing.import_folder(
-            run.store, folder, recipe.name, lineage=lineage, evidence=evidence, licence=recipe.model.licence
-        )
+
+    def keep(task: str, kind: str, name: Name) -> Manifest:
+        with run.store.room() as room:
+            folder = room / kind
+            importing.materialise(run.store, _parts(results[task], kind), folder)
+            return importing.import_folder(
+                run.store, folder, name, lineage=lineage, evidence=evidence, licence=recipe.model.licence
+            )
+
+    if "merge" not in results:
+        return keep("tune", "adapter" if recipe.tune.adapts else "model", recipe.name)
+    keep("tune", "adapter", variant(recipe.name, ADAPTER_ALONE))
+    return keep("merge", "model", recipe.name)
+
+
+def _record(run: Run) -> dict[str, Any]:
+    """What the training was."""
+    path = run.store.path(run.results["tune"].file(RECORD).digest)
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
 
 
 def _tuned(run: Run, digest: Digest) -> Tuned:
     result, recipe = run.results["tune"], run.file.recipe
-    record = msgspec.json.decode(run.store.path(result.file(RECORD).digest).read_bytes())
+    record = _record(run)
     facts = {**record, **result.facts}
     chosen = {key: facts[key] for key in ("dtype", "checkpointing", "threads", "steps", "trainable", "best_step")}
     return Tuned(
         name=str(recipe.name),
         digest=str(digest),
-        method=recipe.tune.method,
+        method=record["method"],
         tokens=facts["tokens"],
         supervised_tokens=facts["supervised_tokens"],
         seconds=facts["seconds"],

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-Method = Literal["lora", "rslora", "full", "scratch"]
-ADAPTERS = ("lora", "rslora")
+Method = Literal["lora", "rslora", "dora", "full", "scratch"]
+ADAPTERS = ("lora", "rslora", "dora")
 """Methods that train an adapter beside a frozen base."""
 Objective = Literal["sft", "text", "dpo", "orpo", "kto", "grpo"]
 Dtype = Literal["auto", "f32", "bf16"]
@@ -126,7 +126,7 @@ class HeldOutLoss(msgspec.Struct, frozen=True):
 
 
 class TrainResult(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
-    """What came out. `model` is the adapter folder (PEFT format) for lora, a model folder otherwise."""
+    """What came out. `model` is the adapter folder (PEFT format) for ADAPTERS, a model folder otherwise."""
 
     model: Path
     method: Method

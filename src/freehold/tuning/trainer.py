@@ -12,7 +12,7 @@ import torch
 
 from freehold.convert import adapter_to_gguf
 from freehold.convert.origin import gguf_in
-from freehold.core.errors import BadData, BadInput, WorkerFailed
+from freehold.core.errors import BadData, BadInput, Unsupported, WorkerFailed
 from freehold.data.rows import AnyRow, read_kind, texts
 from freehold.tuning import checkpoint, lora, memory, model, optimiser, scratch
 from freehold.tuning.batches import batches, schedule
@@ -34,6 +34,7 @@ _HELD_OUT = 256
 _CLIP = 1.0
 _PROBE = 20.0
 """Seconds of trying, at most, before steps are planned for a time."""
+_NO_DORA = "Use method = 'lora', or a base of safetensors"
 _LOOK = 20_000
 """Steps whose tokens stand for those of all."""
 
@@ -137,7 +138,8 @@ class Trainer:
         self.trained = self.model.parameters
         if adapted:
             scale = lora.scale(job.method, job.rank, job.alpha)
-            self.trained = lora.attach(self.model.linears, job.rank, scale, job.seed, self.device)
+            linears, dora = self.model.linears, job.method == "dora"
+            self.trained = lora.attach(linears, job.rank, scale, job.seed, self.device, dora=dora)
         self.optimisers = optimiser.build(self.trained, job.method, job.learning_rate, job.weight_decay, self.compute)
         self.best = Best(job.out, self.trained, job.patience)
         first = None
@@ -211,7 +213,11 @@ class Trainer:
         """The base as a folder."""
         if self.job.base is None:
             return self._make_base(rows)
-        return self.job.base if gguf_in(self.job.base) is None else unpack(self.job.base, self.job.out / "base")
+        if gguf_in(self.job.base) is None:
+            return self.job.base
+        if self.job.method == "dora":
+            raise Unsupported(f"{self.job.base} is a GGUF file, beside which an adapter has no magnitudes", _NO_DORA)
+        return unpack(self.job.base, self.job.out / "base")
 
     def _make_base(self, rows: Sequence[AnyRow]) -> Path:
         if self.job.method != "scratch":

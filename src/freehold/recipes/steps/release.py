@@ -19,7 +19,6 @@ from freehold.recipes.steps.gate import VERDICT
 from freehold.recipes.task import Output, Result, Step, Task, Work
 from freehold.store import Store, signatures
 from freehold.store.folders import inspect
-from freehold.tuning.job import ADAPTERS
 
 if TYPE_CHECKING:
     from freehold.proofs.sign.keys import PrivateKey
@@ -37,7 +36,7 @@ def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     needs = ["data", "tune", "convert tuned", "gate", *(f"quantize {kind}" for kind in kinds)]
     needs += ["evaluate tuned", *(f"evaluate {kind}" for kind in kinds)]
     needs += [] if recipe.tune.method == "scratch" else ["base", "evaluate base"]
-    needs += ["merge"] if recipe.tune.method in ADAPTERS and not file.adapted else []
+    needs += ["merge"] if recipe.tune.adapts and not file.adapted else []
     parameters = {
         "name": str(recipe.name),
         "tags": list(recipe.release.tags),
@@ -109,16 +108,17 @@ def _manifests(work: Work, lineage: Lineage, evidence: tuple[Digest, ...]) -> It
     for tag in recipe.release.tags:
         yield Name(name.org, name.model, tag), chosen
     if recipe.quantize.keep and adapted:
-        yield _variant(name, ADAPTER_ALONE), _folder(work, "tune", "adapter", lineage, evidence)
+        yield variant(name, ADAPTER_ALONE), _folder(work, "tune", "adapter", lineage, evidence)
     elif recipe.quantize.keep:
         for kind in recipe.quantize.types:
             if kind != recipe.released_type:
-                yield _variant(name, kind.lower()), _gguf(work, kind, lineage, evidence)
+                yield variant(name, kind.lower()), _gguf(work, kind, lineage, evidence)
         task = "merge" if "merge" in work.inputs else "tune"
-        yield _variant(name, UNQUANTISED), _folder(work, task, "model", lineage, evidence)
+        yield variant(name, UNQUANTISED), _folder(work, task, "model", lineage, evidence)
 
 
-def _variant(name: Name, suffix: str) -> Name:
+def variant(name: Name, suffix: str) -> Name:
+    """The name of a model's other form."""
     return Name(name.org, name.model, suffix if name.tag == "latest" else f"{name.tag}-{suffix}")
 
 

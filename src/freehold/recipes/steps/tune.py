@@ -22,12 +22,12 @@ _FACTS = (*_COUNTS, "supervised_tokens", "seconds", "peak_rss", "peak_private", 
 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     """One task, which depends on the keys that its method reads."""
-    method = file.recipe.tune.method
+    scratch = file.recipe.tune.method == "scratch"
     unused = {"checkpoint_seconds", "checkpointing"}  # change how it gets there, not what comes out
-    unused.update(() if method in ADAPTERS else _LORA, () if method == "scratch" else Architecture.__struct_fields__)
+    unused.update(() if file.recipe.tune.adapts else _LORA, () if scratch else Architecture.__struct_fields__)
     parameters = {key: value for key, value in msgspec.structs.asdict(file.recipe.tune).items() if key not in unused}
     parameters["rewards"] = [_reward(file, spec)[1] for spec in file.recipe.tune.rewards]
-    yield Task("tune", "tune", ("data",) if method == "scratch" else ("base", "data"), parameters)
+    yield Task("tune", "tune", ("data",) if scratch else ("base", "data"), parameters)
 
 
 def _reward(file: RecipeFile, spec: str) -> tuple[str, str]:
