@@ -62,11 +62,19 @@ class DataSection(Section, frozen=True, kw_only=True):
     """What you declare in the data card: source, licence, collected, people, consent, contact."""
 
 
+Several = Meta(min_length=1, max_length=16)
+Rank = Annotated[int, Meta(ge=1, le=4096)]
+Alpha = Annotated[float, Meta(gt=0, le=65536)]
+Rate = Annotated[float, Meta(gt=0, lt=1)]
+SWEPT = ("method", "rank", "alpha", "learning_rate")
+"""Keys of [tune] that may have several values."""
+
+
 class TuneSection(Section, frozen=True, kw_only=True):
     """How it is learned. The keys mean what they mean in `tuning.job.TrainJob`."""
 
-    method: Method = "lora"
-    """lora, rslora, dora (adapters), full (all weights), scratch (a new model)."""
+    method: Method | Annotated[tuple[Method, ...], Several] = "lora"
+    """lora, rslora, dora (adapters), full (all weights), scratch (a new model). A list of adapters tries each."""
     objective: Objective = "sft"
     """What is aimed at: sft (answers), text (plain text), dpo, orpo, kto (preferences), grpo (rewards)."""
     beta: Annotated[float, Meta(ge=0, le=1000)] = 0.1
@@ -75,9 +83,10 @@ class TuneSection(Section, frozen=True, kw_only=True):
     group: Annotated[int, Meta(ge=2, le=1024)] = 8
     max_answer: Annotated[int, Meta(ge=1, le=1 << 16)] = 128
     temperature: Annotated[float, Meta(gt=0, le=10)] = 1.0
-    rank: Annotated[int, Meta(ge=1, le=4096)] = 16
-    alpha: Annotated[float, Meta(gt=0, le=65536)] = 32.0
-    learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 5e-4
+    rank: Rank | Annotated[tuple[Rank, ...], Several] = 16
+    """A list, here and in the next two keys, tries each; the lowest held-out loss is taken."""
+    alpha: Alpha | Annotated[tuple[Alpha, ...], Several] = 32.0
+    learning_rate: Rate | Annotated[tuple[Rate, ...], Several] = 5e-4
     warmup: Share = 0.03
     weight_decay: Share = 0.0
     epochs: Annotated[float, Meta(gt=0, le=10_000)] = 3.0
@@ -108,7 +117,12 @@ class TuneSection(Section, frozen=True, kw_only=True):
     @property
     def adapts(self) -> bool:
         """Whether an adapter comes out, beside a base that stays as it is."""
-        return self.method in ADAPTERS
+        return set(self.methods) <= set(ADAPTERS)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Each that is tried."""
+        return self.method if isinstance(self.method, tuple) else (self.method,)
 
     def job(self, *, out: Path, train: Path, held_out: Path | None, base: Path | None) -> TrainJob:
         """The trainer's job with these keys."""
@@ -278,6 +292,14 @@ def _check_time(section: TuneSection, path: Path) -> None:
         raise BadRecipe(f"{path}: [tune] has steps and time", "Keep one of them")
 
 
+def _check_sweep(section: TuneSection, path: Path) -> None:
+    from freehold.recipes.sweep import flaw
+
+    found = flaw(section)
+    if found is not None:
+        raise BadRecipe(f"{path}: [tune] {found[0]}", found[1])
+
+
 def _check_data(section: DataSection, path: Path) -> None:
     from freehold.data.rows import KINDS
     from freehold.proofs.data_card import ABOUT
@@ -302,6 +324,7 @@ def _check_sense(recipe: Recipe, path: Path) -> None:
     except BadName as error:
         raise BadRecipe(f"{path}: {error.message}", error.remedy) from error
     _check_time(recipe.tune, path)
+    _check_sweep(recipe.tune, path)
     _check_data(recipe.data, path)
     if bool(recipe.data.path) == bool(recipe.data.generator):
         raise BadRecipe(f"{path}: [data] needs either path or generator", 'As in: path = "tickets.csv"')

@@ -75,7 +75,7 @@ def settled(file: RecipeFile, store: Store) -> RecipeFile:
     if not file.recipe.tune.adapts or not base_of(file, store).gguf:
         return file
     base = f"{file.path}: base {file.recipe.model.base} is a GGUF file, which stays as it is with an adapter beside it"
-    if file.recipe.tune.method == "dora":
+    if "dora" in file.recipe.tune.methods:
         raise BadRecipe(f"{base}, and an adapter of method dora has lengths that llama.cpp does not know", _NO_DORA)
     if file.recipe.tune.base_dtype != "stored":
         raise BadRecipe(f"{base}, so [tune] base_dtype cannot be {file.recipe.tune.base_dtype}", "Remove it")

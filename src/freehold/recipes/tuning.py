@@ -14,9 +14,11 @@ from freehold.recipes.events import OnEvent
 from freehold.recipes.runner import Run, running
 from freehold.recipes.schema import RecipeFile, parse
 from freehold.recipes.steps.base import beside
+from freehold.recipes.steps.choose import SWEEP
 from freehold.recipes.steps.data import HELD_OUT, REPORT, TRAIN
 from freehold.recipes.steps.release import ADAPTER_ALONE, variant
 from freehold.recipes.steps.tune import RECORD
+from freehold.recipes.sweep import candidates
 from freehold.recipes.task import Result
 from freehold.recipes.tools import Tools
 from freehold.recipes.writing import toml
@@ -26,7 +28,7 @@ from freehold.tuning.job import Progress, TrainJob, TrainPlan
 TASKS = ("base", "data", "tune")
 
 
-class Tuned(msgspec.Struct, frozen=True):
+class Tuned(msgspec.Struct, frozen=True, kw_only=True):
     """What came out, and what it took."""
 
     name: str
@@ -43,6 +45,10 @@ class Tuned(msgspec.Struct, frozen=True):
     held_out_losses: tuple[dict[str, float], ...]
     settings: dict[str, Any]
     """The recipe, and what its `auto` came to."""
+    candidates: tuple[dict[str, Any], ...] = ()
+    """Each of several that were tried, with its held-out loss."""
+    why: str = ""
+    """Why the one that came out was taken."""
     folder: Path
     """Loss curve and journal, for people."""
 
@@ -64,7 +70,9 @@ def tune(file: RecipeFile, settings: Settings, *, on_event: OnEvent, tools: Tool
 
 
 def plan(file: RecipeFile, settings: Settings, *, seconds: float, on_event: OnEvent, tools: Tools) -> TrainPlan:
-    """What the tune step would take, after a try of `seconds`. Raises what `make` does."""
+    """What the tune step would take, after a try of `seconds`. Raises what `make` does, BadInput for a sweep."""
+    if (count := len(candidates(file.recipe.tune))) > 1:
+        raise BadInput(f"a plan looks at one setting, and there are {count}", "Give one value to each option")
     with running(file, settings, tools, on_event) as run:
         run.go("base", "data")
         with run.store.room() as room:
@@ -77,7 +85,8 @@ def _job(run: Run, room: Path, seconds: float) -> TrainJob:
         base = room / "base"
         importing.materialise(run.store, _base(run), base)
     sides = {name: run.store.path(run.results["data"].file(name).digest) for name in (TRAIN, HELD_OUT)}
-    job = run.file.recipe.tune.job(out=room / "out", train=sides[TRAIN], held_out=sides[HELD_OUT], base=base)
+    [section] = candidates(run.file.recipe.tune).values()
+    job = section.job(out=room / "out", train=sides[TRAIN], held_out=sides[HELD_OUT], base=base)
     return msgspec.structs.replace(job, probe=seconds)
 
 
@@ -111,7 +120,8 @@ def _keep(run: Run) -> Manifest:
         recipe=run.store.add_bytes(run.file.source),
         data=tuple(results["data"].file(name).digest for name in (TRAIN, HELD_OUT)),
     )
-    evidence = (results["data"].file(REPORT).digest, results["tune"].file(RECORD).digest)
+    files = [results["tune"].file(name).digest for name in (RECORD, SWEEP) if results["tune"].has(name)]
+    evidence = (results["data"].file(REPORT).digest, *files)
 
     def keep(task: str, kind: str, name: Name) -> Manifest:
         with run.store.room() as room:
@@ -137,6 +147,8 @@ def _tuned(run: Run, digest: Digest) -> Tuned:
     result, recipe = run.results["tune"], run.file.recipe
     record = _record(run)
     facts = {**record, **result.facts}
+    found = candidates(recipe.tune)
+    section = found.get(facts.get("chosen", "")) or next(iter(found.values()))
     chosen = {key: facts[key] for key in ("dtype", "checkpointing", "threads", "steps", "trainable", "best_step")}
     return Tuned(
         name=str(recipe.name),
@@ -150,7 +162,9 @@ def _tuned(run: Run, digest: Digest) -> Tuned:
         peak_private_mb=facts["peak_private"] / (1 << 20),
         losses=tuple(record["losses"]),
         held_out_losses=tuple(record["held_out_losses"]),
-        settings={**msgspec.to_builtins(recipe.tune), **chosen},
+        settings={**msgspec.to_builtins(section), **chosen},
+        candidates=tuple(facts.get("candidates", ())),
+        why=facts.get("why", ""),
         folder=run.folder,
     )
 

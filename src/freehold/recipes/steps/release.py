@@ -11,6 +11,7 @@ from freehold.core.name import Name
 from freehold.core.paths import expanded
 from freehold.recipes.schema import RecipeFile
 from freehold.recipes.steps.base import manifest_of
+from freehold.recipes.steps.choose import SWEEP
 from freehold.recipes.steps.convert import ADAPTER, MODEL
 from freehold.recipes.steps.data import HELD_OUT, TRAIN
 from freehold.recipes.steps.data import REPORT as REPORT_OF_DATA
@@ -185,7 +186,8 @@ def _lineage(work: Work) -> Lineage:
 def _evidence(work: Work) -> tuple[Digest, ...]:
     reports = [work.inputs[task].file(REPORT).digest for task in work.inputs if task.startswith("evaluate ")]
     data, training = work.inputs["data"].file(REPORT_OF_DATA).digest, work.inputs["tune"].file("training.json").digest
-    return (data, training, *reports, work.inputs["gate"].file(VERDICT).digest)
+    sweep = [work.inputs["tune"].file(SWEEP).digest] if work.inputs["tune"].has(SWEEP) else []
+    return (data, training, *sweep, *reports, work.inputs["gate"].file(VERDICT).digest)
 
 
 STEP = Step("release", tasks, run, holds=holds)

@@ -6,9 +6,10 @@ import msgspec
 
 from freehold.core.digest import Digest
 from freehold.core.errors import BadRecipe
-from freehold.recipes.schema import RecipeFile
+from freehold.recipes.schema import RecipeFile, TuneSection
 from freehold.recipes.steps.base import folder_of
 from freehold.recipes.steps.data import HELD_OUT, TRAIN
+from freehold.recipes.sweep import candidates
 from freehold.recipes.task import Output, Result, Step, Task, Work
 from freehold.store import Store
 from freehold.tuning.job import ADAPTERS, Architecture, Progress, TrainResult
@@ -21,13 +22,24 @@ _FACTS = (*_COUNTS, "supervised_tokens", "seconds", "peak_rss", "peak_private", 
 
 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
-    """One task, which depends on the keys that its method reads."""
-    scratch = file.recipe.tune.method == "scratch"
+    """One task, or one for each that is tried. It depends on the keys that its method reads."""
+    found = candidates(file.recipe.tune)
+    for name, section in found.items():
+        yield _task("tune" if len(found) == 1 else name_of(name), section, file)
+
+
+def name_of(candidate: str) -> str:
+    """The task of one of several."""
+    return f"tune {candidate}"
+
+
+def _task(name: str, section: TuneSection, file: RecipeFile) -> Task:
+    scratch = section.method == "scratch"
     unused = {"checkpoint_seconds", "checkpointing"}  # change how it gets there, not what comes out
-    unused.update(() if file.recipe.tune.adapts else _LORA, () if scratch else Architecture.__struct_fields__)
-    parameters = {key: value for key, value in msgspec.structs.asdict(file.recipe.tune).items() if key not in unused}
-    parameters["rewards"] = [_reward(file, spec)[1] for spec in file.recipe.tune.rewards]
-    yield Task("tune", "tune", ("data",) if scratch else ("base", "data"), parameters)
+    unused.update(() if section.adapts else _LORA, () if scratch else Architecture.__struct_fields__)
+    parameters = {key: value for key, value in msgspec.structs.asdict(section).items() if key not in unused}
+    parameters["rewards"] = [_reward(file, spec)[1] for spec in section.rewards]
+    return Task(name, "tune", ("data",) if scratch else ("base", "data"), parameters)
 
 
 def _reward(file: RecipeFile, spec: str) -> tuple[str, str]:
@@ -44,7 +56,9 @@ def _reward(file: RecipeFile, spec: str) -> tuple[str, str]:
 def run(work: Work) -> Result:
     """The trainer's files, the losses, and a plot of them."""
     base = folder_of(work) if "base" in work.inputs else None
-    job = work.recipe.tune.job(
+    found = candidates(work.recipe.tune)
+    section = found.get(work.task.name.partition(" ")[2]) or next(iter(found.values()))
+    job = section.job(
         out=work.folder / "out",
         train=work.input(TRAIN, "data"),
         held_out=work.input(HELD_OUT, "data"),
