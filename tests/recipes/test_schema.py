@@ -154,7 +154,7 @@ def test_paths_start_at_the_recipe(tmp_path: Path) -> None:
 def test_every_key_of_the_trainer_can_be_said() -> None:
     """A bound that the trainer has and the recipe lacks would be an error too late."""
     ours = {field.name: field for field in msgspec.structs.fields(TuneSection)}
-    own = {"out", "train", "held_out", "base", "architecture", "seconds", "probe"}
+    own = {"out", "train", "held_out", "base", "architecture", "seconds", "probe", "judge"}
     for theirs in (*msgspec.structs.fields(TrainJob), *msgspec.structs.fields(Architecture)):
         if theirs.name not in own:
             kind = ours[theirs.name].type

@@ -28,6 +28,9 @@ def command(
     out: Annotated[str, typer.Option("--out", metavar="NAME", help="The name of what comes out.")] = "",
     method: Annotated[list[str] | None, typer.Option(metavar="METHOD", help="lora, rslora, dora, full.")] = None,
     objective: Annotated[str, typer.Option(metavar="AIM", help="sft, text, dpo, orpo, kto, grpo.")] = "sft",
+    reward: Annotated[list[str] | None, typer.Option(metavar="RULE", help="For grpo, as 'rewards'.")] = None,
+    judge: Annotated[str, typer.Option(metavar="NAME", help="The model that grades for --reward judge.")] = "",
+    rubric: Annotated[str, typer.Option(metavar="TEXT", help="What a good answer has, for the judge.")] = "",
     rank: Annotated[list[int] | None, typer.Option(min=1, max=4096, help="Of an adapter's matrices.")] = None,
     alpha: Annotated[list[float] | None, typer.Option(callback=all_finite, help="It counts alpha / rank.")] = None,
     learning_rate: Annotated[
@@ -59,7 +62,8 @@ def command(
     if not out and not plan:
         raise BadInput("nothing says what the result is called", "Give --out NAME")
     given = {
-        "method": _one(method) or "lora", "objective": objective, "rank": _one(rank), "alpha": _one(alpha),
+        "method": _one(method) or "lora", "objective": objective, "rewards": reward or None, "judge": judge or None,
+        "rubric": rubric or None, "rank": _one(rank), "alpha": _one(alpha),
         "learning_rate": _one(learning_rate), "steps": steps,
         "epochs": epochs, "time": time or None, "batch": batch, "batch_tokens": batch_tokens,
         "max_length": max_length, "seed": seed, "dtype": dtype, "checkpointing": checkpointing,

@@ -79,7 +79,11 @@ class TuneSection(Section, frozen=True, kw_only=True):
     """What is aimed at: sft (answers), text (plain text), dpo, orpo, kto (preferences), grpo (rewards)."""
     beta: Annotated[float, Meta(ge=0, le=1000)] = 0.1
     rewards: tuple[Annotated[str, Meta(max_length=4096)], ...] = ()
-    """For grpo: json, number, exact, regex:PATTERN, or FILE.py:NAME beside the recipe."""
+    """For grpo: json, number, maths, exact, judge, regex:PATTERN, or FILE.py:NAME beside the recipe."""
+    judge: Annotated[str, Meta(max_length=4096)] = ""
+    """The model that grades answers where rewards has judge: a name in the catalog."""
+    rubric: Annotated[str, Meta(max_length=1 << 16)] = ""
+    """What a good answer has, for the judge."""
     group: Annotated[int, Meta(ge=2, le=1024)] = 8
     max_answer: Annotated[int, Meta(ge=1, le=1 << 16)] = 128
     temperature: Annotated[float, Meta(gt=0, le=10)] = 1.0
@@ -128,7 +132,7 @@ class TuneSection(Section, frozen=True, kw_only=True):
         """The trainer's job with these keys."""
         values = msgspec.structs.asdict(self)
         shape = Architecture(**{key: values[key] for key in Architecture.__struct_fields__})
-        common = {key: values[key] for key in TrainJob.__struct_fields__ if key in values}
+        common = {key: values[key] for key in TrainJob.__struct_fields__ if key in values and key != "judge"}
         limit = spans.seconds(self.time) if self.time else 0.0
         return TrainJob(out=out, train=train, held_out=held_out, base=base, architecture=shape, seconds=limit, **common)
 
@@ -300,6 +304,15 @@ def _check_sweep(section: TuneSection, path: Path) -> None:
         raise BadRecipe(f"{path}: [tune] {found[0]}", found[1])
 
 
+def _check_judge(section: TuneSection, path: Path) -> None:
+    from freehold.tuning.rewards import JUDGE
+
+    if JUDGE in section.rewards and not (section.judge and section.rubric.strip()):
+        raise BadRecipe(f"{path}: [tune] rewards has judge", "Name a model in judge, and say in rubric what is good")
+    if JUDGE not in section.rewards and (section.judge or section.rubric):
+        raise BadRecipe(f"{path}: [tune] judge and rubric are for rewards that have judge", 'Write rewards = ["judge"]')
+
+
 def _check_data(section: DataSection, path: Path) -> None:
     from freehold.data.rows import KINDS
     from freehold.proofs.data_card import ABOUT
@@ -325,6 +338,7 @@ def _check_sense(recipe: Recipe, path: Path) -> None:
         raise BadRecipe(f"{path}: {error.message}", error.remedy) from error
     _check_time(recipe.tune, path)
     _check_sweep(recipe.tune, path)
+    _check_judge(recipe.tune, path)
     _check_data(recipe.data, path)
     if bool(recipe.data.path) == bool(recipe.data.generator):
         raise BadRecipe(f"{path}: [data] needs either path or generator", 'As in: path = "tickets.csv"')

@@ -28,6 +28,20 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     context: Annotated[int, Meta(ge=64, le=1 << 20)] = 1024
 
 
+class Judge(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that grades answers."""
+
+    name: str
+    """What messages call it."""
+    path: Path
+    """A GGUF file."""
+    rubric: Annotated[str, Meta(min_length=1, max_length=1 << 16)]
+    """What a good answer has."""
+    template: str = ""
+    """A chat template in place of the file's own."""
+    adapters: tuple[Path, ...] = ()
+
+
 class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     """One training run. `out` also holds its checkpoints: the same job given again goes on from there."""
 
@@ -45,6 +59,8 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     """For preferences: how much it costs to leave the model that training began with; for orpo, what they count."""
     rewards: tuple[Annotated[str, Meta(max_length=4096)], ...] = ()
     """For grpo: what an answer is worth, by names of `tuning.rewards`; a file's path is absolute."""
+    judge: Judge | None = None
+    """For grpo: who grades, where `judge` is among the rewards."""
     group: Annotated[int, Meta(ge=2, le=1024)] = 8
     """For grpo: answers that are drawn for each prompt."""
     max_answer: Annotated[int, Meta(ge=1, le=1 << 16)] = 128

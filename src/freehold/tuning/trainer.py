@@ -18,6 +18,7 @@ from freehold.tuning import checkpoint, lora, memory, model, optimiser, scratch
 from freehold.tuning.batches import batches, schedule
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.job import ADAPTERS, HeldOutLoss, Progress, Report, TrainJob, TrainPlan, TrainResult
+from freehold.tuning.judge import Grader
 from freehold.tuning.memory import Watch
 from freehold.tuning.objectives import objectives
 from freehold.tuning.objectives.base import Example
@@ -25,7 +26,7 @@ from freehold.tuning.policy import Drawing, Policy
 from freehold.tuning.precision import choose
 from freehold.tuning.probing import probe, seconds_per_token
 from freehold.tuning.render import Renderer
-from freehold.tuning.rewards import rewards
+from freehold.tuning.rewards import JUDGE, rewards
 from freehold.tuning.stopping import Best, points
 from freehold.tuning.unpack import file_of, unpack
 
@@ -150,9 +151,11 @@ class Trainer:
             self.policy.drawing = self._drawing()
 
     def _drawing(self) -> Drawing:
-        job, encoder = self.job, self.encoder
+        job, encoder, grader = self.job, self.encoder, None
+        if job.judge is not None and JUDGE in job.rewards:
+            grader = self.opened.enter_context(Grader(job.judge, job.out / "judge", self.threads))
         return Drawing(
-            reward=rewards(job.rewards, job.train.parent),
+            reward=rewards(job.rewards, job.train.parent, grader),
             text=lambda ids: encoder.decode(ids, skip_special_tokens=True),
             ends=frozenset(model.ends(self.base, encoder)),
             group=job.group,

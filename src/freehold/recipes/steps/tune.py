@@ -6,13 +6,14 @@ import msgspec
 
 from freehold.core.digest import Digest
 from freehold.core.errors import BadRecipe
+from freehold.recipes.judging import judge_of, judging
 from freehold.recipes.schema import RecipeFile, TuneSection
 from freehold.recipes.steps.base import folder_of
 from freehold.recipes.steps.data import HELD_OUT, TRAIN
 from freehold.recipes.sweep import candidates
 from freehold.recipes.task import Output, Result, Step, Task, Work
 from freehold.store import Store
-from freehold.tuning.job import ADAPTERS, Architecture, Progress, TrainResult
+from freehold.tuning.job import ADAPTERS, Architecture, Progress, TrainJob, TrainResult
 
 RECORD = "training.json"
 _LORA = ("rank", "alpha", "base_dtype")
@@ -25,7 +26,7 @@ def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     """One task, or one for each that is tried. It depends on the keys that its method reads."""
     found = candidates(file.recipe.tune)
     for name, section in found.items():
-        yield _task("tune" if len(found) == 1 else name_of(name), section, file)
+        yield _task("tune" if len(found) == 1 else name_of(name), section, file, store)
 
 
 def name_of(candidate: str) -> str:
@@ -33,11 +34,13 @@ def name_of(candidate: str) -> str:
     return f"tune {candidate}"
 
 
-def _task(name: str, section: TuneSection, file: RecipeFile) -> Task:
+def _task(name: str, section: TuneSection, file: RecipeFile, store: Store) -> Task:
     scratch = section.method == "scratch"
     unused = {"checkpoint_seconds", "checkpointing"}  # change how it gets there, not what comes out
     unused.update(() if section.adapts else _LORA, () if scratch else Architecture.__struct_fields__)
     parameters = {key: value for key, value in msgspec.structs.asdict(section).items() if key not in unused}
+    if section.judge:
+        parameters["judge"] = judge_of(section, store).digest.text
     parameters["rewards"] = [_reward(file, spec)[1] for spec in section.rewards]
     return Task(name, "tune", ("data",) if scratch else ("base", "data"), parameters)
 
@@ -65,6 +68,11 @@ def run(work: Work) -> Result:
         base=base,
     )
     job = msgspec.structs.replace(job, rewards=tuple(_reward(work.file, spec)[0] for spec in job.rewards))
+    with judging(section, work.store, work.folder / "judge.gguf") as judge:
+        return _trained(work, msgspec.structs.replace(job, judge=judge))
+
+
+def _trained(work: Work, job: TrainJob) -> Result:
     notes: list[str] = []
 
     def progress(report: Progress) -> None:
