@@ -27,7 +27,7 @@ def command(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A data file, as for 'freehold make --new'.")],
     out: Annotated[str, typer.Option("--out", metavar="NAME", help="The name of what comes out.")] = "",
     method: Annotated[list[str] | None, typer.Option(metavar="METHOD", help="lora, rslora, dora, full.")] = None,
-    objective: Annotated[str, typer.Option(metavar="AIM", help="sft, text, dpo, orpo, kto, grpo.")] = "sft",
+    objective: Annotated[str, typer.Option(metavar="AIM", help="sft, text, dpo, orpo, kto, grpo, classify.")] = "sft",
     reward: Annotated[list[str] | None, typer.Option(metavar="RULE", help="For grpo, as 'rewards'.")] = None,
     judge: Annotated[str, typer.Option(metavar="NAME", help="The model that grades for --reward judge.")] = "",
     rubric: Annotated[str, typer.Option(metavar="TEXT", help="What a good answer has, for the judge.")] = "",
@@ -130,6 +130,7 @@ def _show(tuned: "Tuned", base: str) -> None:
         ("held-out loss", f"{held[0]:.3f} before, {held[-1]:.3f} after" if held else ""),
         ("speed", f"{tuned.tokens_per_second:,.0f} tokens/s, computed in {tuned.settings['dtype']}"),
         ("memory", f"{tuned.peak_rss_mb:,.0f} MB, of which {tuned.peak_private_mb:,.0f} MB are no pages of a file"),
+        ("accuracy", _accuracy(tuned.measured)),
         ("loss curve", str(tuned.folder / "loss.png")),
     ]
     pairs([row for row in rows if row[1]])
@@ -138,8 +139,19 @@ def _show(tuned: "Tuned", base: str) -> None:
         _show_candidates(tuned)
     line()
     line("Next")
+    if tuned.measured:
+        line(f'  freehold classify {tuned.name} "…"')
+        return
     named = tuned.name if tuned.method in ("full", "dora") else f"{base}+{tuned.name}"
     line(f'  freehold run {named} "…"')
+
+
+def _accuracy(measured: dict[str, float]) -> str:
+    """Of a classifier on held-out rows; nothing for other models."""
+    if not measured:
+        return ""
+    usual, rows = measured["accuracy_of_commonest"], measured["held_out_rows"]
+    return f"{measured['accuracy']:.1%} of {rows:.0f} held-out rows; {usual:.1%} for always the commonest label"
 
 
 def _show_candidates(tuned: "Tuned") -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from freehold.core.errors import FreeholdError, Interrupted
+from freehold.core.errors import BadRecipe, FreeholdError, Interrupted
 from freehold.core.settings import Settings
 from freehold.formats.atomic import disk_errors
 from freehold.recipes import tools as rooms
@@ -21,6 +21,7 @@ from freehold.recipes.task import Result, Task, Work, steps
 from freehold.recipes.tools import Tools
 from freehold.store import Store
 
+_TUNE = "Make it by: freehold tune BASE DATA --objective classify"
 _NEED_EXTRA = ("tune", "merge")
 
 
@@ -37,6 +38,8 @@ def make(
     call goes on.
     """
     file = read(recipe_path)
+    if file.recipe.tune.objective == "classify":
+        raise BadRecipe(f"{recipe_path}: a classifier is neither quantised nor gated", _TUNE)
     with running(file, settings, tools, on_event) as run:
         begin = time.monotonic()
         run.go()

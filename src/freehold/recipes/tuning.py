@@ -45,6 +45,8 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
     held_out_losses: tuple[dict[str, float], ...]
     settings: dict[str, Any]
     """The recipe, and what its `auto` came to."""
+    measured: dict[str, float] = {}
+    """What else held-out rows say: accuracy of a classifier."""
     candidates: tuple[dict[str, Any], ...] = ()
     """Each of several that were tried, with its held-out loss."""
     why: str = ""
@@ -63,7 +65,7 @@ def tune(file: RecipeFile, settings: Settings, *, on_event: OnEvent, tools: Tool
     """Run the recipe up to its tune step, and let its name point to what came out. Raises what `make` does."""
     with running(file, settings, tools, on_event) as run:
         run.go(*TASKS)
-        if _record(run)["method"] == "dora":
+        if _record(run)["method"] == "dora" and file.recipe.tune.objective != "classify":
             run.go("merge")
         manifest = _keep(run)
         return _tuned(run, manifest.digest)
@@ -132,7 +134,8 @@ def _keep(run: Run) -> Manifest:
             )
 
     if "merge" not in results:
-        return keep("tune", "adapter" if recipe.tune.adapts else "model", recipe.name)
+        adapted = any(output.name.startswith("adapter/") for output in results["tune"].files)
+        return keep("tune", "adapter" if adapted else "model", recipe.name)
     keep("tune", "adapter", variant(recipe.name, ADAPTER_ALONE))
     return keep("merge", "model", recipe.name)
 
@@ -164,6 +167,7 @@ def _tuned(run: Run, digest: Digest) -> Tuned:
         held_out_losses=tuple(record["held_out_losses"]),
         settings={**msgspec.to_builtins(section), **chosen},
         candidates=tuple(facts.get("candidates", ())),
+        measured=record["measured"],
         why=facts.get("why", ""),
         folder=run.folder,
     )

@@ -9,7 +9,7 @@ from msgspec import Meta
 Method = Literal["lora", "rslora", "dora", "full", "scratch"]
 ADAPTERS = ("lora", "rslora", "dora")
 """Methods that train an adapter beside a frozen base."""
-Objective = Literal["sft", "text", "dpo", "orpo", "kto", "grpo"]
+Objective = Literal["sft", "text", "dpo", "orpo", "kto", "grpo", "classify"]
 Dtype = Literal["auto", "f32", "bf16"]
 Switch = Literal["auto", "on", "off"]
 BaseDtype = Literal["stored", "nf4"]
@@ -142,7 +142,7 @@ class HeldOutLoss(msgspec.Struct, frozen=True):
 
 
 class TrainResult(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
-    """What came out. `model` is the adapter folder (PEFT format) for ADAPTERS, a model folder otherwise."""
+    """What came out. `model` is the adapter folder (PEFT format) for ADAPTERS, but for a classifier, a model folder otherwise."""
 
     model: Path
     method: Method
@@ -170,6 +170,8 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     peak_private: int = 0
     """Bytes that no file backs: what the system cannot take back by dropping pages of the base."""
     checkpointing: bool = False
+    measured: dict[str, float] = {}
+    """What else held-out rows say, by the objective: accuracy of a classifier."""
     best_step: int = 0
     """The step whose weights were taken, where training stopped early."""
 

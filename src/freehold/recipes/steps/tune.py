@@ -13,13 +13,23 @@ from freehold.recipes.steps.data import HELD_OUT, TRAIN
 from freehold.recipes.sweep import candidates
 from freehold.recipes.task import Output, Result, Step, Task, Work
 from freehold.store import Store
-from freehold.tuning.job import ADAPTERS, Architecture, Progress, TrainJob, TrainResult
+from freehold.tuning.job import Architecture, Progress, TrainJob, TrainResult
 
 RECORD = "training.json"
 _LORA = ("rank", "alpha", "base_dtype")
 _COUNTS = ("tokens", "steps", "trainable", "dtype", "rows_cut", "rows_dropped")
-_EVIDENCE = (*_COUNTS, "method", "supervised_tokens", "losses", "held_out_losses", "rows", "threads")
-_FACTS = (*_COUNTS, "supervised_tokens", "seconds", "peak_rss", "peak_private", "checkpointing", "best_step", "resumed")
+_EVIDENCE = (*_COUNTS, "method", "supervised_tokens", "losses", "held_out_losses", "rows", "threads", "measured")
+_FACTS = (
+    *_COUNTS,
+    "supervised_tokens",
+    "seconds",
+    "peak_rss",
+    "peak_private",
+    "checkpointing",
+    "best_step",
+    "resumed",
+    "measured",
+)
 
 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
@@ -81,7 +91,7 @@ def _trained(work: Work, job: TrainJob) -> Result:
         work.moved(report.step / report.steps if report.steps else 0.0, _text(report))
 
     trained = work.tools.train(job, progress)
-    kind = "adapter" if trained.method in ADAPTERS else "model"
+    kind = trained.model.name
     record = work.keep_bytes(_record(trained), RECORD)
     files = (record, *work.keep_folder(trained.model, kind))
     return Result(files=files, extras=_curve(work, trained), facts=_facts(trained, notes))
