@@ -20,7 +20,7 @@ from freehold.core.settings import Settings
 from freehold.data import read_any
 from freehold.engines.base import Fit, ModelFile, Told, nobody
 from freehold.recipes.tools import Tools
-from freehold.tuning.job import Progress, TrainJob, TrainPlan, TrainResult
+from freehold.tuning.job import ADAPTERS, HeldOutLoss, Progress, TrainJob, TrainPlan, TrainResult
 from tests.tiny import CHATML, tokenizer
 
 TOPICS = (
@@ -104,6 +104,7 @@ class Fakes:
     cut: int = 0
     knows: dict[str, str] = field(default_factory=lambda: dict(pairs()))
     installed: bool = True
+    held_out_loss: Callable[[TrainJob], float] | None = None
 
     def tools(self) -> Tools:
         """Both, and the real converter and quantiser, each call written down."""
@@ -128,16 +129,19 @@ class Fakes:
         for path in (job.train, job.held_out):
             assert path is not None
             self.knows |= {row.question: row.answer for row in read_any(path)}
-        model = job.out / ("adapter" if job.method == "lora" else "model")
-        if job.method == "lora":
+        model = job.out / ("adapter" if job.method in ADAPTERS else "model")
+        if job.method in ADAPTERS:
             model.mkdir(exist_ok=True)
-            write_adapter(model, zlib.crc32(job.train.read_bytes()[:64] + str(job.epochs).encode()))
+            write_adapter(
+                model, zlib.crc32(job.train.read_bytes()[:64] + str((job.epochs, job.rank, job.alpha)).encode())
+            )
         else:
             assert job.base is not None
             self._copy(job.base, model, 1.5)
+        held = (HeldOutLoss(0, 9.0), HeldOutLoss(2, self.held_out_loss(job))) if self.held_out_loss else ()
         return TrainResult(
             model=model, method=job.method, steps=2, tokens=100, supervised_tokens=50, seconds=0.1 * len(self.calls),
-            losses=(2.0, 1.0), held_out_losses=(), rows=10, rows_cut=self.cut, rows_dropped=0, dtype="f32", threads=1,
+            losses=(2.0, 1.0), held_out_losses=held, rows=10, rows_cut=self.cut, rows_dropped=0, dtype="f32", threads=1,
             trainable=10, resumed=resumed, peak_rss=1000,
         )  # fmt: skip
 

@@ -165,6 +165,7 @@ def test_nothing_runs_twice(shop: Path, settings: Settings, fakes: Fakes) -> Non
         ('[quantize]\ntypes = ["Q4_K_M"]', BadRecipe, "nothing can be quantised"),
         ('[release]\nquantization = "Q4_K_M"', BadRecipe, "nothing can be quantised"),
         ('[tune]\nbase_dtype = "nf4"', BadRecipe, "base_dtype"),
+        ('[tune]\nmethod = "dora"', BadRecipe, "lengths that llama.cpp does not know"),
     ],
 )
 def test_what_a_gguf_base_cannot_have_is_refused(
@@ -182,7 +183,7 @@ def test_types_that_are_none_are_no_mistake(shop: Path, settings: Settings) -> N
 
 
 def test_nf4_is_for_adapters(shop: Path) -> None:
-    with pytest.raises(BadRecipe, match="base_dtype is for methods lora and rslora"):
+    with pytest.raises(BadRecipe, match="base_dtype is for methods lora, rslora and dora"):
         read(recipe(shop, more='[tune]\nmethod = "full"\nbase_dtype = "nf4"'))
 
 

@@ -63,6 +63,21 @@ def test_a_whole_model_gets_the_name(workshop: Path, settings: Settings, fakes: 
         assert manifest.part("tokenizer")
 
 
+def test_an_adapter_of_dora_is_kept_merged_and_by_itself(workshop: Path, settings: Settings, fakes: Fakes):
+    tuned = run(workshop, settings, fakes, [], method="dora")
+    assert fakes.calls == ["train", "merge"]
+    assert tuned.method == "dora"
+    with Store.open(settings.store) as store:
+        merged, alone = (store.get(Name.parse(name)) for name in ("desk-lora", "desk-lora:adapter"))
+        assert str(merged.digest) == tuned.digest
+        assert merged.part("weights")
+        assert alone.part("adapter")
+        assert merged.lineage == alone.lineage
+        assert merged.evidence == alone.evidence
+    run(workshop, settings, fakes, [], method="dora")
+    assert fakes.calls == ["train", "merge"]
+
+
 def test_it_is_done_once_however_it_gets_there(workshop: Path, settings: Settings, fakes: Fakes):
     first = run(workshop, settings, fakes, [], steps=2)
     assert run(workshop, settings, fakes, [], steps=2) == first

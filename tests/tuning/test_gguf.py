@@ -110,8 +110,9 @@ def test_a_run_on_a_file_goes_on_where_it_was(job: Jobs, file: Path) -> None:
     assert (again.out / "adapter.gguf").read_bytes() == (job().out / "adapter.gguf").read_bytes()
 
 
-def test_an_adapter_learns_on_nf4(job: Jobs) -> None:
-    result = train(job(base_dtype="nf4", steps=30, learning_rate=3e-3, rank=16, alpha=64.0), quiet)
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_an_adapter_learns_on_nf4(job: Jobs, method: str) -> None:
+    result = train(job(method=method, base_dtype="nf4", steps=30, learning_rate=3e-3, rank=16, alpha=64.0), quiet)
     assert result.held_out_losses[-1].loss < 0.95 * result.held_out_losses[0].loss
 
 
@@ -153,6 +154,12 @@ def test_a_file_without_a_template_is_refused(tmp_path: Path) -> None:
 def test_method_full_is_refused(job: Jobs, file: Path) -> None:
     with pytest.raises(Unsupported, match="stays as it is"):
         train(job(base=file, method="full"), quiet)
+
+
+def test_method_dora_is_refused_before_anything_is_learned(job: Jobs, file: Path) -> None:
+    with pytest.raises(Unsupported, match="has no magnitudes"):
+        train(job(base=file, method="dora"), quiet)
+    assert not (job().out / "base").exists()
 
 
 def greedy(decoder: model.Decoder, prompt: list[int], count: int) -> list[int]:

@@ -23,6 +23,9 @@ def test_an_adapter_trains_little_and_a_whole_model_all(job: Jobs) -> None:
     small = estimate(SHAPE, job(method="lora", rank=16), 1 << 28, 400, checkpointing=False, size=2)
     whole = estimate(SHAPE, job(method="full"), 1 << 28, 400, checkpointing=False, size=2)
     assert small.states == 16 * 4_884_480  # parameters that PEFT trains of SmolLM2-135M at rank 16
+    longer = estimate(SHAPE, job(method="dora", rank=16), 1 << 28, 400, checkpointing=False, size=2)
+    assert longer.states - small.states == 16 * 30 * (2 * 576 + 2 * 192 + 2 * 1536 + 576)  # a length to each row
+    assert longer.kept > small.kept
     assert whole.states == 16 * (134_515_008 - 61 * 576)  # all but the norms
 
 

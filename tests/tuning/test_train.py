@@ -51,7 +51,7 @@ def test_the_same_job_gives_the_same_bytes(job: Jobs, tmp_path: Path) -> None:
     assert weights(train(job(out=tmp_path / "c", seed=2), quiet)) != weights(first)
 
 
-@pytest.mark.parametrize("method", ["lora", pytest.param("scratch", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["lora", "dora", pytest.param("scratch", marks=pytest.mark.slow)])
 def test_a_killed_run_resumes_with_the_same_curve_and_bytes(job: Jobs, tmp_path: Path, method: str) -> None:
     shape = Architecture(vocab=300, hidden=64, layers=2, heads=4, kv_heads=2, intermediate=96, context=256)
     fields: dict[str, object] = {"method": method, "steps": 60, "checkpoint_seconds": 0.01, "architecture": shape}
@@ -125,12 +125,13 @@ def test_a_killed_trainer_is_an_error_with_a_remedy(job: Jobs) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning:transformers")  # PEFT calls what transformers renames
-def test_adapter_in_peft_and_merged_model_say_the_same(job: Jobs, base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_adapter_in_peft_and_merged_model_say_the_same(job: Jobs, base: Path, tmp_path: Path, method: str) -> None:
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    result = train(job(steps=12), quiet)
+    result = train(job(method=method, steps=12), quiet)
     merge(base, result.model, tmp_path / "merged")
     plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     ids = torch.randint(3, 299, (1, 20))
@@ -142,6 +143,54 @@ def test_adapter_in_peft_and_merged_model_say_the_same(job: Jobs, base: Path, tm
     torch.testing.assert_close(merged, adapted, rtol=0.05, atol=0.1)
     for name in ("tokenizer.json", "chat_template.jinja", "tokenizer_config.json"):
         assert (tmp_path / "merged" / name).read_bytes() == (base / name).read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
+@pytest.mark.parametrize("method", ["lora", "rslora", "dora"])
+def test_a_merge_in_float32_is_that_of_peft(base: Path, tmp_path: Path, method: str) -> None:
+    import torch
+    from peft import PeftModel
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    from freehold.tuning import lora, model
+
+    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    plain.save_pretrained(tmp_path / "base")
+    cpu = torch.device("cpu")
+    linears = model.load(tmp_path / "base", cpu, torch.float32, full=False).linears
+    trained = lora.attach(linears, 4, lora.scale(method, 4, 6.0), 1, cpu, dora=method == "dora")
+    draw = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for value in trained.values():
+            value.add_(torch.randn(value.shape, generator=draw), alpha=0.1)
+    lora.save(trained, tmp_path / "adapter", method=method, rank=4, alpha=6.0, base="base")
+    merge(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
+    merged = load_file(tmp_path / "merged" / "model.safetensors")
+    theirs = PeftModel.from_pretrained(plain, tmp_path / "adapter").merge_and_unload().state_dict()
+    for name, value in merged.items():
+        torch.testing.assert_close(value, theirs[name], rtol=1e-5, atol=1e-6)
+
+
+def test_magnitudes_that_do_not_belong_are_refused(base: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from freehold.tuning import lora, model
+
+    cpu = torch.device("cpu")
+    trained = lora.attach(model.load(base, cpu, torch.float32, full=False).linears, 4, 1.0, 1, cpu, dora=True)
+    lora.save(trained, tmp_path / "adapter", method="dora", rank=4, alpha=4.0, base="base")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    whole = load_file(file)
+    name = next(name for name in whole if name.endswith("q_proj.lora_magnitude_vector"))
+    for wrong, said in (
+        ({key: value for key, value in whole.items() if key != name}, "q_proj.lora_magnitude_vector of the adapter"),
+        (whole | {name: whole[name][1:].clone()}, "does not fit"),
+    ):
+        save_file(wrong, file)
+        with pytest.raises(BadModelFile, match=said):
+            merge(base, tmp_path / "adapter", tmp_path / "merged")
 
 
 @pytest.mark.slow

@@ -29,6 +29,13 @@ def finite(value: float | None) -> float | None:
     return value
 
 
+def all_finite(values: list[float] | None) -> list[float] | None:
+    """The same for an option that may be given several times."""
+    for value in values or ():
+        finite(value)
+    return values
+
+
 @contextmanager
 def opened(home: Path | None, **flags: Any) -> "Iterator[tuple[Settings, Store]]":
     """The settings in force and the store, with the starter model in it."""

@@ -1,11 +1,12 @@
 """Tune a model on a data file: the recipe's tune step alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from freehold.cli._options import Home, Json, Quiet, finite
+from freehold.cli._options import Home, Json, Quiet, all_finite, finite
 from freehold.cli._output import emit, line, pairs, size, table
 from freehold.core.errors import BadInput
 from freehold.core.name import Name
@@ -25,11 +26,16 @@ def command(
     base: Annotated[str, typer.Argument(metavar="BASE", help="A model's name, or a folder with safetensors.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A data file, as for 'freehold make --new'.")],
     out: Annotated[str, typer.Option("--out", metavar="NAME", help="The name of what comes out.")] = "",
-    method: Annotated[str, typer.Option(metavar="METHOD", help="lora, rslora, full.")] = "lora",
-    objective: Annotated[str, typer.Option(metavar="AIM", help="sft, text, dpo, orpo, kto, grpo.")] = "sft",
-    rank: Annotated[int | None, typer.Option(min=1, max=4096, help="Of an adapter's matrices.")] = None,
-    alpha: Annotated[float | None, typer.Option(callback=finite, help="An adapter counts alpha / rank.")] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", callback=finite, help="At its top.")] = None,
+    method: Annotated[list[str] | None, typer.Option(metavar="METHOD", help="lora, rslora, dora, full.")] = None,
+    objective: Annotated[str, typer.Option(metavar="AIM", help="sft, text, dpo, orpo, kto, grpo, classify.")] = "sft",
+    reward: Annotated[list[str] | None, typer.Option(metavar="RULE", help="For grpo, as 'rewards'.")] = None,
+    judge: Annotated[str, typer.Option(metavar="NAME", help="The model that grades for --reward judge.")] = "",
+    rubric: Annotated[str, typer.Option(metavar="TEXT", help="What a good answer has, for the judge.")] = "",
+    rank: Annotated[list[int] | None, typer.Option(min=1, max=4096, help="Of an adapter's matrices.")] = None,
+    alpha: Annotated[list[float] | None, typer.Option(callback=all_finite, help="It counts alpha / rank.")] = None,
+    learning_rate: Annotated[
+        list[float] | None, typer.Option("--learning-rate", callback=all_finite, help="At its top.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, max=100_000_000, help="Optimiser steps.")] = None,
     epochs: Annotated[float | None, typer.Option(callback=finite, help="Times through the data.")] = None,
     time: Annotated[str, typer.Option("--time", metavar="SPAN", help="Time to fit, as in 45s, 30m, 1h30m.")] = "",
@@ -50,13 +56,15 @@ def command(
 ) -> None:
     """Tune BASE on DATA and keep what comes out as NAME: an adapter, or a model.
 
-    Interrupted, the same command goes on. An adapter runs beside its base: freehold run BASE+NAME.
+    Interrupted, the same command goes on. An adapter runs beside its base: freehold run BASE+NAME. With --method,
+    --rank, --alpha or --learning-rate given several times, each is tried, and the lowest held-out loss is taken.
     """
     if not out and not plan:
         raise BadInput("nothing says what the result is called", "Give --out NAME")
     given = {
-        "method": method, "objective": objective, "rank": rank, "alpha": alpha,
-        "learning_rate": learning_rate, "steps": steps,
+        "method": _one(method) or "lora", "objective": objective, "rewards": reward or None, "judge": judge or None,
+        "rubric": rubric or None, "rank": _one(rank), "alpha": _one(alpha),
+        "learning_rate": _one(learning_rate), "steps": steps,
         "epochs": epochs, "time": time or None, "batch": batch, "batch_tokens": batch_tokens,
         "max_length": max_length, "seed": seed, "dtype": dtype, "checkpointing": checkpointing,
         "patience": patience, "threads": threads,
@@ -76,6 +84,11 @@ def command(
         emit(tuned)
     elif not quiet:
         _show(tuned, base)
+
+
+def _one(values: Sequence[Any] | None) -> Any:
+    """An option's only value, or all that it was given."""
+    return values[0] if values and len(values) == 1 else values or None
 
 
 def _recipe(base: str, data: Path, out: str, section: dict[str, Any], held_out: float | None) -> "RecipeFile":
@@ -117,13 +130,37 @@ def _show(tuned: "Tuned", base: str) -> None:
         ("held-out loss", f"{held[0]:.3f} before, {held[-1]:.3f} after" if held else ""),
         ("speed", f"{tuned.tokens_per_second:,.0f} tokens/s, computed in {tuned.settings['dtype']}"),
         ("memory", f"{tuned.peak_rss_mb:,.0f} MB, of which {tuned.peak_private_mb:,.0f} MB are no pages of a file"),
+        ("accuracy", _accuracy(tuned.measured)),
         ("loss curve", str(tuned.folder / "loss.png")),
     ]
     pairs([row for row in rows if row[1]])
+    if tuned.candidates:
+        line()
+        _show_candidates(tuned)
     line()
     line("Next")
-    named = tuned.name if tuned.method == "full" else f"{base}+{tuned.name}"
+    if tuned.measured:
+        line(f'  freehold classify {tuned.name} "…"')
+        return
+    named = tuned.name if tuned.method in ("full", "dora") else f"{base}+{tuned.name}"
     line(f'  freehold run {named} "…"')
+
+
+def _accuracy(measured: dict[str, float]) -> str:
+    """Of a classifier on held-out rows; nothing for other models."""
+    if not measured:
+        return ""
+    usual, rows = measured["accuracy_of_commonest"], measured["held_out_rows"]
+    return f"{measured['accuracy']:.1%} of {rows:.0f} held-out rows; {usual:.1%} for always the commonest label"
+
+
+def _show_candidates(tuned: "Tuned") -> None:
+    rows = [
+        (each["name"], f"{each['held_out_loss']:.4f}", f"{each['steps']:,}", f"{each['seconds']:.0f} s")
+        for each in sorted(tuned.candidates, key=lambda each: each["held_out_loss"])
+    ]
+    table(("tried", "held-out loss", "steps", "time"), rows)
+    line(f"{tuned.why}.")
 
 
 def _plan(base: str, data: Path, section: dict[str, Any], settings: "Settings", *, json: bool, quiet: bool) -> None:

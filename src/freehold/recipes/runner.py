@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from freehold.core.errors import FreeholdError, Interrupted
+from freehold.core.errors import BadRecipe, FreeholdError, Interrupted
 from freehold.core.settings import Settings
 from freehold.formats.atomic import disk_errors
 from freehold.formats.locks import locked, sweep
@@ -21,6 +21,7 @@ from freehold.recipes.task import Result, Task, Work, steps
 from freehold.recipes.tools import Tools
 from freehold.store import Store
 
+_TUNE = "Make it by: freehold tune BASE DATA --objective classify"
 _NEED_EXTRA = ("tune", "merge")
 
 
@@ -37,6 +38,8 @@ def make(
     call goes on.
     """
     file = read(recipe_path)
+    if file.recipe.tune.objective == "classify":
+        raise BadRecipe(f"{recipe_path}: a classifier is neither quantised nor gated", _TUNE)
     with running(file, settings, tools, on_event) as run:
         begin = time.monotonic()
         run.go()
@@ -69,9 +72,9 @@ class Run:
         self.current = ""
 
     def go(self, *wanted: str) -> None:
-        """Run every task that is not done, or of those the `wanted`; release only past the gate."""
+        """Run every task that is not done, or of those the kinds that are `wanted`; release only past the gate."""
         sweep(self.settings.runs / "scratch")
-        tasks = [task for task in tasks_of(self.file, self.store) if not wanted or task.name in wanted]
+        tasks = [task for task in tasks_of(self.file, self.store) if not wanted or task.name.split()[0] in wanted]
         for number, task in enumerate(tasks, 1):
             if task.step == "release" and not gate_passed(self.results):
                 break

@@ -62,21 +62,36 @@ class DataSection(Section, frozen=True, kw_only=True):
     """What you declare in the data card: source, licence, collected, people, consent, contact."""
 
 
+Several = Meta(min_length=1, max_length=16)
+Rank = Annotated[int, Meta(ge=1, le=4096)]
+Alpha = Annotated[float, Meta(gt=0, le=65536)]
+Rate = Annotated[float, Meta(gt=0, lt=1)]
+SWEPT = ("method", "rank", "alpha", "learning_rate")
+"""Keys of [tune] that may have several values."""
+
+
 class TuneSection(Section, frozen=True, kw_only=True):
     """How it is learned. The keys mean what they mean in `tuning.job.TrainJob`."""
 
-    method: Method = "lora"
+    method: Method | Annotated[tuple[Method, ...], Several] = "lora"
+    """lora, rslora, dora (adapters), full (all weights), scratch (a new model). A list of adapters tries each."""
     objective: Objective = "sft"
-    """What is aimed at: sft (answers), text (plain text), dpo, orpo, kto (preferences), grpo (rewards)."""
+    """What is aimed at: sft (answers), text (plain text), dpo, orpo, kto (preferences), grpo (rewards); classify (labels) by
+    `freehold tune` alone."""
     beta: Annotated[float, Meta(ge=0, le=1000)] = 0.1
     rewards: tuple[Annotated[str, Meta(max_length=4096)], ...] = ()
-    """For grpo: json, number, exact, regex:PATTERN, or FILE.py:NAME beside the recipe."""
+    """For grpo: json, number, maths, exact, judge, regex:PATTERN, or FILE.py:NAME beside the recipe."""
+    judge: Annotated[str, Meta(max_length=4096)] = ""
+    """The model that grades answers where rewards has judge: a name in the catalog."""
+    rubric: Annotated[str, Meta(max_length=1 << 16)] = ""
+    """What a good answer has, for the judge."""
     group: Annotated[int, Meta(ge=2, le=1024)] = 8
     max_answer: Annotated[int, Meta(ge=1, le=1 << 16)] = 128
     temperature: Annotated[float, Meta(gt=0, le=10)] = 1.0
-    rank: Annotated[int, Meta(ge=1, le=4096)] = 16
-    alpha: Annotated[float, Meta(gt=0, le=65536)] = 32.0
-    learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 5e-4
+    rank: Rank | Annotated[tuple[Rank, ...], Several] = 16
+    """A list, here and in the next two keys, tries each; the lowest held-out loss is taken."""
+    alpha: Alpha | Annotated[tuple[Alpha, ...], Several] = 32.0
+    learning_rate: Rate | Annotated[tuple[Rate, ...], Several] = 5e-4
     warmup: Share = 0.03
     weight_decay: Share = 0.0
     epochs: Annotated[float, Meta(gt=0, le=10_000)] = 3.0
@@ -90,7 +105,7 @@ class TuneSection(Section, frozen=True, kw_only=True):
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 1
     dtype: Dtype = "auto"
     base_dtype: BaseDtype = "stored"
-    """With `"nf4"`, methods lora and rslora hold a base of safetensors in 4 bits while they train."""
+    """With `"nf4"`, methods lora, rslora and dora hold a base of safetensors in 4 bits while they train."""
     checkpointing: Switch = "auto"
     evaluations: Annotated[int, Meta(ge=0, le=1000)] = 4
     patience: Annotated[int, Meta(ge=0, le=1000)] = 0
@@ -104,11 +119,21 @@ class TuneSection(Section, frozen=True, kw_only=True):
     intermediate: Annotated[int, Meta(ge=32, le=1 << 18)] = 768
     context: Annotated[int, Meta(ge=64, le=1 << 20)] = 1024
 
+    @property
+    def adapts(self) -> bool:
+        """Whether an adapter comes out, beside a base that stays as it is."""
+        return set(self.methods) <= set(ADAPTERS)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Each that is tried."""
+        return self.method if isinstance(self.method, tuple) else (self.method,)
+
     def job(self, *, out: Path, train: Path, held_out: Path | None, base: Path | None) -> TrainJob:
         """The trainer's job with these keys."""
         values = msgspec.structs.asdict(self)
         shape = Architecture(**{key: values[key] for key in Architecture.__struct_fields__})
-        common = {key: values[key] for key in TrainJob.__struct_fields__ if key in values}
+        common = {key: values[key] for key in TrainJob.__struct_fields__ if key in values and key != "judge"}
         limit = spans.seconds(self.time) if self.time else 0.0
         return TrainJob(out=out, train=train, held_out=held_out, base=base, architecture=shape, seconds=limit, **common)
 
@@ -272,6 +297,23 @@ def _check_time(section: TuneSection, path: Path) -> None:
         raise BadRecipe(f"{path}: [tune] has steps and time", "Keep one of them")
 
 
+def _check_sweep(section: TuneSection, path: Path) -> None:
+    from freehold.recipes.sweep import flaw
+
+    found = flaw(section)
+    if found is not None:
+        raise BadRecipe(f"{path}: [tune] {found[0]}", found[1])
+
+
+def _check_judge(section: TuneSection, path: Path) -> None:
+    from freehold.tuning.rewards import JUDGE
+
+    if JUDGE in section.rewards and not (section.judge and section.rubric.strip()):
+        raise BadRecipe(f"{path}: [tune] rewards has judge", "Name a model in judge, and say in rubric what is good")
+    if JUDGE not in section.rewards and (section.judge or section.rubric):
+        raise BadRecipe(f"{path}: [tune] judge and rubric are for rewards that have judge", 'Write rewards = ["judge"]')
+
+
 def _check_data(section: DataSection, path: Path) -> None:
     from freehold.data.rows import KINDS
     from freehold.proofs.data_card import ABOUT
@@ -301,6 +343,8 @@ def _check_sense(recipe: Recipe, path: Path) -> None:
     except BadName as error:
         raise BadRecipe(f"{path}: {error.message}", error.remedy) from error
     _check_time(recipe.tune, path)
+    _check_sweep(recipe.tune, path)
+    _check_judge(recipe.tune, path)
     _check_data(recipe.data, path)
     if bool(recipe.data.path) == bool(recipe.data.generator):
         raise BadRecipe(f"{path}: [data] needs either path or generator", 'As in: path = "tickets.csv"')
@@ -316,9 +360,10 @@ def _check_sense(recipe: Recipe, path: Path) -> None:
             f"{path}: [release] quantization {recipe.release.quantization!r} is not made",
             "Name one of [quantize] types",
         )
-    if recipe.tune.base_dtype != "stored" and recipe.tune.method not in ADAPTERS:
+    if recipe.tune.base_dtype != "stored" and not recipe.tune.adapts:
         raise BadRecipe(
-            f"{path}: [tune] base_dtype is for methods lora and rslora, which leave the base as it is", "Remove it"
+            f"{path}: [tune] base_dtype is for methods lora, rslora and dora, which leave the base as it is",
+            "Remove it",
         )
     if recipe.tune.method == "scratch" and recipe.gate.min_gain is not None:
         raise BadRecipe(f"{path}: [gate] min_gain needs a base, and method scratch has none", "Remove min_gain")

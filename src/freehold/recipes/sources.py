@@ -16,9 +16,9 @@ from freehold.formats.atomic import disk_full
 from freehold.formats.reading import shown
 from freehold.recipes.schema import RecipeFile
 from freehold.store import Store
-from freehold.tuning.job import ADAPTERS
 
 STARTER = Name.parse("starter")
+_NO_DORA = 'Write method = "lora", or tune the model\'s folder of safetensors weights'
 _PATHS = ("/", "./", "../", "~")
 
 
@@ -36,7 +36,7 @@ class Base(msgspec.Struct, frozen=True):
 
 def base_of(file: RecipeFile, store: Store) -> Base:
     """The model that is tuned. Raises UnknownModel, NotFound, BadModelFile, Unsupported for one that cannot be."""
-    text, adapts = file.recipe.model.base, file.recipe.tune.method in ADAPTERS
+    text, adapts = file.recipe.model.base, file.recipe.tune.adapts
     place = place_of(text, file.resolve(text), store)
     return _tunable(_read(place), text, store, adapts=adapts)
 
@@ -72,9 +72,11 @@ def _read(place: Path | Manifest) -> Base:
 
 def settled(file: RecipeFile, store: Store) -> RecipeFile:
     """The recipe as its base has it: of a GGUF file nothing is merged or quantised. Raises BadRecipe for asking so."""
-    if file.recipe.tune.method not in ADAPTERS or not base_of(file, store).gguf:
+    if not file.recipe.tune.adapts or not base_of(file, store).gguf:
         return file
     base = f"{file.path}: base {file.recipe.model.base} is a GGUF file, which stays as it is with an adapter beside it"
+    if "dora" in file.recipe.tune.methods:
+        raise BadRecipe(f"{base}, and an adapter of method dora has lengths that llama.cpp does not know", _NO_DORA)
     if file.recipe.tune.base_dtype != "stored":
         raise BadRecipe(f"{base}, so [tune] base_dtype cannot be {file.recipe.tune.base_dtype}", "Remove it")
     if file.recipe.release.quantization or (file.recipe.quantize.types and file.says("quantize", "types")):

@@ -15,18 +15,21 @@ from freehold.recipes.outcome import show_extras
 from freehold.recipes.runner import Run, running
 from freehold.recipes.schema import RecipeFile, parse
 from freehold.recipes.steps.base import beside
+from freehold.recipes.steps.choose import SWEEP
 from freehold.recipes.steps.data import HELD_OUT, REPORT, TRAIN
+from freehold.recipes.steps.release import ADAPTER_ALONE, variant
 from freehold.recipes.steps.tune import RECORD
+from freehold.recipes.sweep import candidates
 from freehold.recipes.task import Result
 from freehold.recipes.tools import Tools
 from freehold.recipes.writing import toml
 from freehold.store import importing
-from freehold.tuning.job import ADAPTERS, Progress, TrainJob, TrainPlan
+from freehold.tuning.job import Progress, TrainJob, TrainPlan
 
 TASKS = ("base", "data", "tune")
 
 
-class Tuned(msgspec.Struct, frozen=True):
+class Tuned(msgspec.Struct, frozen=True, kw_only=True):
     """What came out, and what it took."""
 
     name: str
@@ -43,6 +46,12 @@ class Tuned(msgspec.Struct, frozen=True):
     held_out_losses: tuple[dict[str, float], ...]
     settings: dict[str, Any]
     """The recipe, and what its `auto` came to."""
+    measured: dict[str, float] = {}
+    """What else held-out rows say: accuracy of a classifier."""
+    candidates: tuple[dict[str, Any], ...] = ()
+    """Each of several that were tried, with its held-out loss."""
+    why: str = ""
+    """Why the one that came out was taken."""
     folder: Path
     """Data card, loss curve and journal, for people."""
 
@@ -57,13 +66,17 @@ def tune(file: RecipeFile, settings: Settings, *, on_event: OnEvent, tools: Tool
     """Run the recipe up to its tune step, and let its name point to what came out. Raises what `make` does."""
     with running(file, settings, tools, on_event) as run:
         run.go(*TASKS)
+        if _record(run)["method"] == "dora" and file.recipe.tune.objective != "classify":
+            run.go("merge")
         manifest = _keep(run)
         show_extras(run.results, run.store, run.folder)
         return _tuned(run, manifest.digest)
 
 
 def plan(file: RecipeFile, settings: Settings, *, seconds: float, on_event: OnEvent, tools: Tools) -> TrainPlan:
-    """What the tune step would take, after a try of `seconds`. Raises what `make` does."""
+    """What the tune step would take, after a try of `seconds`. Raises what `make` does, BadInput for a sweep."""
+    if (count := len(candidates(file.recipe.tune))) > 1:
+        raise BadInput(f"a plan looks at one setting, and there are {count}", "Give one value to each option")
     with running(file, settings, tools, on_event) as run:
         run.go("base", "data")
         with run.store.room() as room:
@@ -76,7 +89,8 @@ def _job(run: Run, room: Path, seconds: float) -> TrainJob:
         base = room / "base"
         importing.materialise(run.store, _base(run), base)
     sides = {name: run.store.path(run.results["data"].file(name).digest) for name in (TRAIN, HELD_OUT)}
-    job = run.file.recipe.tune.job(out=room / "out", train=sides[TRAIN], held_out=sides[HELD_OUT], base=base)
+    [section] = candidates(run.file.recipe.tune).values()
+    job = section.job(out=room / "out", train=sides[TRAIN], held_out=sides[HELD_OUT], base=base)
     return msgspec.structs.replace(job, probe=seconds)
 
 
@@ -99,7 +113,10 @@ def _parts(result: Result, prefix: str) -> Manifest:
 
 
 def _keep(run: Run) -> Manifest:
-    """Import what the trainer wrote under the recipe's name, with where it comes from."""
+    """Import what the trainer wrote under the recipe's name, with where it comes from.
+
+    An adapter of DoRA cannot run beside its base: the name is for the two merged, and NAME:adapter for the adapter.
+    """
     recipe, results = run.file.recipe, run.results
     base = results["base"].file("manifest.json").digest if "base" in results else None
     lineage = Lineage(
@@ -107,25 +124,41 @@ def _keep(run: Run) -> Manifest:
         recipe=run.store.add_bytes(run.file.source),
         data=tuple(results["data"].file(name).digest for name in (TRAIN, HELD_OUT)),
     )
-    kind = "adapter" if recipe.tune.method in ADAPTERS else "model"
-    evidence = (results["data"].file(REPORT).digest, results["tune"].file(RECORD).digest)
-    with run.store.room() as room:
-        folder = room / kind
-        importing.materialise(run.store, _parts(results["tune"], kind), folder)
-        return importing.import_folder(
-            run.store, folder, recipe.name, lineage=lineage, evidence=evidence, licence=recipe.model.licence
-        )
+    files = [results["tune"].file(name).digest for name in (RECORD, SWEEP) if results["tune"].has(name)]
+    evidence = (results["data"].file(REPORT).digest, *files)
+
+    def keep(task: str, kind: str, name: Name) -> Manifest:
+        with run.store.room() as room:
+            folder = room / kind
+            importing.materialise(run.store, _parts(results[task], kind), folder)
+            return importing.import_folder(
+                run.store, folder, name, lineage=lineage, evidence=evidence, licence=recipe.model.licence
+            )
+
+    if "merge" not in results:
+        adapted = any(output.name.startswith("adapter/") for output in results["tune"].files)
+        return keep("tune", "adapter" if adapted else "model", recipe.name)
+    keep("tune", "adapter", variant(recipe.name, ADAPTER_ALONE))
+    return keep("merge", "model", recipe.name)
+
+
+def _record(run: Run) -> dict[str, Any]:
+    """What the training was."""
+    path = run.store.path(run.results["tune"].file(RECORD).digest)
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
 
 
 def _tuned(run: Run, digest: Digest) -> Tuned:
     result, recipe = run.results["tune"], run.file.recipe
-    record = msgspec.json.decode(run.store.path(result.file(RECORD).digest).read_bytes())
+    record = _record(run)
     facts = {**record, **result.facts}
+    found = candidates(recipe.tune)
+    section = found.get(facts.get("chosen", "")) or next(iter(found.values()))
     chosen = {key: facts[key] for key in ("dtype", "checkpointing", "threads", "steps", "trainable", "best_step")}
     return Tuned(
         name=str(recipe.name),
         digest=str(digest),
-        method=recipe.tune.method,
+        method=record["method"],
         tokens=facts["tokens"],
         supervised_tokens=facts["supervised_tokens"],
         seconds=facts["seconds"],
@@ -134,7 +167,10 @@ def _tuned(run: Run, digest: Digest) -> Tuned:
         peak_private_mb=facts["peak_private"] / (1 << 20),
         losses=tuple(record["losses"]),
         held_out_losses=tuple(record["held_out_losses"]),
-        settings={**msgspec.to_builtins(recipe.tune), **chosen},
+        settings={**msgspec.to_builtins(section), **chosen},
+        candidates=tuple(facts.get("candidates", ())),
+        measured=record["measured"],
+        why=facts.get("why", ""),
         folder=run.folder,
     )
 

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-Method = Literal["lora", "rslora", "full", "scratch"]
-ADAPTERS = ("lora", "rslora")
+Method = Literal["lora", "rslora", "dora", "full", "scratch"]
+ADAPTERS = ("lora", "rslora", "dora")
 """Methods that train an adapter beside a frozen base."""
-Objective = Literal["sft", "text", "dpo", "orpo", "kto", "grpo"]
+Objective = Literal["sft", "text", "dpo", "orpo", "kto", "grpo", "classify"]
 Dtype = Literal["auto", "f32", "bf16"]
 Switch = Literal["auto", "on", "off"]
 BaseDtype = Literal["stored", "nf4"]
@@ -26,6 +26,20 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     kv_heads: Annotated[int, Meta(ge=1, le=1024)] = 2
     intermediate: Annotated[int, Meta(ge=32, le=1 << 18)] = 768
     context: Annotated[int, Meta(ge=64, le=1 << 20)] = 1024
+
+
+class Judge(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that grades answers."""
+
+    name: str
+    """What messages call it."""
+    path: Path
+    """A GGUF file."""
+    rubric: Annotated[str, Meta(min_length=1, max_length=1 << 16)]
+    """What a good answer has."""
+    template: str = ""
+    """A chat template in place of the file's own."""
+    adapters: tuple[Path, ...] = ()
 
 
 class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +59,8 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     """For preferences: how much it costs to leave the model that training began with; for orpo, what they count."""
     rewards: tuple[Annotated[str, Meta(max_length=4096)], ...] = ()
     """For grpo: what an answer is worth, by names of `tuning.rewards`; a file's path is absolute."""
+    judge: Judge | None = None
+    """For grpo: who grades, where `judge` is among the rewards."""
     group: Annotated[int, Meta(ge=2, le=1024)] = 8
     """For grpo: answers that are drawn for each prompt."""
     max_answer: Annotated[int, Meta(ge=1, le=1 << 16)] = 128
@@ -128,7 +144,7 @@ class HeldOutLoss(msgspec.Struct, frozen=True):
 
 
 class TrainResult(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
-    """What came out. `model` is the adapter folder (PEFT format) for lora, a model folder otherwise."""
+    """What came out. `model` is the adapter folder (PEFT format) for ADAPTERS, but for a classifier, a model folder otherwise."""
 
     model: Path
     method: Method
@@ -156,6 +172,8 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     peak_private: int = 0
     """Bytes that no file backs: what the system cannot take back by dropping pages of the base."""
     checkpointing: bool = False
+    measured: dict[str, float] = {}
+    """What else held-out rows say, by the objective: accuracy of a classifier."""
     best_step: int = 0
     """The step whose weights were taken, where training stopped early."""
 

@@ -1,6 +1,6 @@
 """LoRA: a low-rank difference beside each frozen projection, kept in PEFT's file format.
 
-Source: Hu et al. 2021, arXiv 2106.09685.
+Source: Hu et al. 2021, arXiv 2106.09685; with the lengths of DoRA: Liu et al. 2024, arXiv 2402.09353.
 """
 
 import json
@@ -13,19 +13,21 @@ from torch import nn
 
 from freehold.core.errors import Unsupported
 from freehold.tuning import files
-from freehold.tuning.decoder.functions import Adapter, Linear
+from freehold.tuning.decoder.functions import Adapter, Linear, Magnitude
 
 _PREFIX = "base_model.model."
 """PEFT's name for the wrapped model inside its checkpoint."""
 _SIDES = ("lora_A", "lora_B")
+_MAGNITUDE = "lora_magnitude_vector"
 
 
 def attach(
-    linears: Mapping[str, Linear], rank: int, scale: float, seed: int, device: torch.device
+    linears: Mapping[str, Linear], rank: int, scale: float, seed: int, device: torch.device, *, dora: bool = False
 ) -> dict[str, nn.Parameter]:
     """Put an adapter beside each projection. Returns what is trained, by PEFT's names without their prefix.
 
-    The first half starts random, the second at zero, so training starts from the base exactly.
+    The first half starts random, the second at zero, so training starts from the base exactly. With `dora` the lengths
+    of the rows are trained beside them.
     """
     if not linears:
         raise Unsupported("the base has no linear layers to adapt", "Use method = 'full'")
@@ -36,8 +38,11 @@ def attach(
         bound = 1 / math.sqrt(columns)
         start = torch.empty(rank, columns).uniform_(-bound, bound, generator=generator)
         down, up = nn.Parameter(start.to(device)), nn.Parameter(torch.zeros(rows, rank, device=device))
-        linear.adapter = Adapter(down, up, scale)
+        magnitude = Magnitude.of(linear.matrix) if dora else None
+        linear.adapter = Adapter(down, up, scale, magnitude)
         trained |= {f"{path}.{side}.weight": half for side, half in zip(_SIDES, (down, up), strict=True)}
+        if magnitude is not None:
+            trained[f"{path}.{_MAGNITUDE}"] = magnitude.vector
     return trained
 
 
@@ -64,6 +69,6 @@ def save(trained: Mapping[str, nn.Parameter], folder: Path, *, method: str, rank
         "target_modules": sorted({name.split(".lora_")[0].rpartition(".")[2] for name in trained}),
         "modules_to_save": None,
         "use_rslora": method == "rslora",
-        "use_dora": False,
+        "use_dora": method == "dora",
     }
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")

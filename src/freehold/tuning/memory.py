@@ -55,6 +55,10 @@ def estimate(shape: Shape, job: TrainJob, weights: int, tokens: int, *, checkpoi
     stream = shape.hidden * (size if adapted else 4)
     # The inputs of both norms and what they give, attention's three parts and its result, gate and up.
     layer = 2 * stream + size * (2 * shape.hidden + 4 * shape.heads * shape.head_dim + 2 * shape.intermediate)
+    if job.method == "dora":
+        # Lengths, and each product before it is brought to them.
+        trained += layers * sum(rows for rows, _ in linears)
+        layer += size * sum(rows for rows, _ in linears)
     kept = layers * stream + layer if checkpointing else layers * layer
     # Weights, gradients and two moments, in float32; a layer's parts come and go while it is computed.
     packed = layers * sum(rows * columns for rows, columns in linears) * 9 // 16 if job.base_dtype == "nf4" else 0

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PREFIX = "base_model.model."
+_FIRST, _MAGNITUDE = ".lora_A.weight", ".lora_magnitude_vector"
 _CHANGES = (
-    "use_dora",
     "rank_pattern",
     "alpha_pattern",
     "fan_in_fan_out",
@@ -26,6 +26,8 @@ _CHANGES = (
 
 def merge(base: Path, adapter: Path, out: Path) -> None:
     """Write `base` with W + alpha / rank * B A in place of each adapted W; every other byte of the base is kept.
+
+    Rows of an adapter with DoRA's magnitudes are brought to those lengths.
 
     Raises MissingExtra, BadModelFile when the adapter was made for another base, Unsupported for kinds other than LoRA.
     """
@@ -43,7 +45,7 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     if index.exists():
         (out / index.name).write_bytes(index.read_bytes())
     with safe_open(adapter / "adapter_model.safetensors", "pt") as difference:
-        unused = _adapted(set(difference.keys()))
+        unused = _adapted(set(difference.keys()), dora=bool(config.get("use_dora")))
         for shard in sorted(base.glob("*.safetensors")):
             with safe_open(shard, "pt") as weights:
                 tensors = {
@@ -55,26 +57,42 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
         raise BadModelFile(f"the base {base} lacks {len(unused)} layers of the adapter", "Use the base it was made for")
 
 
-def _adapted(keys: set[str]) -> set[str]:
-    """The A of every pair. Raises BadModelFile for what is no pair."""
-    firsts = {key for key in keys if key.endswith(".lora_A.weight")}
-    pairs = firsts | {key.replace(".lora_A.", ".lora_B.") for key in firsts}
-    if keys != pairs:
-        raise BadModelFile(f"{min(keys ^ pairs)} of the adapter is no half of a pair", "Check the adapter folder")
+def _adapted(keys: set[str], *, dora: bool) -> set[str]:
+    """The A of every pair. Raises BadModelFile for what is no pair, and for magnitudes that are not one to a pair."""
+    firsts = {key for key in keys if key.endswith(_FIRST)}
+    pairs = firsts | {_beside(key, ".lora_B.weight") for key in firsts}
+    wanted = pairs | {_beside(key, _MAGNITUDE) for key in firsts} if dora else pairs
+    if keys != wanted:
+        raise BadModelFile(f"{min(keys ^ wanted)} of the adapter is no half of a pair", "Check the adapter folder")
     return firsts
 
 
+def _beside(key: str, suffix: str) -> str:
+    """The name of another tensor of the same module."""
+    return key.removesuffix(_FIRST) + suffix
+
+
 def _merged(name: str, tensor: "Tensor", difference: Any, scale: float, unused: set[str]) -> "Tensor":
-    key = f"{_PREFIX}{name.removesuffix('.weight')}.lora_A.weight"
+    key = f"{_PREFIX}{name.removesuffix('.weight')}{_FIRST}"
     if key not in unused:
         return tensor
     unused.discard(key)
-    low = difference.get_tensor(key).float()
-    high = difference.get_tensor(key.replace(".lora_A.", ".lora_B.")).float()
+    low, high = (difference.get_tensor(each).float() for each in (key, _beside(key, ".lora_B.weight")))
     if high.shape[1] != low.shape[0] or tensor.shape != (high.shape[0], low.shape[1]):
         raise BadModelFile(f"the adapter does not fit {name}", "Use the base it was made for")
-    merged: Tensor = (tensor.float() + scale * (high @ low)).to(tensor.dtype)
-    return merged
+    merged: Tensor = tensor.float() + scale * (high @ low)
+    magnitude = _beside(key, _MAGNITUDE)
+    if magnitude in difference.keys():  # noqa: SIM118
+        merged = _brought(name, merged, difference.get_tensor(magnitude).float())
+    return merged.to(tensor.dtype)
+
+
+def _brought(name: str, rows: "Tensor", lengths: "Tensor") -> "Tensor":
+    """Rows of the lengths that DoRA learned. A row of zeros stays one."""
+    if lengths.shape != rows.shape[:1]:
+        raise BadModelFile(f"the adapter does not fit {name}", "Use the base it was made for")
+    made: Tensor = rows * (lengths / rows.norm(dim=1).clamp_min(1e-12))[:, None]
+    return made
 
 
 def _scale(config: dict[str, object]) -> float:

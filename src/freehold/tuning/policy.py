@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from freehold.tuning.classifier import Head
 from freehold.tuning.decoder.attention import Rows
 from freehold.tuning.decoder.functions import Linear
 from freehold.tuning.decoder.logps import token_logps
@@ -45,6 +46,8 @@ class Policy:
         """What the model that training began with says of examples, by their number: sums, [sequences]."""
         self.drawing: Drawing | None = None
         """How answers are drawn, for an objective that draws them."""
+        self.head: Head | None = None
+        """What labels texts, for an objective that does."""
 
     def loss(self, samples: Sequence[Sample]) -> Tensor:
         """Mean loss per weighted token, in nats."""
@@ -99,6 +102,16 @@ class Policy:
         with torch.no_grad(), nullcontext() if self.base else bare(self.model.linears):
             first, _ = self._tokens(self.base or self.model, samples)
         return now, first, owner
+
+    def classified(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+        """How much each label is for each text, by the state of its last token; and the right ones."""
+        if self.head is None:
+            raise ValueError("nothing says which labels there are")
+        samples = [sample for example in examples for sample in example.samples]
+        ids, layout = self._packed(samples)
+        ends = torch.tensor([len(sample.ids) for sample in samples], device=self.device).cumsum(0) - 1
+        hidden = self.model(ids, layout)[ends]
+        return hidden.float() @ self.head.score.T, self.head.targets(examples)
 
     def _answers(self, model: Decoder, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
         found, owner = self._tokens(model, samples)

@@ -102,6 +102,12 @@ class Renderer:
                     piece = ids[at : at + self._max_length]
                     yield Sample(array("i", piece), array("f", [1.0] * len(piece)), False)
 
+    def whole(self, texts: Sequence[str]) -> Iterator[tuple[list[int], bool]]:
+        """The tokens of each plain text as a model reads it, special ones included, and whether its end was cut."""
+        for begin in range(0, len(texts), _CHUNK):
+            for encoding in self._tokenizer.encode_batch(texts[begin : begin + _CHUNK], add_special_tokens=True):
+                yield encoding.ids[: self._max_length], len(encoding.ids) > self._max_length
+
     def texts_and_spans(self, rows: Sequence[Chat]) -> list[tuple[str, list[tuple[int, int]]]]:
         """The rendered chats, and the character ranges that the assistant wrote, end of turn included."""
         given = [_row(row) for row in rows]

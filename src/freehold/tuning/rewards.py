@@ -1,9 +1,11 @@
 """What an answer is worth: rules with a name, and functions of the user's own, which run in a process of theirs.
 
 json            1 for JSON, else 0
-number          1 when the last number is that of the reference
+number          1 when the last number is spelt as that of the reference
+maths           1 when the last number or fraction, or what is boxed, has the value of the reference's
 exact           1 when it is the reference, but for case and spaces
 regex:PATTERN   1 when the pattern is found
+judge           how well a local model finds that it meets a rubric, from 0 to 1: see `judge`
 FILE.py:NAME    what NAME(prompt, answer, reference) gives back, called in `python FILE.py` of its own
 """
 
@@ -13,12 +15,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 from freehold.core.errors import BadInput, BadRecipe
 
 _NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
+_VALUE = re.compile(
+    r"((?<!\d)-)?(?:\\[dt]?frac\{(-?\d{1,30})\}\{(\d{1,30})\}|(\d{1,30}(?:,\d{3})*(?:\.\d{1,30})?)(?:/(\d{1,30}))?)"
+)
+"""A number as people and LaTeX write it: sign, numerator and denominator, or decimals and a denominator."""
+_BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]{0,100}\}){0,100})\}")
+JUDGE = "judge"
 _LONGEST = 1 << 16
 """Characters of an answer that a pattern is looked for in."""
 _LIMIT = 1e9
@@ -36,11 +45,11 @@ class Answer(NamedTuple):
 Reward = Callable[[Sequence[Answer]], list[float]]
 
 
-def rewards(specs: Sequence[str], folder: Path) -> Reward:
+def rewards(specs: Sequence[str], folder: Path, judge: Reward | None = None) -> Reward:
     """The sum of rewards by their names; paths start in `folder`. Raises BadRecipe."""
     if not specs:
         raise BadRecipe("[tune] objective grpo needs rewards", 'As in: rewards = ["number", "rewards.py:polite"]')
-    found = [_reward(spec, folder) for spec in specs]
+    found = [judge if spec == JUDGE and judge is not None else _reward(spec, folder) for spec in specs]
 
     def total(answers: Sequence[Answer]) -> list[float]:
         return [sum(each) for each in zip(*(reward(answers) for reward in found), strict=True)]
@@ -59,8 +68,10 @@ def _reward(spec: str, folder: Path) -> Reward:
         if not path.is_file():
             raise BadRecipe(f"[tune] rewards: no such file: {path}", "Name a Python file beside the recipe")
         return Own(path, rest)
+    if spec == JUDGE:
+        raise BadRecipe("[tune] rewards: judge needs to know who grades", "Name a model in [tune] judge, and a rubric")
     raise BadRecipe(
-        f"[tune] rewards: unknown reward {spec[:80]!r}", f"Known: {', '.join(_RULES)}, regex:…, FILE.py:NAME"
+        f"[tune] rewards: unknown reward {spec[:80]!r}", f"Known: {', '.join(_RULES)}, judge, regex:…, FILE.py:NAME"
     )
 
 
@@ -94,11 +105,35 @@ def _number(answer: Answer) -> bool:
     return bool(said and right) and said[-1].replace(",", "") == right[-1].replace(",", "")
 
 
+def _maths(answer: Answer) -> bool:
+    """1,200 is 1200.0, and 1/2, \\frac{1}{2} and 0.5 are the same."""
+    said, right = map(_value, (answer.text, answer.reference))
+    return said is not None and said == right
+
+
+def _value(text: str) -> Fraction | None:
+    """Of the last number; of that in the last box, where there is one."""
+    text = text[-_LONGEST:]
+    boxed = _BOXED.findall(text)
+    found = _VALUE.findall(boxed[-1] if boxed else text)
+    if not found:
+        return None
+    minus, above, below, decimal, divisor = found[-1]
+    whole = Fraction((above or decimal).replace(",", ""))
+    parts = int(below or divisor or 1)
+    return (-whole if minus else whole) / parts if parts else None
+
+
 def _exact(answer: Answer) -> bool:
     return answer.text.casefold().split() == answer.reference.casefold().split()
 
 
-_RULES: dict[str, Callable[[Answer], bool]] = {"json": _is_json, "number": _number, "exact": _exact}
+_RULES: dict[str, Callable[[Answer], bool]] = {
+    "json": _is_json,
+    "number": _number,
+    "maths": _maths,
+    "exact": _exact,
+}
 _LOOP = """
 import importlib.util, json, os, sys
 replies = os.fdopen(os.dup(1), "w")

@@ -12,12 +12,13 @@ import torch
 
 from freehold.convert import adapter_to_gguf
 from freehold.convert.origin import gguf_in
-from freehold.core.errors import BadData, BadInput, WorkerFailed
+from freehold.core.errors import BadData, BadInput, Unsupported, WorkerFailed
 from freehold.data.rows import AnyRow, read_kind, texts
-from freehold.tuning import checkpoint, lora, memory, model, optimiser, scratch
+from freehold.tuning import checkpoint, classifier, lora, memory, model, optimiser, scratch
 from freehold.tuning.batches import batches, schedule
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.job import ADAPTERS, HeldOutLoss, Progress, Report, TrainJob, TrainPlan, TrainResult
+from freehold.tuning.judge import Grader
 from freehold.tuning.memory import Watch
 from freehold.tuning.objectives import objectives
 from freehold.tuning.objectives.base import Example
@@ -25,7 +26,7 @@ from freehold.tuning.policy import Drawing, Policy
 from freehold.tuning.precision import choose
 from freehold.tuning.probing import probe, seconds_per_token
 from freehold.tuning.render import Renderer
-from freehold.tuning.rewards import rewards
+from freehold.tuning.rewards import JUDGE, rewards
 from freehold.tuning.stopping import Best, Rise, points
 from freehold.tuning.unpack import file_of, unpack
 
@@ -34,6 +35,7 @@ _HELD_OUT = 256
 _CLIP = 1.0
 _PROBE = 20.0
 """Seconds of trying, at most, before steps are planned for a time."""
+_NO_DORA = "Use method = 'lora', or a base of safetensors"
 _LOOK = 20_000
 """Steps whose tokens stand for those of all."""
 
@@ -115,6 +117,8 @@ class Trainer:
         self.objective = objectives()[self.job.objective]
         rows = read_kind(self.job.train, self.objective.rows)
         self.base = self._base(rows)
+        if self.job.objective == "classify":
+            classifier.check(self.job, Shape.read(self.base).family, gguf=file_of(self.base) is not None)
         self.encoder = self.opened.enter_context(model.encoder(self.base))
         renderer = self._renderer()
         made = list(self.objective.examples(rows, renderer))
@@ -140,7 +144,7 @@ class Trainer:
         )
 
     def _renderer(self) -> Renderer:
-        template, names = model.chat_template(self.base, needed=self.job.objective != "text")
+        template, names = model.chat_template(self.base, needed=self.job.objective not in ("text", "classify"))
         return Renderer(
             self.encoder,
             template,
@@ -169,20 +173,48 @@ class Trainer:
         self.trained = self.model.parameters
         if adapted:
             scale = lora.scale(job.method, job.rank, job.alpha)
-            self.trained = lora.attach(self.model.linears, job.rank, scale, job.seed, self.device)
+            linears, dora = self.model.linears, job.method == "dora"
+            self.trained = lora.attach(linears, job.rank, scale, job.seed, self.device, dora=dora)
+        head = self._head(shape)
         self.optimisers = optimiser.build(self.trained, job.method, job.learning_rate, job.weight_decay, self.compute)
         self.best = Best(job.out, self.trained, job.patience)
         first = None
         if self.objective.compares and not adapted:
             first = model.load(self.base, self.device, self.compute, full=False)
         self.policy = Policy(self.model, self.device, job.beta, first)
+        self.policy.head = head
         if job.objective == "grpo":
             self.policy.drawing = self._drawing()
 
+    def _head(self, shape: Shape) -> classifier.Head | None:
+        """What labels texts, trained beside the adapters."""
+        if self.job.objective != "classify":
+            return None
+        head = classifier.Head.of(self.examples, shape.hidden, self.device)
+        head.targets(self.held_out)
+        self.trained = {**self.trained, classifier.WEIGHT: head.score}
+        return head
+
+    @torch.no_grad()
+    def _measured(self, head: classifier.Head | None) -> dict[str, float]:
+        if head is None:
+            return {}
+        said: dict[int, str] = {}
+        for batch in batches([each.tokens for each in self.held_out], self.job.batch_tokens, 0, 0):
+            scores, _ = self.policy.classified([self.held_out[index] for index in batch])
+            said |= {index: head.labels[best] for index, best in zip(batch, scores.argmax(1).tolist(), strict=True)}
+        right = [each.reference for each in self.held_out]
+        return classifier.measure(right, [said[index] for index in range(len(right))], self._labels())
+
+    def _labels(self) -> list[str]:
+        return [each.reference for each in self.examples]
+
     def _drawing(self) -> Drawing:
-        job, encoder = self.job, self.encoder
+        job, encoder, grader = self.job, self.encoder, None
+        if job.judge is not None and JUDGE in job.rewards:
+            grader = self.opened.enter_context(Grader(job.judge, job.out / "judge", self.threads))
         return Drawing(
-            reward=rewards(job.rewards, job.train.parent),
+            reward=rewards(job.rewards, job.train.parent, grader),
             text=lambda ids: encoder.decode(ids, skip_special_tokens=True),
             ends=frozenset(model.ends(self.base, encoder)),
             group=job.group,
@@ -243,7 +275,11 @@ class Trainer:
         """The base as a folder."""
         if self.job.base is None:
             return self._make_base(rows)
-        return self.job.base if gguf_in(self.job.base) is None else unpack(self.job.base, self.job.out / "base")
+        if gguf_in(self.job.base) is None:
+            return self.job.base
+        if self.job.method == "dora":
+            raise Unsupported(f"{self.job.base} is a GGUF file, beside which an adapter has no magnitudes", _NO_DORA)
+        return unpack(self.job.base, self.job.out / "base")
 
     def _make_base(self, rows: Sequence[AnyRow]) -> Path:
         if self.job.method != "scratch":
@@ -325,13 +361,17 @@ class Trainer:
         if adapted:
             job, file = self.job, file_of(self.base)
             name = self.base.name if file is None else file.readlink().name
-            lora.save(self.trained, out, method=job.method, rank=job.rank, alpha=job.alpha, base=name)
+            halves = {name: value for name, value in self.trained.items() if name != classifier.WEIGHT}
+            lora.save(halves, out, method=job.method, rank=job.rank, alpha=job.alpha, base=name)
+            if self.policy.head is not None:
+                classifier.save(self.base, out, self.policy.head, out := job.out / "model")
             if file is not None:
                 adapter_to_gguf(out, file, job.out / "adapter.gguf")
         else:
             model.save(self.trained, self.base, out)
         return TrainResult(
             model=out,
+            measured=self._measured(self.policy.head),
             method=self.job.method,
             steps=state.step,
             tokens=state.tokens,

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, scaled_dot_product_attention, silu
 
 from freehold.tuning.decoder.attention import Rows, packed
-from freehold.tuning.decoder.functions import ACTIVATIONS, Adapter, Linear, rms_norm, rotate
+from freehold.tuning.decoder.functions import ACTIVATIONS, Adapter, Linear, Magnitude, rms_norm, rotate
 from freehold.tuning.decoder.weights import Plain
 
 CPU = torch.device("cpu")
@@ -127,3 +127,56 @@ def test_attention_in_bfloat16_is_near(tokens: int) -> None:
     assert short.dtype == torch.bfloat16
     for one, other in zip(torch.autograd.grad(short.float().square().sum(), parts), wanted, strict=True):
         assert (one - other).norm() < 0.03 * other.norm()
+
+
+def brought(x: Tensor, matrix: Tensor, bias: Tensor, down: Tensor, up: Tensor, lengths: Tensor) -> Tensor:
+    """DoRA written out: the rows of the sum are brought to `lengths`; those that they have count as constant."""
+    rows = matrix + 0.7 * up @ down
+    return x @ (rows * (lengths / rows.detach().norm(dim=1))[:, None]).T + bias
+
+
+def dora(bias: Tensor, down: Tensor, up: Tensor, lengths: torch.nn.Parameter) -> Linear:
+    """With a frozen matrix."""
+    made = Linear(Plain(PARTS[0].detach()), bias)
+    magnitude = Magnitude(lengths, PARTS[0].detach().square().sum(1))
+    made.adapter = Adapter(down, up, 0.7, magnitude)
+    return made
+
+
+LENGTHS = torch.nn.Parameter(noise(12, seed=6).detach().abs() + 0.5)
+
+
+def test_a_projection_with_rows_of_lengths_of_their_own() -> None:
+    def plain(x: Tensor, *parts: Tensor) -> Tensor:
+        return brought(x, PARTS[0].detach(), *parts)
+
+    agree(lambda x, *parts: dora(*parts)(x), plain, noise(5, 8), *PARTS[1:], LENGTHS)
+
+
+def test_a_gated_projection_with_rows_of_lengths_of_their_own() -> None:
+    def plain(gate: Tensor, up: Tensor, *parts: Tensor) -> Tensor:
+        return brought(silu(gate) * up, PARTS[0].detach(), *parts)
+
+    def ours(gate: Tensor, up: Tensor, *parts: Tensor) -> Tensor:
+        return dora(*parts).gated(gate, up)
+
+    agree(ours, plain, noise(5, 8), noise(5, 8, seed=7), *PARTS[1:], LENGTHS)
+
+
+def test_lengths_follow_the_halves_as_an_optimiser_changes_them() -> None:
+    _, bias, down, up = (part.detach().clone().requires_grad_() for part in PARTS)
+    x, made = noise(5, 8).detach(), dora(bias, down, up, LENGTHS)
+    made(x).square().sum().backward()
+    torch.optim.AdamW([down, up], 0.1, fused=True).step()
+    torch.testing.assert_close(made(x), brought(x, PARTS[0].detach(), bias, down, up, LENGTHS), rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        up.copy_(down.T.repeat(2, 1)[:12])
+    torch.testing.assert_close(made(x), brought(x, PARTS[0].detach(), bias, down, up, LENGTHS), rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_of_zeros_stays_one() -> None:
+    matrix = noise(3, 4).detach()
+    matrix[1] = 0
+    made = Linear(Plain(matrix))
+    made.adapter = Adapter(torch.ones(2, 4), torch.zeros(3, 2), 1.0, Magnitude.of(made.matrix))
+    torch.testing.assert_close(made(torch.eye(4)), matrix.T)

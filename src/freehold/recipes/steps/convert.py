@@ -9,20 +9,18 @@ from freehold.recipes.schema import RecipeFile
 from freehold.recipes.steps.base import BESIDE, folder_of, manifest_of
 from freehold.recipes.task import Output, Result, Step, Task, Work
 from freehold.store import Store
-from freehold.tuning.job import ADAPTERS
 
 MODEL, TEMPLATE, ADAPTER = BESIDE["gguf"], BESIDE["chat_template"], "adapter.gguf"
 
 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     """One task for each model."""
-    method = file.recipe.tune.method
-    if method != "scratch":
+    if file.recipe.tune.method != "scratch":
         yield Task("convert base", "convert", ("base",))
     if file.adapted:
         yield Task("convert tuned", "convert", ("base", "tune"))
     else:
-        yield Task("convert tuned", "convert", ("merge" if method in ADAPTERS else "tune",))
+        yield Task("convert tuned", "convert", ("merge" if file.recipe.tune.adapts else "tune",))
 
 
 def run(work: Work) -> Result:

@@ -5,12 +5,11 @@ from collections.abc import Iterable
 from freehold.recipes.schema import RecipeFile
 from freehold.recipes.task import Result, Step, Task, Work
 from freehold.store import Store
-from freehold.tuning.job import ADAPTERS
 
 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     """One task, where there is an adapter and a base that it can go into."""
-    if file.recipe.tune.method in ADAPTERS and not file.adapted:
+    if file.recipe.tune.adapts and not file.adapted:
         yield Task("merge", "merge", ("base", "tune"))
 
 

@@ -11,6 +11,7 @@ from freehold.core.name import Name
 from freehold.core.paths import expanded
 from freehold.recipes.schema import RecipeFile
 from freehold.recipes.steps.base import manifest_of
+from freehold.recipes.steps.choose import SWEEP
 from freehold.recipes.steps.convert import ADAPTER, MODEL
 from freehold.recipes.steps.data import HELD_OUT, TRAIN
 from freehold.recipes.steps.data import REPORT as REPORT_OF_DATA
@@ -19,7 +20,6 @@ from freehold.recipes.steps.gate import VERDICT
 from freehold.recipes.task import Output, Result, Step, Task, Work
 from freehold.store import Store, signatures
 from freehold.store.folders import inspect
-from freehold.tuning.job import ADAPTERS
 
 if TYPE_CHECKING:
     from freehold.proofs.sign.keys import PrivateKey
@@ -37,7 +37,7 @@ def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     needs = ["data", "tune", "convert tuned", "gate", *(f"quantize {kind}" for kind in kinds)]
     needs += ["evaluate tuned", *(f"evaluate {kind}" for kind in kinds)]
     needs += [] if recipe.tune.method == "scratch" else ["base", "evaluate base"]
-    needs += ["merge"] if recipe.tune.method in ADAPTERS and not file.adapted else []
+    needs += ["merge"] if recipe.tune.adapts and not file.adapted else []
     parameters = {
         "name": str(recipe.name),
         "tags": list(recipe.release.tags),
@@ -109,16 +109,17 @@ def _manifests(work: Work, lineage: Lineage, evidence: tuple[Digest, ...]) -> It
     for tag in recipe.release.tags:
         yield Name(name.org, name.model, tag), chosen
     if recipe.quantize.keep and adapted:
-        yield _variant(name, ADAPTER_ALONE), _folder(work, "tune", "adapter", lineage, evidence)
+        yield variant(name, ADAPTER_ALONE), _folder(work, "tune", "adapter", lineage, evidence)
     elif recipe.quantize.keep:
         for kind in recipe.quantize.types:
             if kind != recipe.released_type:
-                yield _variant(name, kind.lower()), _gguf(work, kind, lineage, evidence)
+                yield variant(name, kind.lower()), _gguf(work, kind, lineage, evidence)
         task = "merge" if "merge" in work.inputs else "tune"
-        yield _variant(name, UNQUANTISED), _folder(work, task, "model", lineage, evidence)
+        yield variant(name, UNQUANTISED), _folder(work, task, "model", lineage, evidence)
 
 
-def _variant(name: Name, suffix: str) -> Name:
+def variant(name: Name, suffix: str) -> Name:
+    """The name of a model's other form."""
     return Name(name.org, name.model, suffix if name.tag == "latest" else f"{name.tag}-{suffix}")
 
 
@@ -185,7 +186,8 @@ def _lineage(work: Work) -> Lineage:
 def _evidence(work: Work) -> tuple[Digest, ...]:
     reports = [work.inputs[task].file(REPORT).digest for task in work.inputs if task.startswith("evaluate ")]
     data, training = work.inputs["data"].file(REPORT_OF_DATA).digest, work.inputs["tune"].file("training.json").digest
-    return (data, training, *reports, work.inputs["gate"].file(VERDICT).digest)
+    sweep = [work.inputs["tune"].file(SWEEP).digest] if work.inputs["tune"].has(SWEEP) else []
+    return (data, training, *sweep, *reports, work.inputs["gate"].file(VERDICT).digest)
 
 
 STEP = Step("release", tasks, run, holds=holds)

@@ -6,28 +6,53 @@ import msgspec
 
 from freehold.core.digest import Digest
 from freehold.core.errors import BadRecipe
-from freehold.recipes.schema import RecipeFile
+from freehold.recipes.judging import judge_of, judging
+from freehold.recipes.schema import RecipeFile, TuneSection
 from freehold.recipes.steps.base import folder_of
 from freehold.recipes.steps.data import HELD_OUT, TRAIN
+from freehold.recipes.sweep import candidates
 from freehold.recipes.task import Output, Result, Step, Task, Work
 from freehold.store import Store
-from freehold.tuning.job import ADAPTERS, Architecture, Progress, TrainResult
+from freehold.tuning.job import Architecture, Progress, TrainJob, TrainResult
 
 RECORD = "training.json"
 _LORA = ("rank", "alpha", "base_dtype")
 _COUNTS = ("tokens", "steps", "trainable", "dtype", "rows_cut", "rows_dropped")
-_EVIDENCE = (*_COUNTS, "method", "supervised_tokens", "losses", "held_out_losses", "rows", "threads")
-_FACTS = (*_COUNTS, "supervised_tokens", "seconds", "peak_rss", "peak_private", "checkpointing", "best_step", "resumed")
+_EVIDENCE = (*_COUNTS, "method", "supervised_tokens", "losses", "held_out_losses", "rows", "threads", "measured")
+_FACTS = (
+    *_COUNTS,
+    "supervised_tokens",
+    "seconds",
+    "peak_rss",
+    "peak_private",
+    "checkpointing",
+    "best_step",
+    "resumed",
+    "measured",
+)
 
 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
-    """One task, which depends on the keys that its method reads."""
-    method = file.recipe.tune.method
+    """One task, or one for each that is tried. It depends on the keys that its method reads."""
+    found = candidates(file.recipe.tune)
+    for name, section in found.items():
+        yield _task("tune" if len(found) == 1 else name_of(name), section, file, store)
+
+
+def name_of(candidate: str) -> str:
+    """The task of one of several."""
+    return f"tune {candidate}"
+
+
+def _task(name: str, section: TuneSection, file: RecipeFile, store: Store) -> Task:
+    scratch = section.method == "scratch"
     unused = {"checkpoint_seconds", "checkpointing"}  # change how it gets there, not what comes out
-    unused.update(() if method in ADAPTERS else _LORA, () if method == "scratch" else Architecture.__struct_fields__)
-    parameters = {key: value for key, value in msgspec.structs.asdict(file.recipe.tune).items() if key not in unused}
-    parameters["rewards"] = [_reward(file, spec)[1] for spec in file.recipe.tune.rewards]
-    yield Task("tune", "tune", ("data",) if method == "scratch" else ("base", "data"), parameters)
+    unused.update(() if section.adapts else _LORA, () if scratch else Architecture.__struct_fields__)
+    parameters = {key: value for key, value in msgspec.structs.asdict(section).items() if key not in unused}
+    if section.judge:
+        parameters["judge"] = judge_of(section, store).digest.text
+    parameters["rewards"] = [_reward(file, spec)[1] for spec in section.rewards]
+    return Task(name, "tune", ("data",) if scratch else ("base", "data"), parameters)
 
 
 def _reward(file: RecipeFile, spec: str) -> tuple[str, str]:
@@ -44,13 +69,20 @@ def _reward(file: RecipeFile, spec: str) -> tuple[str, str]:
 def run(work: Work) -> Result:
     """The trainer's files, the losses, and a plot of them."""
     base = folder_of(work) if "base" in work.inputs else None
-    job = work.recipe.tune.job(
+    found = candidates(work.recipe.tune)
+    section = found.get(work.task.name.partition(" ")[2]) or next(iter(found.values()))
+    job = section.job(
         out=work.folder / "out",
         train=work.input(TRAIN, "data"),
         held_out=work.input(HELD_OUT, "data"),
         base=base,
     )
     job = msgspec.structs.replace(job, rewards=tuple(_reward(work.file, spec)[0] for spec in job.rewards))
+    with judging(section, work.store, work.folder / "judge.gguf") as judge:
+        return _trained(work, msgspec.structs.replace(job, judge=judge))
+
+
+def _trained(work: Work, job: TrainJob) -> Result:
     notes: list[str] = []
 
     def progress(report: Progress) -> None:
@@ -59,7 +91,7 @@ def run(work: Work) -> Result:
         work.moved(report.step / report.steps if report.steps else 0.0, _text(report), report)
 
     trained = work.tools.train(job, progress)
-    kind = "adapter" if trained.method in ADAPTERS else "model"
+    kind = trained.model.name
     record = work.keep_bytes(_record(trained), RECORD)
     files = (record, *work.keep_folder(trained.model, kind))
     return Result(files=files, extras=_curve(work, trained), facts=_facts(trained, notes))

@@ -26,6 +26,37 @@ class Adapter(NamedTuple):
     down: Tensor
     up: Tensor
     scale: float
+    magnitude: "Magnitude | None" = None
+    """How long the rows of the sum are, where that is trained by itself."""
+
+
+class Magnitude:
+    """DoRA: the lengths that the rows of matrix and difference together are brought to, [out].
+
+    `squares` are those of the matrix's own rows. No gradient flows through the lengths that the rows have.
+    Source: Liu et al. 2024, arXiv 2402.09353, section 4.3.
+    """
+
+    def __init__(self, vector: torch.nn.Parameter, squares: Tensor) -> None:
+        self.vector, self.squares = vector, squares
+
+    @classmethod
+    def of(cls, matrix: Matrix) -> "Magnitude":
+        """The one that changes nothing yet."""
+        lengths = torch.linalg.vector_norm(matrix.dense(torch.float32), dim=1)
+        return cls(torch.nn.Parameter(lengths), lengths.square())
+
+    def rate(self, matrix: Matrix, adapter: Adapter, dtype: torch.dtype) -> Tensor:
+        """What each output is multiplied with, [out]."""
+        return self.vector / self._lengths(matrix, adapter, dtype)
+
+    @torch.no_grad()
+    def _lengths(self, matrix: Matrix, adapter: Adapter, dtype: torch.dtype) -> Tensor:
+        """Of the rows of the sum, which is never made as a whole: it costs as much as `rank` tokens."""
+        down, up, scale = adapter.down, adapter.up, adapter.scale
+        across = ((matrix.dense(dtype) @ down.to(dtype).T).float() * up).sum(1)
+        within = ((up @ (down @ down.T)) * up).sum(1)
+        return (self.squares + 2 * scale * across + scale**2 * within).clamp_min(1e-24).sqrt()
 
 
 class Activation(NamedTuple):
@@ -172,17 +203,28 @@ class Linear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[tokens, in] -> [tokens, out]."""
-        made: Tensor = _Linear.apply(x, self.matrix, self.matrix.trained, self.bias, *self._adapter())  # type: ignore[no-untyped-call]
-        return made
+        made: Tensor = _Linear.apply(x, self.matrix, self.matrix.trained, *self._beside())  # type: ignore[no-untyped-call]
+        return self._brought(made)
 
     def gated(self, gate: Tensor, up: Tensor, activation: Activation = ACTIVATIONS["silu"]) -> Tensor:
         """What it makes of activation(gate) * up, which is computed again for the backward pass."""
-        parts = activation, self.matrix, self.matrix.trained, self.bias, *self._adapter()
+        parts = activation, self.matrix, self.matrix.trained, *self._beside()
         made: Tensor = _Gated.apply(gate, up, *parts)  # type: ignore[no-untyped-call]
-        return made
+        return self._brought(made)
 
-    def _adapter(self) -> tuple[Tensor | None, Tensor | None, float]:
-        return (None, None, 1.0) if self.adapter is None else (*self.adapter,)
+    def _beside(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, float]:
+        """Bias and adapter. A bias waits until the product has its length."""
+        if self.adapter is None:
+            return self.bias, None, None, 1.0
+        down, up, scale, magnitude = self.adapter
+        return self.bias if magnitude is None else None, down, up, scale
+
+    def _brought(self, y: Tensor) -> Tensor:
+        """A product with its rows brought to their length, where they have one to be brought to."""
+        if self.adapter is None or self.adapter.magnitude is None:
+            return y
+        made = y * self.adapter.magnitude.rate(self.matrix, self.adapter, y.dtype)
+        return (made if self.bias is None else made + self.bias).to(y.dtype)
 
 
 class _Rotate(torch.autograd.Function):

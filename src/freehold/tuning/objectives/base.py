@@ -59,6 +59,9 @@ class Policy(Protocol):
     def compared(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor]:
         """For each token of the answers: its log-probability, that by the first model, and the sample that it is of."""
 
+    def classified(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+        """How much each label is for each text, [examples, labels], and the numbers of the right ones, [examples]."""
+
 
 class Objective(Protocol):
     """One aim of training."""
