@@ -1,8 +1,18 @@
 """What the runner says while it works."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
+
+from freehold.tuning.job import Progress
+
+
+class RunBegins(msgspec.Struct, frozen=True):
+    """Something is to be done: the run has a name and a folder from here on."""
+
+    run: str
+    folder: Path
 
 
 class StepBegins(msgspec.Struct, frozen=True):
@@ -20,6 +30,8 @@ class StepMoves(msgspec.Struct, frozen=True):
     task: str
     fraction: float
     text: str = ""
+    report: Progress | None = None
+    """What the trainer said, while tuning."""
 
 
 class StepEnds(msgspec.Struct, frozen=True):
@@ -39,5 +51,5 @@ class Note(msgspec.Struct, frozen=True):
     text: str
 
 
-RunEvent = StepBegins | StepMoves | StepEnds | Note
+RunEvent = RunBegins | StepBegins | StepMoves | StepEnds | Note
 OnEvent = Callable[[RunEvent], None]

@@ -16,6 +16,7 @@ from freehold.recipes.events import Note, OnEvent, StepMoves
 from freehold.recipes.schema import Recipe, RecipeFile
 from freehold.recipes.tools import Tools
 from freehold.store import Store
+from freehold.tuning.job import Progress
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -115,9 +116,9 @@ class Work:
         materialise(self.store, Manifest(parts=parts), target)
         return target
 
-    def moved(self, fraction: float, text: str = "") -> None:
+    def moved(self, fraction: float, text: str = "", report: Progress | None = None) -> None:
         """Tell of progress, `fraction` in [0, 1]."""
-        self.on_event(StepMoves(self.task.name, fraction, text))
+        self.on_event(StepMoves(self.task.name, fraction, text, report))
 
     def note(self, text: str) -> None:
         """Tell something that the user should know."""

@@ -54,9 +54,10 @@ def recipe_of(values: dict[str, dict[str, Any]], folder: Path) -> RecipeFile:
 
 def tune(file: RecipeFile, settings: Settings, *, on_event: OnEvent, tools: Tools | None = None) -> Tuned:
     """Run the recipe up to its tune step, and let its name point to what came out. Raises what `make` does."""
-    with running(file, settings, tools, on_event) as run:
+    with running(file, settings, tools, on_event, record="tune") as run:
         run.go(*TASKS)
         manifest = _keep(run)
+        run.conclude(result={str(file.recipe.name): str(manifest.digest)})
         return _tuned(run, manifest.digest)
 
 

@@ -116,6 +116,14 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     tokens_per_second: float = 0.0
     seconds_left: float = 0.0
     note: str = ""
+    gradient_norm: float = 0.0
+    """Of all that is trained, before it is clipped."""
+    memory: int = 0
+    """Bytes that the trainer held at most so far; on a GPU, of the GPU's memory."""
+    tokens: int = 0
+    """Of all steps so far."""
+    held_out_loss: float | None = None
+    """Where it was measured just now, before the next step."""
 
 
 class HeldOutLoss(msgspec.Struct, frozen=True):
@@ -137,6 +145,8 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     """Of training, over all resumptions."""
     losses: tuple[float, ...]
     """One per step."""
+    gradient_norms: tuple[float, ...] = ()
+    """One per step, before clipping."""
     held_out_losses: tuple[HeldOutLoss, ...]
     rows: int
     rows_cut: int

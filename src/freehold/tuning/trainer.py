@@ -71,7 +71,9 @@ class Trainer:
             if self._measure_held_out(state):
                 break
             examples = [self.examples[index] for index in batch]
-            state.losses.append(self._step(examples, state.step))
+            loss, norm = self._step(examples, state.step)
+            state.losses.append(loss)
+            state.gradient_norms.append(norm)
             state.step += 1
             state.tokens += sum(example.tokens for example in examples)
             state.supervised_tokens += sum(map(_supervised, examples))
@@ -221,7 +223,8 @@ class Trainer:
             scratch.make(folder, [texts(row) for row in rows], self.job.architecture, self.job.seed)
         return folder
 
-    def _step(self, examples: Sequence[Example], step: int) -> float:
+    def _step(self, examples: Sequence[Example], step: int) -> tuple[float, float]:
+        """One change of the weights; the loss before it, and the gradient's norm."""
         scale = optimiser.rate(step, self.steps, self.job.warmup)
         self.policy.at(step)
         for one in self.optimisers:
@@ -238,7 +241,7 @@ class Trainer:
             )
         for one in self.optimisers:
             one.step()
-        return value
+        return value, norm.item()
 
     def _loss(self, examples: Sequence[Example]) -> torch.Tensor:
         return self.objective.loss(self.policy, examples)
@@ -258,13 +261,27 @@ class Trainer:
         done = {point.step for point in state.held_out_losses}
         if not self.held_out or state.step not in points(self.steps, self.job.evaluations) - done:
             return False
-        state.held_out_losses.append(HeldOutLoss(state.step, self._held_out_loss()))
+        loss = self._held_out_loss()
+        state.held_out_losses.append(HeldOutLoss(state.step, loss))
+        self.say(Progress("measuring", state.step, self.steps, held_out_loss=loss))
         return self.best.judge(state)
 
     def _tell(self, state: checkpoint.State) -> None:
         speed = state.tokens / max(state.seconds, 1e-9)
         left = (self.steps - state.step) * state.seconds / state.step
-        self.say(Progress("training", state.step, self.steps, state.losses[-1], speed, left))
+        self.say(
+            Progress(
+                "training",
+                state.step,
+                self.steps,
+                state.losses[-1],
+                speed,
+                left,
+                gradient_norm=state.gradient_norms[-1],
+                memory=memory.most_held(),
+                tokens=state.tokens,
+            )
+        )
 
     def _tell_cut(self, rows: int) -> None:
         self.cut = sum(any(sample.cut for sample in example.samples) for example in self.examples)
@@ -299,6 +316,7 @@ class Trainer:
             supervised_tokens=state.supervised_tokens,
             seconds=state.seconds,
             losses=tuple(state.losses),
+            gradient_norms=tuple(state.gradient_norms),
             held_out_losses=tuple(state.held_out_losses),
             rows=len(self.examples),
             rows_cut=self.cut,

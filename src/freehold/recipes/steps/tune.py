@@ -23,7 +23,7 @@ _FACTS = (*_COUNTS, "supervised_tokens", "seconds", "peak_rss", "peak_private", 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     """One task, which depends on the keys that its method reads."""
     method = file.recipe.tune.method
-    unused = {"checkpoint_seconds", "checkpointing"}  # change how it gets there, not what comes out
+    unused = {"checkpoint_seconds", "checkpointing", "log"}  # change how it gets there, not what comes out
     unused.update(() if method in ADAPTERS else _LORA, () if method == "scratch" else Architecture.__struct_fields__)
     parameters = {key: value for key, value in msgspec.structs.asdict(file.recipe.tune).items() if key not in unused}
     parameters["rewards"] = [_reward(file, spec)[1] for spec in file.recipe.tune.rewards]
@@ -56,7 +56,7 @@ def run(work: Work) -> Result:
     def progress(report: Progress) -> None:
         if report.note:
             notes.append(report.note)
-        work.moved(report.step / report.steps if report.steps else 0.0, _text(report))
+        work.moved(report.step / report.steps if report.steps else 0.0, _text(report), report)
 
     trained = work.tools.train(job, progress)
     kind = "adapter" if trained.method in ADAPTERS else "model"
@@ -66,12 +66,15 @@ def run(work: Work) -> Result:
 
 
 def _text(report: Progress) -> str:
+    if report.held_out_loss is not None:
+        return f"held-out loss {report.held_out_loss:.3f}"
     if report.phase != "training":
         return report.phase
     minutes, seconds = divmod(round(report.seconds_left), 60)
-    left = f"{minutes}:{seconds:02d} left"
+    held = f"{report.memory >> 20:,} MB  " if report.memory else ""
     return (
-        f"step {report.step}/{report.steps}  loss {report.loss:.3f}  {report.tokens_per_second:,.0f} tokens/s  {left}"
+        f"step {report.step}/{report.steps}  loss {report.loss:.3f}  norm {report.gradient_norm:.2f}  "
+        f"{report.tokens_per_second:,.0f} tokens/s  {held}{minutes}:{seconds:02d} left"
     )
 
 
@@ -92,7 +95,7 @@ def _curve(work: Work, trained: TrainResult) -> tuple[Output, ...]:
     from freehold.tuning.plot import write_numbers
 
     numbers, picture = work.folder / "loss.csv", work.folder / "loss.png"
-    write_numbers(trained.losses, trained.held_out_losses, numbers)
+    write_numbers(trained.losses, trained.held_out_losses, numbers, trained.gradient_norms)
     work.tools.draw(trained, picture)
     return work.keep(numbers, numbers.name), work.keep(picture, picture.name)
 
