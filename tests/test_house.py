@@ -15,7 +15,19 @@ import freehold
 PACKAGE = Path(freehold.__file__).parent
 ROOT = Path(__file__).parent.parent
 # From the top of the house to its ground. A room may import from those after it.
-FLOORS = ["cli", "dialects", "serving", "guard", "recipes", "tuning", "proofs", "convert", "data", "engines"]
+FLOORS = [
+    "cli",
+    "dialects",
+    "serving",
+    "guard",
+    "notebooks",
+    "recipes",
+    "tuning",
+    "proofs",
+    "convert",
+    "data",
+    "engines",
+]
 FLOORS += ["store", "formats", "core"]
 FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_FILE, MAX_FUNCTION, MAX_AGENTS = 700, 80, 60

@@ -12,6 +12,7 @@ from freehold.cli._output import ago, line, pairs, printable, size, table, write
 from freehold.core.settings import Settings
 from freehold.recipes import records
 from freehold.recipes.records import LOG, Record
+from freehold.tuning.job import Architecture
 
 _SHOWN = 12
 """Steps of which the figures are shown, spread over the run."""
@@ -111,7 +112,15 @@ def show_run(settings: Settings, record: Record) -> None:
     _show_samples(record)
     line()
     line("Settings")
-    pairs([(key, _spelt(value)) for key, value in record.settings.items()])
+    pairs([(key, _spelt(value)) for key, value in record.settings.items() if _matters(record, key)])
+
+
+def _matters(record: Record, key: str) -> bool:
+    """Whether a run of this kind reads the setting."""
+    section, _, name = key.partition(".")
+    if section == "tune" and name in Architecture.__struct_fields__:
+        return record.settings.get("tune.method") == "scratch"
+    return record.kind == "make" or section in ("model", "data", "tune")
 
 
 def _show_points(place: Path) -> None:

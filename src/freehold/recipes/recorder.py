@@ -45,7 +45,7 @@ class Recorder:
             record.state = _state(error)
             record.error = "" if error is None or record.state == "paused" else _line(error)
             records.write(self.settings, record)
-            self._log(f"{record.run} is {record.state}{f': {record.error}' if record.error else ''}")
+            self._log(f"{record.run}: {record.state}{f', {record.error}' if record.error else ''}")
 
     def __call__(self, event: RunEvent) -> None:
         """Keep one event."""

@@ -39,8 +39,8 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     """Folder with config.json, safetensors and tokenizer.json; for method lora a GGUF file too, or a folder with one
     and a chat template for it. None only for method scratch."""
     method: Method = "lora"
-    objective: Objective = "sft"
-    """What is aimed at: answers, plain text, or answers that are preferred."""
+    objective: Objective | Literal["tokens"] = "sft"
+    """What is aimed at: answers, plain text, or answers that are preferred; or ids and weights as they are given."""
     beta: Annotated[float, Meta(ge=0, le=1000)] = 0.1
     """For preferences: how much it costs to leave the model that training began with; for orpo, what they count."""
     rewards: tuple[Annotated[str, Meta(max_length=4096)], ...] = ()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from freehold.tuning.batches import batches, schedule
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.job import ADAPTERS, HeldOutLoss, Progress, Report, TrainJob, TrainPlan, TrainResult
 from freehold.tuning.memory import Watch
-from freehold.tuning.objectives import objectives
+from freehold.tuning.objectives import objectives, tokens
 from freehold.tuning.objectives.base import Example
 from freehold.tuning.policy import Drawing, Policy
 from freehold.tuning.precision import choose
@@ -92,7 +93,7 @@ class Trainer:
     def _prepare(self) -> None:
         self.say(Progress("loading"))
         self.objective = objectives()[self.job.objective]
-        rows = read_kind(self.job.train, self.objective.rows)
+        rows = self._rows(self.job.train)
         self.base = self._base(rows)
         self.encoder = self.opened.enter_context(model.encoder(self.base))
         renderer = self._renderer()
@@ -102,15 +103,18 @@ class Trainer:
         self.dropped = len(made) - len(self.examples)
         if not self.examples:
             raise BadData(f"no row of {self.job.train.name} has an answer within max_length", "Raise max_length")
-        kept = read_kind(self.job.held_out, self.objective.rows)[:_HELD_OUT] if self.job.held_out else ()
+        kept = self._rows(self.job.held_out)[:_HELD_OUT] if self.job.held_out else ()
         held_out = self.objective.examples(kept, renderer)
         # Numbers of their own: what is known of an example goes by its number.
         self.held_out = [each._replace(number=-1 - each.number) for each in held_out if each.supervised]
         self._tell_cut(len(rows))
         self._load()
 
+    def _rows(self, path: Path) -> Sequence[Any]:
+        return tokens.read(path) if self.job.objective == "tokens" else read_kind(path, self.objective.rows)
+
     def _renderer(self) -> Renderer:
-        template, names = model.chat_template(self.base, needed=self.job.objective != "text")
+        template, names = model.chat_template(self.base, needed=self.job.objective not in ("text", "tokens"))
         return Renderer(
             self.encoder,
             template,
@@ -171,8 +175,8 @@ class Trainer:
             order = self._usual()
             each = seconds_per_token(order, self.lengths, self._try, min(_PROBE, self.job.seconds / 20))
             left = self.job.seconds - (time.monotonic() - began)
-            tokens = sum(self.lengths[index] for batch in order for index in batch) / len(order)
-            state.steps = max(1, int(left / (each * tokens)))
+            mean = sum(self.lengths[index] for batch in order for index in batch) / len(order)
+            state.steps = max(1, int(left / (each * mean)))
         self.steps = state.steps or self.steps
 
     def _usual(self) -> list[list[int]]:
