@@ -75,10 +75,10 @@ def compare(
     """Put runs side by side: settings that differ, losses, scores, time, memory."""
     from freehold.cli._runsview import comparison, show_comparison
 
-    if len(set(runs)) < 2:
-        raise BadInput("one run compares with nothing", "Give two: freehold runs compare RUN RUN")
     settings = load({"home": home})
-    found = [_find(run, settings) for run in runs]
+    found = list({record.run: record for record in (_find(run, settings) for run in runs)}.values())
+    if len(found) < 2:
+        raise BadInput("one run compares with nothing", "Give two: freehold runs compare RUN RUN")
     if plot is not None:
         _draw(settings, found, plot)
         note(f"drew {plot}", quiet=quiet or json)

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from freehold.core.errors import FreeholdError
+from freehold.core.errors import FreeholdError, Interrupted
 from freehold.notebooks import notebook
 from freehold.notebooks.job import NotebookJob, Ran
 from freehold.notebooks.shim import install
@@ -116,7 +116,10 @@ class Interpreter(code.InteractiveInterpreter):
         first, last = _parted(source, tree)
         for text, symbol in ((first, "exec"), (last, "single")):
             if text.strip() and self.error is None:
-                self.runsource(f"{text}\n", name, symbol)
+                try:
+                    self.runsource(f"{text}\n", name, symbol)
+                except SystemExit as error:
+                    return error
         return self.error
 
 
@@ -138,8 +141,10 @@ def execute(job: NotebookJob) -> Ran:
     install(session)
     interpreter = Interpreter(session)
     error, at, skipped = "", 0, 0
-    for number, cell in enumerate(document.cells, 1):
+    failure: BaseException | None = None
+    for cell in document.cells:
         cell["outputs"], cell["execution_count"] = [], None
+    for number, cell in enumerate(document.cells, 1):
         wanted = notebook.cell_of(notebook.source_of(cell), job.skip)
         if wanted.why:
             skipped += 1
@@ -152,6 +157,8 @@ def execute(job: NotebookJob) -> Ran:
             error, at = _line(failure), number
             break
     notebook.write(document, job.out)
+    if isinstance(failure, KeyboardInterrupt | Interrupted):
+        raise KeyboardInterrupt
     return Ran(
         cells=len(document.cells),
         skipped=skipped,

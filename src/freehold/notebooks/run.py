@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -48,6 +49,7 @@ def run(job: NotebookJob) -> Ran:
     try:
         child.wait()
     except KeyboardInterrupt:
+        child.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             child.wait(_PATIENCE)
         raise

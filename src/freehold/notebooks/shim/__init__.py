@@ -1,6 +1,7 @@
 """Stand-ins for the packages that Unsloth's notebooks import, put among this process's modules and nowhere else."""
 
 import sys
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,8 @@ class Module(ModuleType):
     def __init__(self, name: str, **names: Any) -> None:
         super().__init__(name, f"Stands in for {name}.")
         self.__path__: list[str] = []
+        # Packages look one another up by it before they import them.
+        self.__spec__ = ModuleSpec(name, None)
         self.__dict__.update(names)
 
     def __getattr__(self, name: str) -> Any:
@@ -38,7 +41,7 @@ def install(session: Session) -> None:
         "standardize_sharegpt": data.standardize,
         "standardize_data_formats": data.standardize,
     }
-    config = trainer.config(session)
+    config, arguments = trainer.config(session), trainer.arguments(session)
     sft = {"SFTConfig": config, "SFTTrainer": trainer.sft(session)}
     modules = [
         Module("unsloth", FastLanguageModel=fast, FastModel=fast, __version__="0", **models.HELPERS, **names),
@@ -55,7 +58,7 @@ def install(session: Session) -> None:
     # Notebooks of before SFTConfig pass these; the real ones want packages that only real trainers need.
     import transformers
 
-    transformers.TrainingArguments = config
+    transformers.TrainingArguments = arguments
 
 
 def _map_real(session: Session) -> None:

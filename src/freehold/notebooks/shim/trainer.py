@@ -2,9 +2,9 @@
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
 from freehold.core.errors import BadData, BadInput, Unsupported
@@ -16,22 +16,31 @@ from freehold.tuning.job import Progress, TrainJob, TrainResult
 IGNORED = -100
 """The label of a token that is not learned."""
 _DEFAULTS: dict[str, Any] = {
-    "per_device_train_batch_size": 8,
-    "gradient_accumulation_steps": 1,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 2,
     "max_steps": -1,
     "num_train_epochs": 3.0,
     "learning_rate": 5e-5,
     "warmup_steps": 0,
-    "warmup_ratio": 0.0,
-    "weight_decay": 0.0,
-    "logging_steps": 10,
+    "warmup_ratio": 0.1,
+    "weight_decay": 0.001,
+    "logging_steps": 1,
     "seed": 3407,
     "output_dir": "outputs",
     "max_seq_length": None,
     "max_length": None,
     "dataset_text_field": None,
 }
-"""What is followed, with what transformers takes where nothing is said."""
+"""What is followed, with what Unsloth takes where nothing is said (its `models/rl.py`)."""
+_TRANSFORMERS = {
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 1,
+    "warmup_ratio": 0.0,
+    "weight_decay": 0.0,
+    "logging_steps": 500,
+    "seed": 42,
+}
+"""Where TrainingArguments of transformers take something else."""
 _MEANT = {
     "fp16", "bf16", "optim", "packing", "dataset_num_proc", "save_steps", "save_strategy", "save_total_limit",
     "lr_scheduler_type", "eval_strategy", "evaluation_strategy", "eval_steps", "per_device_eval_batch_size",
@@ -59,15 +68,20 @@ class Labels(NamedTuple):
     cut: list[bool]
 
 
-def config(session: Session) -> type:
-    """The class `SFTConfig` of one notebook; `TrainingArguments` too."""
+def arguments(session: Session) -> type:
+    """The class `TrainingArguments` of one notebook, as those of before SFTConfig import it."""
+    return config(session, _TRANSFORMERS)
+
+
+def config(session: Session, defaults: Mapping[str, Any] = MappingProxyType({})) -> type:
+    """The class `SFTConfig` of one notebook."""
 
     class SFTConfig(SimpleNamespace):
         """Arguments of a training."""
 
         def __init__(self, output_dir: Any = None, **options: Any) -> None:
             given = options if output_dir is None else {"output_dir": output_dir, **options}
-            wanted = session.values({**_DEFAULTS, **given}, *_DEFAULTS)
+            wanted = session.values({**_DEFAULTS, **defaults, **given}, *_DEFAULTS)
             if "num_train_epochs" in session.job.values and "max_steps" not in session.job.values:
                 wanted["max_steps"] = -1
             super().__init__(**wanted)
@@ -81,7 +95,7 @@ def config(session: Session) -> type:
 
 def sft(session: Session) -> type:
     """The class `SFTTrainer` of one notebook."""
-    arguments = config(session)
+    plain = config(session)
 
     class SFTTrainer(Trainer):
         """Trains a model that `FastLanguageModel` gave."""
@@ -105,7 +119,7 @@ def sft(session: Session) -> type:
                     session.say(f"SFTTrainer: {name} is not followed")
                 options.pop(name, None)
             session.ignored("SFTTrainer", options)
-            args = args if args is not None else arguments()
+            args = args if args is not None else plain()
             for key, value in session.values(known).items():
                 setattr(args, key, value)
             super().__init__(session, model, processing_class or tokenizer, args)
@@ -228,7 +242,9 @@ class Trainer:
         batch = int(args.per_device_train_batch_size) * int(args.gradient_accumulation_steps)
         planned = int(args.max_steps) if args.max_steps > 0 else 0
         steps = planned or max(1, round(float(args.num_train_epochs) * math.ceil(len(self.train_dataset) / batch)))
-        warmup = args.warmup_steps / steps if args.warmup_steps else args.warmup_ratio
+        # As transformers 5 has it, a number below one is a share.
+        share = args.warmup_steps if args.warmup_steps < 1 else args.warmup_steps / steps
+        warmup = share or args.warmup_ratio
         method = lora.method if lora else "full"
         adapter = {"rank": lora.rank, "alpha": lora.alpha} if lora else {}
         return TrainJob(
