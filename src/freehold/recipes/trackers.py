@@ -2,8 +2,9 @@
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -69,8 +70,7 @@ def _tensorboard(record: Record, place: Path) -> Iterator[Write]:
 @contextmanager
 def _wandb(record: Record, place: Path) -> Iterator[Write]:
     """W&B's files in the record's folder `wandb`; 'wandb sync' sends them, when and if the user wants that."""
-    os.environ["WANDB_MODE"] = "offline"
-    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
     import wandb
 
     settings = wandb.Settings(mode="offline", x_disable_stats=True, disable_git=True, console="off")
@@ -90,16 +90,20 @@ def _wandb(record: Record, place: Path) -> Iterator[Write]:
 @contextmanager
 def _trackio(record: Record, place: Path) -> Iterator[Write]:
     """Trackio's database in the record's folder `trackio`; 'trackio show' reads it there."""
-    os.environ["TRACKIO_DIR"] = str(place / "trackio")
+    os.environ |= {"TRACKIO_DIR": str(place / "trackio"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import trackio
 
-    run = trackio.init(
-        project=record.name.replace("/", "-").replace(":", "-"),
-        name=record.run,
-        config=msgspec.to_builtins(record.settings),
-        embed=False,
-    )
+    # It prints to stdout, which is the command's own.
+    with redirect_stdout(sys.stderr):
+        run = trackio.init(
+            project=record.name.replace("/", "-").replace(":", "-"),
+            name=record.run,
+            config=msgspec.to_builtins(record.settings),
+            embed=False,
+        )
     try:
         yield lambda point: run.log(values(point), step=point.step)
     finally:
-        run.finish()
+        with redirect_stdout(sys.stderr):
+            run.finish()

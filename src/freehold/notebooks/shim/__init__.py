@@ -62,13 +62,20 @@ def install(session: Session) -> None:
 
 
 def _map_real(session: Session) -> None:
+    """The real package where it is: data sets of a hub are the user's file."""
     import datasets
+
+    from freehold.notebooks.shim import data
 
     real = datasets.load_dataset
 
     def load_dataset(path: str, *args: Any, **options: Any) -> Any:
-        if session.job.data and session.from_a_hub(path):
-            return session.loaded(options.get("split"))
-        return real(path, *args, **options)
+        if not session.from_a_hub(path):
+            return real(path, *args, **options)
+        _, records = session.records(path, None)
+        made, split = datasets.Dataset.from_list(records), options.get("split")
+        if split is None:
+            return datasets.DatasetDict({"train": made})
+        return made.select(data.chosen(split, len(made)))
 
     datasets.load_dataset = load_dataset

@@ -171,14 +171,19 @@ def loader(session: Session) -> Callable[..., Any]:
 
 def _part(whole: Dataset, split: str) -> Dataset:
     """`train[:500]` and `train[10%:20%]` as `datasets` means them; every name means the one split that there is."""
+    return whole.select(chosen(split, len(whole)))
+
+
+def chosen(split: str, count: int) -> range:
+    """Which of `count` rows a split takes. Raises BadInput."""
     found = _SPLIT.fullmatch(split)
     if found is None:
         raise BadInput(f"the split {split!r} is not understood", "As in split = 'train[:500]'")
     ends = []
-    for text, percent, otherwise in ((found[2], found[3], 0), (found[4], found[5], len(whole))):
+    for text, percent, otherwise in ((found[2], found[3], 0), (found[4], found[5], count)):
         value = int(text) if text else otherwise
-        ends.append(round(len(whole) * value / 100) if text and percent else value)
-    return whole.select(range(min(ends[0], len(whole)), min(ends[1], len(whole))))
+        ends.append(round(count * value / 100) if text and percent else value)
+    return range(min(ends[0], count), min(ends[1], count))
 
 
 def standardize(dataset: Any, *_: Any, **__: Any) -> Any:

@@ -100,14 +100,6 @@ class Session:
         paths = found if isinstance(found, list | tuple) else [found]
         return str(found), [record for each in paths for record in _records(Path(each))]
 
-    def loaded(self, split: str | None) -> Any:
-        """The user's file as the real `datasets` has it."""
-        import datasets
-
-        _, records = self.records(self.job.data, None)
-        made = datasets.Dataset.from_list(records)
-        return made if split else datasets.DatasetDict({"train": made})
-
     def refuse(self, what: str) -> None:
         """Raises Forbidden: nothing leaves the machine."""
         raise Forbidden(
