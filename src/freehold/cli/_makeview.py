@@ -5,11 +5,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from freehold.cli._output import line, note, pairs, printable, size, table
-from freehold.recipes.events import Note, RunEvent, StepBegins, StepEnds, StepMoves
+from freehold.recipes.events import Note, RunBegins, RunEvent, StepBegins, StepEnds, StepMoves
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from freehold.cli._lasting import Lasting
     from freehold.recipes.outcome import Outcome
     from freehold.recipes.plan import Plan
 
@@ -35,14 +36,15 @@ def title(task: str) -> str:
 class View:
     """Shows a run's events on stderr: a bar in a terminal, plain lines otherwise, nothing when quiet."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool, lasting: "Lasting | None" = None) -> None:
         self._quiet = quiet
+        self._lasting = lasting
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._tenth = -1
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty() and not self._quiet:
+        if sys.stderr.isatty() and not self._quiet and (self._lasting is None or self._lasting.shown):
             self._bar = _bar()
             self._bar.start()
         return self
@@ -55,7 +57,11 @@ class View:
 
     def __call__(self, event: RunEvent) -> None:
         """Show one event."""
-        if isinstance(event, StepBegins):
+        if isinstance(event, RunBegins) and self._lasting is not None:
+            self._lasting.begins(event)
+        if self._lasting is not None and self._lasting.left:
+            self._go_quiet()
+        elif isinstance(event, StepBegins):
             self._begins(event)
         elif isinstance(event, StepMoves):
             self._moves(event)
@@ -63,6 +69,13 @@ class View:
             self._ends(event)
         elif isinstance(event, Note):
             self._say(f"        {event.text}")
+
+    def _go_quiet(self) -> None:
+        """Nobody looks any more; the run's own log has what would be shown."""
+        self._quiet = True
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
     def _begins(self, event: StepBegins) -> None:
         self._tenth = -1

@@ -55,11 +55,12 @@ def _unpack(folder: Path) -> Path:
 
 
 def _made(recipe: Path, settings: "Settings", *, quiet: bool) -> "Outcome":
+    from freehold.cli._lasting import Lasting
     from freehold.cli._makeview import View, show_outcome
     from freehold.recipes.runner import make
 
     note(f"the recipe is {recipe}, its data helpdesk.csv beside it", quiet=quiet)
-    with View(quiet=quiet) as view:
+    with Lasting() as lasting, View(quiet=quiet, lasting=lasting) as view:
         outcome = make(recipe, settings, on_event=view)
     if not outcome.passed:
         if not quiet:

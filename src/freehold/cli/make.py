@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from freehold.cli._lasting import Detach, Lasting
 from freehold.cli._options import DryRun, Home, Json, Quiet
 from freehold.cli._output import emit, line, note, pairs
 from freehold.core.errors import BadInput, Conflict, GateFailed
@@ -12,6 +13,7 @@ from freehold.core.settings import load
 
 if TYPE_CHECKING:
     from freehold.core.settings import Settings
+    from freehold.recipes.schema import RecipeFile
 
 
 def command(
@@ -19,6 +21,7 @@ def command(
     new: Annotated[
         Path | None, typer.Option("--new", metavar="DATA", help="Write a recipe for this data file.")
     ] = None,
+    detach: Detach = False,
     dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -26,7 +29,8 @@ def command(
 ) -> None:
     """Make a model from a recipe: tune it, measure it, quantise it, and release it when it passes its gate.
 
-    Steps that are done are not done again; an interrupted run goes on where it was.
+    Steps that are done are not done again; an interrupted run goes on where it was. It survives the terminal's end;
+    'freehold runs' shows it.
     """
     if (recipe is None) == (new is None):
         raise BadInput("give either a recipe or --new DATA", "As in 'freehold make --new tickets.csv'")
@@ -37,15 +41,19 @@ def command(
     if recipe is not None and dry_run:
         _plan(recipe, settings, json=json, quiet=quiet)
     elif recipe is not None:
-        _make(recipe, settings, json=json, quiet=quiet)
+        from freehold.recipes.schema import read
+
+        with Lasting(detach=detach) as lasting:
+            make_shown(read(recipe), settings, lasting, json=json, quiet=quiet)
 
 
-def _make(recipe: Path, settings: "Settings", *, json: bool, quiet: bool) -> None:
+def make_shown(file: "RecipeFile", settings: "Settings", lasting: Lasting, *, json: bool, quiet: bool) -> None:
+    """Make a recipe and show how it goes and what came out. Raises GateFailed too."""
     from freehold.cli._makeview import View, show_next, show_outcome
-    from freehold.recipes.runner import make
+    from freehold.recipes.runner import make_of
 
-    with View(quiet=quiet or json) as view:
-        outcome = make(recipe, settings, on_event=view)
+    with View(quiet=quiet or json, lasting=lasting) as view:
+        outcome = make_of(file, settings, on_event=view)
     if json:
         emit(outcome)
     else:

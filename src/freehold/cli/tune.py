@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from freehold.cli._lasting import Detach, Lasting
 from freehold.cli._options import Home, Json, Quiet, all_finite, finite
 from freehold.cli._output import emit, line, pairs, size, table
 from freehold.core.errors import BadInput
@@ -49,6 +50,8 @@ def command(
     held_out: Annotated[float | None, typer.Option("--held-out", callback=finite, help="Share not learned.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Of the processor.")] = None,
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write figures as JSON.")] = None,
+    log: Annotated[str, typer.Option("--log", metavar="KIND", help="tensorboard, wandb, trackio: files here.")] = "",
+    detach: Detach = False,
     plan: Annotated[bool, typer.Option("--plan", help="Say what it would take; change nothing.")] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -56,8 +59,9 @@ def command(
 ) -> None:
     """Tune BASE on DATA and keep what comes out as NAME: an adapter, or a model.
 
-    Interrupted, the same command goes on. An adapter runs beside its base: freehold run BASE+NAME. With --method,
-    --rank, --alpha or --learning-rate given several times, each is tried, and the lowest held-out loss is taken.
+    Interrupted, the same command goes on; 'freehold runs' shows how far it is. An adapter runs beside its base:
+    freehold run BASE+NAME. With --method, --rank, --alpha or --learning-rate given several times, each is tried, and
+    the lowest held-out loss is taken.
     """
     if not out and not plan:
         raise BadInput("nothing says what the result is called", "Give --out NAME")
@@ -67,7 +71,7 @@ def command(
         "learning_rate": _one(learning_rate), "steps": steps,
         "epochs": epochs, "time": time or None, "batch": batch, "batch_tokens": batch_tokens,
         "max_length": max_length, "seed": seed, "dtype": dtype, "checkpointing": checkpointing,
-        "patience": patience, "threads": threads,
+        "patience": patience, "threads": threads, "log": log or None,
     }  # fmt: skip
     section = {key: value for key, value in given.items() if value is not None}
     if patience:
@@ -77,13 +81,25 @@ def command(
         _plan(base, data, section, settings, json=json, quiet=quiet)
         return
     file = _recipe(base, data, out, section, held_out)
-    tuned = _tune(file, settings, quiet=quiet or json)
+    with Lasting(detach=detach) as lasting:
+        tune_shown(file, settings, lasting, json=json, quiet=quiet, report=report)
+
+
+def tune_shown(
+    file: "RecipeFile", settings: "Settings", lasting: Lasting, *, json: bool, quiet: bool, report: Path | None = None
+) -> None:
+    """Tune as a recipe says, and show how it goes and what came out."""
+    from freehold.cli._makeview import View
+    from freehold.recipes.tuning import tune
+
+    with View(quiet=quiet or json, lasting=lasting) as view:
+        tuned = tune(file, settings, on_event=view)
     if report is not None:
         _write(tuned, report)
     if json:
         emit(tuned)
     elif not quiet:
-        _show(tuned, base)
+        _show(tuned, file.recipe.model.base)
 
 
 def _one(values: Sequence[Any] | None) -> Any:
@@ -102,14 +118,6 @@ def _recipe(base: str, data: Path, out: str, section: dict[str, Any], held_out: 
         "tune": section,
     }
     return recipe_of(values, Path.cwd())
-
-
-def _tune(file: "RecipeFile", settings: "Settings", *, quiet: bool) -> "Tuned":
-    from freehold.cli._makeview import View
-    from freehold.recipes.tuning import tune
-
-    with View(quiet=quiet) as view:
-        return tune(file, settings, on_event=view)
 
 
 def _write(tuned: "Tuned", path: Path) -> None:

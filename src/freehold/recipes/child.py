@@ -16,7 +16,7 @@ import msgspec
 
 from freehold.core.errors import FreeholdError
 from freehold.core.settings import Settings
-from freehold.recipes.events import Note, StepBegins, StepEnds, StepMoves
+from freehold.recipes.events import Note, RunBegins, StepBegins, StepEnds, StepMoves
 from freehold.tuning.job import TrainError, decode
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Made(msgspec.Struct, frozen=True, tag="made"):
 
 Refused = TrainError
 """A FreeholdError, by the name of its class."""
-Report = StepBegins | StepMoves | StepEnds | Note | Checked | Made | Refused
+Report = RunBegins | StepBegins | StepMoves | StepEnds | Note | Checked | Made | Refused
 
 
 def read(line: bytes) -> Report:

@@ -1,10 +1,18 @@
 """What the runner says while it works."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
 from freehold.tuning.job import Progress
+
+
+class RunBegins(msgspec.Struct, frozen=True, tag="run"):
+    """Something is to be done: the run has a name and a folder from here on."""
+
+    run: str
+    folder: Path
 
 
 class StepBegins(msgspec.Struct, frozen=True, tag="begins"):
@@ -22,8 +30,8 @@ class StepMoves(msgspec.Struct, frozen=True, tag="moves"):
     task: str
     fraction: float
     text: str = ""
-    training: Progress | None = None
-    """The same in numbers, where a model is trained."""
+    report: Progress | None = None
+    """What the trainer said, while tuning."""
 
 
 class StepEnds(msgspec.Struct, frozen=True, tag="ends"):
@@ -43,5 +51,5 @@ class Note(msgspec.Struct, frozen=True, tag="note"):
     text: str
 
 
-RunEvent = StepBegins | StepMoves | StepEnds | Note
+RunEvent = RunBegins | StepBegins | StepMoves | StepEnds | Note
 OnEvent = Callable[[RunEvent], None]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from freehold.core.digest import Digest
+from freehold.core.name import Name
 from freehold.core.settings import Settings
 from freehold.formats.atomic import disk_errors, replacing
 from freehold.recipes.schema import RecipeFile
@@ -21,10 +22,14 @@ _HISTORY = "last.json"
 _JOURNAL = "journal.jsonl"
 
 
+def slug(name: Name) -> str:
+    """A model's name as part of a file's."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", str(name))
+
+
 def folder_of(file: RecipeFile, settings: Settings) -> Path:
     """Where the runs of this recipe file keep what people read: one folder for each name and recipe file."""
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", str(file.recipe.name))
-    return settings.runs / f"{name}-{Digest.of_bytes(os.fsencode(file.path)).hex[:8]}"
+    return settings.runs / f"{slug(file.recipe.name)}-{Digest.of_bytes(os.fsencode(file.path)).hex[:8]}"
 
 
 def read_history(file: RecipeFile, settings: Settings) -> "dict[str, Ingredients]":

@@ -16,6 +16,8 @@ from freehold.recipes.steps.release import released
 from freehold.recipes.task import Output, Result
 from freehold.store import Store
 
+_SAMPLES = 3
+
 
 class Measured(msgspec.Struct, frozen=True):
     """One line of the table."""
@@ -53,6 +55,11 @@ class Outcome(msgspec.Struct, frozen=True):
     def failures(self) -> list[str]:
         """The conditions that do not hold, in words."""
         return [condition.line() for condition in self.conditions if not condition.passed]
+
+
+def scores(measured: Measured) -> dict[str, float]:
+    """What is compared between runs."""
+    return {key: value for key, value in msgspec.structs.asdict(measured).items() if key != "model"}
 
 
 def gate_passed(results: Mapping[str, Result]) -> bool:
@@ -105,10 +112,18 @@ def _measured(file: RecipeFile, results: Mapping[str, Result], store: Store) -> 
 class _Asked(msgspec.Struct):
     question: str
     token_f1: float
+    answer: str = ""
+    reference: str = ""
 
 
 class _Answers(msgspec.Struct):
     answers: tuple[_Asked, ...]
+
+
+def samples(results: Mapping[str, Result], store: Store) -> tuple[dict[str, str], ...]:
+    """The first of the tuned model's answers, for people: question, answer, reference."""
+    answers = msgspec.json.decode(_content(store, results["evaluate tuned"], REPORT), type=_Answers).answers[:_SAMPLES]
+    return tuple({"question": each.question, "answer": each.answer, "reference": each.reference} for each in answers)
 
 
 def _question(store: Store, result: Result) -> str:

@@ -3,8 +3,9 @@
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from freehold.core.errors import BadRecipe, FreeholdError, Interrupted
 from freehold.core.settings import Settings
@@ -13,8 +14,10 @@ from freehold.formats.locks import locked, sweep
 from freehold.recipes import tools as rooms
 from freehold.recipes.events import Note, OnEvent, StepBegins, StepEnds
 from freehold.recipes.history import folder_of, journal, read_history, write_history
-from freehold.recipes.outcome import Outcome, gate_passed, outcome_of
+from freehold.recipes.outcome import Outcome, gate_passed, outcome_of, samples, scores
 from freehold.recipes.plan import Planned, look, plan, remember, tasks_of
+from freehold.recipes.recorder import Recorder
+from freehold.recipes.records import Kind
 from freehold.recipes.schema import RecipeFile, read
 from freehold.recipes.sources import check_room, check_signed, settled
 from freehold.recipes.task import Result, Task, Work, steps
@@ -40,24 +43,39 @@ def make(
     file = read(recipe_path)
     if file.recipe.tune.objective == "classify":
         raise BadRecipe(f"{recipe_path}: a classifier is neither quantised nor gated", _TUNE)
-    with running(file, settings, tools, on_event) as run:
+    return make_of(file, settings, on_event=on_event, tools=tools)
+
+
+def make_of(file: RecipeFile, settings: Settings, *, on_event: OnEvent, tools: Tools | None = None) -> Outcome:
+    """As `make`, of a recipe that is read already."""
+    with running(file, settings, tools, on_event, record="make") as run:
         begin = time.monotonic()
         run.go()
-        return outcome_of(run.file, run.results, run.store, run.folder, time.monotonic() - begin)
+        outcome = outcome_of(run.file, run.results, run.store, run.folder, time.monotonic() - begin)
+        measured = {each.model: scores(each) for each in outcome.measured}
+        run.conclude(
+            result=outcome.names, scores=measured, passed=outcome.passed, samples=samples(run.results, run.store)
+        )
+        return outcome
 
 
 @contextmanager
-def running(file: RecipeFile, settings: Settings, tools: Tools | None, on_event: OnEvent) -> "Iterator[Run]":
-    """A run whose store is open and whose folder is its own."""
+def running(
+    file: RecipeFile, settings: Settings, tools: Tools | None, on_event: OnEvent, record: Kind | None = None
+) -> "Iterator[Run]":
+    """A run whose store is open and whose folder is its own; what it does is kept in a record, where one is wanted."""
     with Store.open(settings.store, quota=settings.quota) as store:
         file = settled(file, store)
         run = Run(file, settings, store, tools or rooms.real(), on_event)
+        if record is not None:
+            run.recorder = Recorder(file, settings, record, run.folder, on_event)
+            run.on_event = run.recorder
         planned = plan(file, store, settings)
         if planned.runs(*_NEED_EXTRA):
             run.tools.require()
             check_signed(file, store, settings)
             check_room(file, store, settings)
-        with _run_folder(run):
+        with _run_folder(run), run.recorder or nullcontext():
             yield run
 
 
@@ -70,6 +88,7 @@ class Run:
         self.history = read_history(file, settings)
         self.results: dict[str, Result] = {}
         self.current = ""
+        self.recorder: Recorder | None = None
 
     def go(self, *wanted: str) -> None:
         """Run every task that is not done, or of those the kinds that are `wanted`; release only past the gate."""
@@ -80,6 +99,13 @@ class Run:
                 break
             self.current = task.name
             self._do(task, number, len(tasks))
+
+    def conclude(self, **fields: Any) -> None:
+        """Add what came out to the run's record."""
+        if self.recorder is not None:
+            facts = self.results["tune"].facts if "tune" in self.results else {}
+            figures = {key: value for key, value in facts.items() if key != "notes"}
+            self.recorder.conclude(figures=figures, **fields)
 
     def _do(self, task: Task, number: int, total: int) -> None:
         item = look(task, self.results, self.store, self.history)

@@ -111,6 +111,8 @@ class TuneSection(Section, frozen=True, kw_only=True):
     patience: Annotated[int, Meta(ge=0, le=1000)] = 0
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     checkpoint_seconds: Annotated[float, Meta(gt=0, le=86400)] = 60.0
+    log: Literal["", "tensorboard", "wandb", "trackio"] = ""
+    """Where figures go while it tunes, beside the run's own record: tensorboard, wandb or trackio, on this machine."""
     vocab: Annotated[int, Meta(ge=300, le=1 << 20)] = 4096
     hidden: Annotated[int, Meta(ge=32, le=1 << 16)] = 512
     layers: Annotated[int, Meta(ge=1, le=512)] = 5

@@ -116,9 +116,9 @@ class Work:
         materialise(self.store, Manifest(parts=parts), target)
         return target
 
-    def moved(self, fraction: float, text: str = "", training: Progress | None = None) -> None:
+    def moved(self, fraction: float, text: str = "", report: Progress | None = None) -> None:
         """Tell of progress, `fraction` in [0, 1]."""
-        self.on_event(StepMoves(self.task.name, fraction, text, training))
+        self.on_event(StepMoves(self.task.name, fraction, text, report))
 
     def note(self, text: str) -> None:
         """Tell something that the user should know."""

@@ -64,12 +64,13 @@ def recipe_of(values: dict[str, dict[str, Any]], folder: Path) -> RecipeFile:
 
 def tune(file: RecipeFile, settings: Settings, *, on_event: OnEvent, tools: Tools | None = None) -> Tuned:
     """Run the recipe up to its tune step, and let its name point to what came out. Raises what `make` does."""
-    with running(file, settings, tools, on_event) as run:
+    with running(file, settings, tools, on_event, record="tune") as run:
         run.go(*TASKS)
         if _record(run)["method"] == "dora" and file.recipe.tune.objective != "classify":
             run.go("merge")
         manifest = _keep(run)
         show_extras(run.results, run.store, run.folder)
+        run.conclude(result={str(file.recipe.name): str(manifest.digest)})
         return _tuned(run, manifest.digest)
 
 

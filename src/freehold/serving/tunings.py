@@ -357,8 +357,8 @@ def _heard(run: Run, report: Report, check: bool) -> None:
         run.say(f"Step of the recipe: {report.task}")
     elif isinstance(report, Note):
         run.say(f"{report.task}: {report.text}")
-    elif isinstance(report, StepMoves) and report.training is not None:
-        told = report.training
+    elif isinstance(report, StepMoves) and report.report is not None:
+        told = report.report
         if told.phase == "training":
             run.job.ends = time.time() + told.seconds_left
         loss = told.loss if told.phase == "training" else None

@@ -35,6 +35,7 @@ class State(msgspec.Struct):
     seconds: float = 0.0
     resumed: int = 0
     losses: list[float] = []
+    gradient_norms: list[float] = []
     held_out_losses: list[HeldOutLoss] = []
     steps: int = 0
     """Planned for a time that was given; 0 where none was."""

@@ -53,8 +53,8 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     """Folder with config.json, safetensors and tokenizer.json; for method lora a GGUF file too, or a folder with one
     and a chat template for it. None only for method scratch."""
     method: Method = "lora"
-    objective: Objective = "sft"
-    """What is aimed at: answers, plain text, or answers that are preferred."""
+    objective: Objective | Literal["tokens"] = "sft"
+    """What is aimed at: answers, plain text, or answers that are preferred; or ids and weights as they are given."""
     beta: Annotated[float, Meta(ge=0, le=1000)] = 0.1
     """For preferences: how much it costs to leave the model that training began with; for orpo, what they count."""
     rewards: tuple[Annotated[str, Meta(max_length=4096)], ...] = ()
@@ -132,6 +132,12 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     tokens_per_second: float = 0.0
     seconds_left: float = 0.0
     note: str = ""
+    gradient_norm: float = 0.0
+    """Of all that is trained, before it is clipped."""
+    memory: int = 0
+    """Bytes that the trainer held at most so far; on a GPU, of the GPU's memory."""
+    tokens: int = 0
+    """Of all steps so far."""
     held_out_loss: float | None = None
     """Where it was just measured, after so many steps."""
 
@@ -155,6 +161,8 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     """Of training, over all resumptions."""
     losses: tuple[float, ...]
     """One per step."""
+    gradient_norms: tuple[float, ...] = ()
+    """One per step, before clipping."""
     held_out_losses: tuple[HeldOutLoss, ...]
     rows: int
     rows_cut: int

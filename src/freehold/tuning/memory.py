@@ -131,6 +131,11 @@ def peak_rss() -> int:
     return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def most_held() -> int:
+    """Bytes that training held at most so far: of the GPU's memory where there is one, else of this process's."""
+    return int(torch.cuda.max_memory_reserved()) if torch.cuda.is_available() else peak_rss()
+
+
 def _status(key: str) -> int:
     """A line of the kernel's account of this process, in bytes; 0 where there is none."""
     if not _STATUS.exists():

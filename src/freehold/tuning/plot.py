@@ -1,24 +1,29 @@
 """The loss curve, as a picture and as the numbers behind it."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from freehold.tuning.job import HeldOutLoss
 
+Curve = tuple[Mapping[int, float], Mapping[int, float]]
+"""Losses and held-out losses by step."""
 _SMOOTH = 0.9
 """Share of the running mean that a new loss leaves in place."""
 
 
-def write_numbers(losses: Sequence[float], held_out: Sequence[HeldOutLoss], path: Path) -> None:
-    """CSV with one line per step: step, loss, held_out_loss (empty where it was not measured)."""
+def write_numbers(
+    losses: Sequence[float], held_out: Sequence[HeldOutLoss], path: Path, norms: Sequence[float] = ()
+) -> None:
+    """CSV with one line per step: step, loss, held_out_loss, gradient_norm (empty where it was not measured)."""
     measured = {point.step: point.loss for point in held_out}
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(["step", "loss", "held_out_loss"])
+        rows.writerow(["step", "loss", "held_out_loss", "gradient_norm"])
         for step in range(len(losses) + 1):
             loss = repr(losses[step]) if step < len(losses) else ""
-            rows.writerow([step, loss, repr(measured[step]) if step in measured else ""])
+            norm = repr(norms[step]) if step < len(norms) else ""
+            rows.writerow([step, loss, repr(measured[step]) if step in measured else "", norm])
 
 
 def draw(losses: Sequence[float], held_out: Sequence[HeldOutLoss], path: Path) -> None:
@@ -35,6 +40,24 @@ def draw(losses: Sequence[float], held_out: Sequence[HeldOutLoss], path: Path) -
     axes.set_ylim(bottom=0)
     axes.legend()
     figure.savefig(path, metadata={"Software": None})
+
+
+def compare(curves: Mapping[str, Curve], path: Path) -> None:
+    """PNG of several runs' losses in one picture: running means as lines, held-out losses as points."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for number, (name, (losses, held_out)) in enumerate(curves.items()):
+        colour = f"C{number % 10}"
+        # A resumed run's log can begin late: the steps are those that were seen.
+        axes.plot(list(losses), _smooth([*losses.values()]), color=colour, label=name)
+        if held_out:
+            axes.plot(list(held_out), list(held_out.values()), "o--", color=colour, label=f"{name}, held out")
+    axes.set(xlabel="step", ylabel="loss (nats per token)", title="Training loss, running mean")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    figure.savefig(path, format="png", metadata={"Software": None})
 
 
 def _smooth(losses: Sequence[float]) -> list[float]:

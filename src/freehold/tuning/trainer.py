@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.job import ADAPTERS, HeldOutLoss, Progress, Report, TrainJob, TrainPlan, TrainResult
 from freehold.tuning.judge import Grader
 from freehold.tuning.memory import Watch
-from freehold.tuning.objectives import objectives
+from freehold.tuning.objectives import objectives, tokens
 from freehold.tuning.objectives.base import Example
 from freehold.tuning.policy import Drawing, Policy
 from freehold.tuning.precision import choose
@@ -80,7 +81,9 @@ class Trainer:
             if self._measure_held_out(state):
                 break
             examples = [self.examples[index] for index in batch]
-            state.losses.append(self._step(examples, state.step))
+            loss, norm = self._step(examples, state.step)
+            state.losses.append(loss)
+            state.gradient_norms.append(norm)
             state.step += 1
             state.tokens += sum(example.tokens for example in examples)
             state.supervised_tokens += sum(map(_supervised, examples))
@@ -115,7 +118,7 @@ class Trainer:
     def _prepare(self) -> None:
         self.say(Progress("loading"))
         self.objective = objectives()[self.job.objective]
-        rows = read_kind(self.job.train, self.objective.rows)
+        rows = self._rows(self.job.train)
         self.base = self._base(rows)
         if self.job.objective == "classify":
             classifier.check(self.job, Shape.read(self.base).family, gguf=file_of(self.base) is not None)
@@ -126,12 +129,15 @@ class Trainer:
         self.lengths = [example.tokens for example in self.examples]
         self.dropped = len(made) - len(self.examples)
         self._check_learnable(made)
-        kept = read_kind(self.job.held_out, self.objective.rows)[:_HELD_OUT] if self.job.held_out else ()
+        kept = self._rows(self.job.held_out)[:_HELD_OUT] if self.job.held_out else ()
         held_out = self.objective.examples(kept, renderer)
         # Numbers of their own: what is known of an example goes by its number.
         self.held_out = [each._replace(number=-1 - each.number) for each in held_out if each.supervised]
         self._tell_cut(len(rows))
         self._load()
+
+    def _rows(self, path: Path) -> Sequence[Any]:
+        return tokens.read(path) if self.job.objective == "tokens" else read_kind(path, self.objective.rows)
 
     def _check_learnable(self, made: Sequence[Example]) -> None:
         """Raises BadData where no loss could be computed."""
@@ -144,7 +150,8 @@ class Trainer:
         )
 
     def _renderer(self) -> Renderer:
-        template, names = model.chat_template(self.base, needed=self.job.objective not in ("text", "classify"))
+        needed = self.job.objective not in ("text", "tokens", "classify")
+        template, names = model.chat_template(self.base, needed=needed)
         return Renderer(
             self.encoder,
             template,
@@ -233,8 +240,8 @@ class Trainer:
             order = self._usual()
             each = seconds_per_token(order, self.lengths, self._try, min(_PROBE, self.job.seconds / 20))
             left = self.job.seconds - (time.monotonic() - began)
-            tokens = sum(self.lengths[index] for batch in order for index in batch) / len(order)
-            state.steps = max(1, int(left / (each * tokens)))
+            mean = sum(self.lengths[index] for batch in order for index in batch) / len(order)
+            state.steps = max(1, int(left / (each * mean)))
         self.steps = state.steps or self.steps
 
     def _usual(self) -> list[list[int]]:
@@ -289,7 +296,8 @@ class Trainer:
             scratch.make(folder, [texts(row) for row in rows], self.job.architecture, self.job.seed)
         return folder
 
-    def _step(self, examples: Sequence[Example], step: int) -> float:
+    def _step(self, examples: Sequence[Example], step: int) -> tuple[float, float]:
+        """One change of the weights; the loss before it, and the gradient's norm."""
         scale = optimiser.rate(step, self.steps, self.job.warmup)
         self.policy.at(step)
         for one in self.optimisers:
@@ -304,7 +312,7 @@ class Trainer:
             raise self._no_number(step)
         for one in self.optimisers:
             one.step()
-        return value
+        return value, norm.item()
 
     def _no_number(self, step: int) -> WorkerFailed:
         said = f"the loss is not a number at step {step}"
@@ -333,15 +341,27 @@ class Trainer:
         if not self.held_out or state.step not in points(self.steps, self.job.evaluations):
             return False
         if state.step not in {point.step for point in state.held_out_losses}:
-            measured = HeldOutLoss(state.step, self._held_out_loss())
-            state.held_out_losses.append(measured)
-            self.say(Progress("measuring", state.step, self.steps, held_out_loss=measured.loss))
+            loss = self._held_out_loss()
+            state.held_out_losses.append(HeldOutLoss(state.step, loss))
+            self.say(Progress("measuring", state.step, self.steps, held_out_loss=loss))
         return self.best.judge(state)
 
     def _tell(self, state: checkpoint.State) -> None:
         speed = state.tokens / max(state.seconds, 1e-9)
         left = (self.steps - state.step) * state.seconds / state.step
-        self.say(Progress("training", state.step, self.steps, state.losses[-1], speed, left))
+        self.say(
+            Progress(
+                "training",
+                state.step,
+                self.steps,
+                state.losses[-1],
+                speed,
+                left,
+                gradient_norm=state.gradient_norms[-1],
+                memory=memory.most_held(),
+                tokens=state.tokens,
+            )
+        )
 
     def _tell_cut(self, rows: int) -> None:
         self.cut = sum(any(sample.cut for sample in example.samples) for example in self.examples)
@@ -378,6 +398,7 @@ class Trainer:
             supervised_tokens=state.supervised_tokens,
             seconds=state.seconds,
             losses=tuple(state.losses),
+            gradient_norms=tuple(state.gradient_norms),
             held_out_losses=tuple(state.held_out_losses),
             rows=len(self.examples),
             rows_cut=self.cut,

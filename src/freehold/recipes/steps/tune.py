@@ -46,7 +46,7 @@ def name_of(candidate: str) -> str:
 
 def _task(name: str, section: TuneSection, file: RecipeFile, store: Store) -> Task:
     scratch = section.method == "scratch"
-    unused = {"checkpoint_seconds", "checkpointing"}  # change how it gets there, not what comes out
+    unused = {"checkpoint_seconds", "checkpointing", "log"}  # change how it gets there, not what comes out
     unused.update(() if section.adapts else _LORA, () if scratch else Architecture.__struct_fields__)
     parameters = {key: value for key, value in msgspec.structs.asdict(section).items() if key not in unused}
     if section.judge:
@@ -99,13 +99,14 @@ def _trained(work: Work, job: TrainJob) -> Result:
 
 def _text(report: Progress) -> str:
     if report.held_out_loss is not None:
-        return f"step {report.step}/{report.steps}  held-out loss {report.held_out_loss:.3f}"
+        return f"held-out loss {report.held_out_loss:.3f}"
     if report.phase != "training":
         return report.phase
     minutes, seconds = divmod(round(report.seconds_left), 60)
-    left = f"{minutes}:{seconds:02d} left"
+    held = f"{report.memory >> 20:,} MB  " if report.memory else ""
     return (
-        f"step {report.step}/{report.steps}  loss {report.loss:.3f}  {report.tokens_per_second:,.0f} tokens/s  {left}"
+        f"step {report.step}/{report.steps}  loss {report.loss:.3f}  norm {report.gradient_norm:.2f}  "
+        f"{report.tokens_per_second:,.0f} tokens/s  {held}{minutes}:{seconds:02d} left"
     )
 
 
@@ -126,7 +127,7 @@ def _curve(work: Work, trained: TrainResult) -> tuple[Output, ...]:
     from freehold.tuning.plot import write_numbers
 
     numbers, picture = work.folder / "loss.csv", work.folder / "loss.png"
-    write_numbers(trained.losses, trained.held_out_losses, numbers)
+    write_numbers(trained.losses, trained.held_out_losses, numbers, trained.gradient_norms)
     work.tools.draw(trained, picture)
     return work.keep(numbers, numbers.name), work.keep(picture, picture.name)
 

@@ -1,0 +1,272 @@
+"""What 'freehold runs' shows: the list, one run, several side by side, and a run's log."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from freehold.cli._makeview import duration
+from freehold.cli._output import ago, line, pairs, printable, size, table, write
+from freehold.core.settings import Settings
+from freehold.recipes import records
+from freehold.recipes.records import LOG, Record
+from freehold.tuning.job import Architecture
+
+_SHOWN = 12
+"""Steps of which the figures are shown, spread over the run."""
+_LOOK = 0.25
+"""Seconds between two looks at a log that is followed."""
+
+
+def summary(settings: Settings, record: Record) -> dict[str, Any]:
+    """One line of the list."""
+    point = records.last_point(records.place_of(settings, record.run))
+    steps = record.figures.get("steps", 0)
+    return {
+        "run": record.run,
+        "name": record.name,
+        "kind": record.kind,
+        "recipe": str(record.path),
+        "state": record.now,
+        "task": record.task,
+        "step": point.step if point else steps,
+        "steps": point.steps if point else steps,
+        "loss": point.loss if point else record.figures.get("last_loss"),
+        "tokens_per_second": point.tokens_per_second if point else None,
+        "started": record.started,
+        "seconds": records.seconds(settings, record),
+        "resumed": record.resumed,
+        "result": record.result,
+        "passed": record.passed,
+        "error": record.error,
+    }
+
+
+def show_list(settings: Settings, known: Sequence[Record]) -> None:
+    """Each run on a line, the newest first."""
+    rows = []
+    for each in (summary(settings, record) for record in known):
+        rows.append(
+            (
+                each["run"],
+                each["name"],
+                each["state"],
+                f"{each['step']}/{each['steps']}" if each["steps"] else "",
+                _figure(each["loss"]),
+                _count(each["tokens_per_second"]),
+                ago(time.time() - each["started"]),
+                _result(each),
+            )
+        )
+    table(("RUN", "NAME", "STATE", "STEP", "LOSS", "TOKENS/S", "STARTED", "RESULT"), rows)
+
+
+def _result(each: dict[str, Any]) -> str:
+    if each["state"] == "done":
+        return ", ".join(each["result"]) if each["passed"] else "kept back by its gate"
+    return each["error"] or f"in {each['task']}"
+
+
+def detail(settings: Settings, record: Record) -> dict[str, Any]:
+    """All that is known of a run."""
+    place = records.place_of(settings, record.run)
+    return {
+        **summary(settings, record),
+        "ended": record.ended,
+        "pid": record.pid if record.now == "running" else None,
+        "figures": record.figures,
+        "scores": record.scores,
+        "settings": record.settings,
+        "points": [msgspec.to_builtins(point) for point in records.points(place)],
+        "samples": record.samples,
+        "folder": str(record.folder),
+        "log": str(place / LOG),
+    }
+
+
+def show_run(settings: Settings, record: Record) -> None:
+    """One run for people."""
+    place = records.place_of(settings, record.run)
+    each = summary(settings, record)
+    line(f"{record.run}: {record.kind} of {record.name}, {each['state']}")
+    pairs(
+        [
+            ("step", f"{each['step']} of {each['steps']}" if each["steps"] else ""),
+            ("in", record.task if each["state"] != "done" else ""),
+            ("process", str(record.pid) if each["state"] == "running" else ""),
+            ("started", ago(time.time() - record.started)),
+            ("took", duration(each["seconds"])),
+            ("resumed", f"{record.resumed} times" if record.resumed else ""),
+            ("error", record.error),
+            ("result", ", ".join(record.result)),
+            ("recipe", str(record.path) if record.kind == "make" else ""),
+            ("log", str(place / LOG)),
+            ("files", _existing(record.folder)),
+            ("board", _existing(place / "tensorboard")),
+        ]
+    )
+    _show_points(place)
+    _show_scores(record)
+    _show_samples(record)
+    line()
+    line("Settings")
+    pairs([(key, _spelt(value)) for key, value in record.settings.items() if _matters(record, key)])
+
+
+def _matters(record: Record, key: str) -> bool:
+    """Whether a run of this kind reads the setting."""
+    section, _, name = key.partition(".")
+    if section == "tune" and name in Architecture.__struct_fields__:
+        return record.settings.get("tune.method") == "scratch"
+    return record.kind == "make" or section in ("model", "data", "tune")
+
+
+def _show_points(place: Path) -> None:
+    found = {(point.step, point.loss is None): point for point in records.points(place)}
+    if not found:
+        return
+    steps = sorted(step for step, measured in found if not measured)
+    chosen = {steps[round(part * (len(steps) - 1) / (_SHOWN - 1))] for part in range(_SHOWN)} if steps else set()
+    held_out = sorted(step for step, measured in found if measured)
+    rows = []
+    for step in sorted({*chosen, *held_out}):
+        after, before = found.get((step, False)), found.get((step, True))
+        rows.append(
+            (
+                str(step),
+                _figure(after.loss if after else None),
+                _figure(before.held_out_loss if before else None),
+                _figure(after.gradient_norm if after else None),
+                _count(after.tokens_per_second if after else None),
+                size(after.memory) if after and after.memory else "",
+            )
+        )
+    line()
+    table(("step", "loss", "held-out loss", "gradient norm", "tokens/s", "memory"), rows)
+
+
+def _show_scores(record: Record) -> None:
+    if record.scores:
+        line()
+        rows = [
+            (model, _figure(each["token_f1"]), f"{each['exact_match']:.1%}") for model, each in record.scores.items()
+        ]
+        table(("model", "token F1", "exact match"), rows)
+
+
+def _show_samples(record: Record) -> None:
+    if record.samples:
+        line()
+        line("Samples")
+    for each in record.samples:
+        line(f"  > {_short(each.get('question', ''))}")
+        line(f"  {_short(each.get('answer', ''))}")
+
+
+def comparison(settings: Settings, found: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    """Runs side by side: for each run, the settings in which any two differ, and what it came to."""
+    keys = dict.fromkeys(key for record in found for key in record.settings)
+    differ = [key for key in keys if len({_spelt(record.settings.get(key)) for record in found}) > 1]
+    return {record.run: _side(settings, record, differ) for record in found}
+
+
+def _side(settings: Settings, record: Record, differ: Sequence[str]) -> dict[str, Any]:
+    each, held_out = records.losses(records.place_of(settings, record.run))
+    point = records.last_point(records.place_of(settings, record.run))
+    return {
+        "settings": {key: record.settings.get(key) for key in differ},
+        "state": record.now,
+        "steps": max(each, default=0) or record.figures.get("steps"),
+        "first_loss": each[min(each)] if each else record.figures.get("first_loss"),
+        "last_loss": each[max(each)] if each else record.figures.get("last_loss"),
+        "held_out_loss": held_out[max(held_out)] if held_out else record.figures.get("held_out_loss"),
+        "lowest_held_out_loss": min(held_out.values(), default=record.figures.get("held_out_loss")),
+        "tokens": record.figures.get("tokens") or (point.tokens if point else None),
+        "tokens_per_second": point.tokens_per_second if point else None,
+        "training_seconds": record.figures.get("seconds"),
+        "seconds": records.seconds(settings, record),
+        "memory": record.figures.get("peak_rss") or (point.memory if point else None),
+        "scores": record.scores,
+    }
+
+
+def show_comparison(sides: dict[str, dict[str, Any]]) -> None:
+    """A table with a column for each run."""
+    rows: list[tuple[str, ...]] = []
+    for key in next(iter(sides.values()))["settings"]:
+        rows.append((key, *(_spelt(side["settings"][key]) for side in sides.values())))
+    if not rows:
+        rows.append(("settings", *("the same" for _ in sides)))
+    for key, spelt in _ROWS.items():
+        rows.append((key.replace("_", " "), *(spelt(side[key]) for side in sides.values())))
+    for model in dict.fromkeys(model for side in sides.values() for model in side["scores"]):
+        for score in ("token_f1", "exact_match"):
+            values = (side["scores"].get(model, {}).get(score) for side in sides.values())
+            rows.append((f"{score.replace('_', ' ')} of {model}", *map(_figure, values)))
+    table(("", *sides), [row for row in rows if any(row[1:])])
+
+
+def show_log(settings: Settings, record: Record, *, follow: bool) -> None:
+    """What a run said; with `follow`, until it ends."""
+    path = records.place_of(settings, record.run) / LOG
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        while True:
+            # Asked before the rest is read: what a run says last is not missed.
+            running = follow and record.now == "running"
+            for text in file:
+                write(printable(text))
+            if not running:
+                return
+            time.sleep(_LOOK)
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _count(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
+
+
+def _size(value: int | None) -> str:
+    return size(value) if value else ""
+
+
+def _took(value: float | None) -> str:
+    return duration(value) if value else ""
+
+
+_ROWS: dict[str, Callable[[Any], str]] = {
+    "state": str,
+    "steps": _count,
+    "tokens": _count,
+    "first_loss": _figure,
+    "last_loss": _figure,
+    "held_out_loss": _figure,
+    "lowest_held_out_loss": _figure,
+    "tokens_per_second": _count,
+    "training_seconds": _took,
+    "seconds": _took,
+    "memory": _size,
+}
+
+
+def _spelt(value: Any) -> str:
+    if value in ("", None, [], {}, ()):
+        return ""
+    if isinstance(value, str):
+        return value
+    return msgspec.json.encode(value).decode()
+
+
+def _existing(path: Path) -> str:
+    return str(path) if path.exists() else ""
+
+
+def _short(text: str) -> str:
+    joined = " ".join(text.split())
+    return joined if len(joined) <= 100 else joined[:100].rsplit(" ", 1)[0] + " …"

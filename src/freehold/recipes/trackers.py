@@ -1,0 +1,109 @@
+"""Where a run's figures go beside its own record: TensorBoard's event files, W&B offline, Trackio on this machine."""
+
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+
+from freehold.core.errors import MissingExtra
+from freehold.recipes.records import Point, Record
+
+Write = Callable[[Point], None]
+Tracker = Callable[[Record, Path], AbstractContextManager[Write]]
+
+_NAMES = {
+    "loss": "train/loss",
+    "gradient_norm": "train/grad_norm",
+    "tokens_per_second": "train/tokens_per_second",
+    "memory": "train/memory",
+    "tokens": "train/tokens",
+    "held_out_loss": "eval/loss",
+}
+"""As transformers' Trainer calls them, so that a board shows runs of both side by side."""
+_PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb", "trackio": "trackio"}
+
+
+def known(name: str) -> Tracker | None:
+    """The tracker of this name, which the schema knows; None for "". Raises MissingExtra naming its package."""
+    if not name:
+        return None
+    if find_spec(_PACKAGES[name]) is None:
+        extra = "'freehold[watch]'" if name == "tensorboard" else _PACKAGES[name]
+        raise MissingExtra(
+            f"log = {name!r} needs {_PACKAGES[name]}, which this installation lacks", f"Run: pip install {extra}"
+        )
+    return {"tensorboard": _tensorboard, "wandb": _wandb, "trackio": _trackio}[name]
+
+
+def values(point: Point) -> dict[str, float]:
+    """A point's figures by the names that boards show. NaN is what nobody can draw, and is left out."""
+    found = ((name, getattr(point, field)) for field, name in _NAMES.items())
+    return {name: float(value) for name, value in found if value is not None and math.isfinite(value)}
+
+
+@contextmanager
+def _tensorboard(record: Record, place: Path) -> Iterator[Write]:
+    """Event files in the record's folder `tensorboard`; the settings as text."""
+    from tensorboardX import SummaryWriter
+
+    writer = SummaryWriter(str(place / "tensorboard"))
+
+    def write(point: Point) -> None:
+        for name, value in values(point).items():
+            writer.add_scalar(name, value, point.step, walltime=point.time)
+        writer.flush()
+
+    rows = "".join(f"| {key} | {value} |\n" for key, value in record.settings.items() if value not in ("", [], {}))
+    writer.add_text("settings", f"| key | value |\n| --- | --- |\n{rows}")
+    writer.flush()
+    try:
+        yield write
+    finally:
+        writer.close()
+
+
+@contextmanager
+def _wandb(record: Record, place: Path) -> Iterator[Write]:
+    """W&B's files in the record's folder `wandb`; 'wandb sync' sends them, when and if the user wants that."""
+    os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
+    import wandb
+
+    settings = wandb.Settings(mode="offline", x_disable_stats=True, disable_git=True, console="off")
+    run = wandb.init(
+        project=record.name.replace("/", "-").replace(":", "-"),
+        name=record.run,
+        dir=str(place),
+        config=record.settings,
+        settings=settings,
+    )
+    try:
+        yield lambda point: run.log(values(point), step=point.step)
+    finally:
+        run.finish()
+
+
+@contextmanager
+def _trackio(record: Record, place: Path) -> Iterator[Write]:
+    """Trackio's database in the record's folder `trackio`; 'trackio show' reads it there."""
+    os.environ |= {"TRACKIO_DIR": str(place / "trackio"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    import trackio
+
+    # It prints to stdout, which is the command's own.
+    with redirect_stdout(sys.stderr):
+        run = trackio.init(
+            project=record.name.replace("/", "-").replace(":", "-"),
+            name=record.run,
+            config=msgspec.to_builtins(record.settings),
+            embed=False,
+        )
+    try:
+        yield lambda point: run.log(values(point), step=point.step)
+    finally:
+        with redirect_stdout(sys.stderr):
+            run.finish()

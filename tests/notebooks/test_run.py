@@ -1,0 +1,152 @@
+"""Whole notebooks, as a user runs them: a process of their own, no Jupyter, outputs in the file that is written."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.recipes.kit import write_base
+
+SFT = [
+    "%%capture\n!pip install unsloth",
+    "from unsloth import FastLanguageModel\nimport torch\nmax_seq_length = 512\n"
+    "model, tokenizer = FastLanguageModel.from_pretrained(\n"
+    '    model_name = "unsloth/Some-3B", max_seq_length = max_seq_length, dtype = None, load_in_4bit = True)',
+    'model = FastLanguageModel.get_peft_model(model, r = 4, target_modules = ["q_proj", "k_proj", "v_proj", "o_proj",\n'
+    '    "gate_proj", "up_proj", "down_proj"], lora_alpha = 8, lora_dropout = 0, bias = "none",\n'
+    '    use_gradient_checkpointing = "unsloth", random_state = 3407)',
+    "from unsloth.chat_templates import get_chat_template, standardize_sharegpt\n"
+    "from datasets import load_dataset\n"
+    'tokenizer = get_chat_template(tokenizer, chat_template = "chatml")\n'
+    "def render(examples):\n"
+    "    return {'text': [tokenizer.apply_chat_template(c, tokenize = False) for c in examples['conversations']]}\n"
+    'dataset = standardize_sharegpt(load_dataset("org/chats", split = "train")).map(render, batched = True)\n'
+    'dataset[0]["text"]',
+    "from trl import SFTConfig, SFTTrainer\nfrom transformers import TrainingArguments\n"
+    "trainer = SFTTrainer(model = model, tokenizer = tokenizer, train_dataset = dataset,\n"
+    '    dataset_text_field = "text", max_seq_length = max_seq_length, args = SFTConfig(\n'
+    "        per_device_train_batch_size = 2, gradient_accumulation_steps = 2, warmup_steps = 1, max_steps = 60,\n"
+    '        learning_rate = 5e-3, logging_steps = 1, optim = "adamw_8bit", lr_scheduler_type = "linear"))\n'
+    "from unsloth.chat_templates import train_on_responses_only\n"
+    "trainer = train_on_responses_only(trainer)",
+    "stats = torch.cuda.get_device_properties(0)\nprint(stats.name, stats.total_memory > 0)",
+    "trained = trainer.train()\nprint(trained.global_step, trained.metrics['train_runtime'] > 0)",
+    "FastLanguageModel.for_inference(model)\n"
+    'inputs = tokenizer.apply_chat_template([{"role": "user", "content": "Who?"}], tokenize = True,\n'
+    '    add_generation_prompt = True, return_tensors = "pt").to("cuda")\n'
+    "from transformers import TextStreamer\n"
+    "_ = model.generate(input_ids = inputs, streamer = TextStreamer(tokenizer, skip_prompt = True),\n"
+    "    max_new_tokens = 4, use_cache = True)\n"
+    "tokenizer.batch_decode(model.generate(input_ids = inputs, max_new_tokens = 2))",
+    'inputs = tokenizer(["Who?"], return_tensors = "pt").to("cuda")\n'
+    "model.generate(**inputs, max_new_tokens = 2).shape",
+    'model.save_pretrained("lora")\ntokenizer.save_pretrained("lora")\n'
+    'model.save_pretrained_merged("merged", tokenizer, save_method = "merged_16bit")\n'
+    'model.save_pretrained_gguf("gguf", tokenizer, quantization_method = ["q8_0", "f16"])',
+    'again, _ = FastLanguageModel.from_pretrained("lora")\n'
+    "torch.equal(again.live().get_input_embeddings().weight, model.live().get_input_embeddings().weight)",
+    'if False: model.push_to_hub("me/model", token = "t")',
+]
+
+
+def write(path: Path, sources: list[str]) -> Path:
+    cells = [{"cell_type": "code", "source": source, "metadata": {}, "outputs": []} for source in sources]
+    path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}))
+    return path
+
+
+def run(path: Path, *args: str) -> "tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]":
+    """The command's end, and the code cells of what it wrote."""
+    out = path.with_name("out.ipynb")
+    done = subprocess.run(
+        [sys.executable, "-m", "freehold", "notebook", "run", str(path), "--out", str(out), *args],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_TOKEN": "hf_secret"},
+        timeout=600,
+    )
+    return done, json.loads(out.read_text())["cells"] if out.exists() else []
+
+
+def printed(cell: dict[str, Any]) -> str:
+    return "".join(output["text"] for output in cell["outputs"] if output["output_type"] == "stream")
+
+
+def shown(cell: dict[str, Any]) -> str:
+    return str(cell["outputs"][-1]["data"]["text/plain"])
+
+
+def test_cells_run_in_order_up_to_an_error(home: Path, tmp_path: Path) -> None:
+    sources = [
+        "!pip install x",
+        "count = 3\nprint(count)\ncount * 2",
+        "import os, unsloth, trl\nos.environ.get('HF_TOKEN'), os.environ['HF_HUB_OFFLINE'], os.path.exists('n.ipynb')",
+        "def f():\n    return count\n\n\n[f(),\n 1]",
+        "'push this'",
+        "f();",
+        "x = 1\n\nraise ValueError(f'{x} is wrong')",
+        "print('never')",
+    ]
+    path = write(tmp_path / "n.ipynb", sources)
+    done, cells = run(path, "--set", "count=5", "--set", "other=1", "--skip", "push this")
+    assert done.returncode == 1, done.stderr
+    assert "error: cell 7 of n.ipynb: ValueError: 1 is wrong" in done.stderr
+    assert "cell 1 is skipped: it installs or downloads" in done.stderr
+    assert "cell 5 is skipped: --skip push this" in done.stderr
+    assert "--set other changed nothing" in done.stderr
+    assert [cell["execution_count"] for cell in cells] == [None, 2, 3, 4, None, 6, 7, None]
+    assert (printed(cells[1]), shown(cells[1])) == ("5\n", "10")
+    assert shown(cells[2]) == "(None, '1', True)"
+    assert shown(cells[3]) == "[5, 1]"
+    assert cells[5]["outputs"] == []
+    error = cells[6]["outputs"][-1]
+    assert (error["ename"], error["evalue"]) == ("ValueError", "1 is wrong")
+    assert 'File "<cell 7>", line 3' in "".join(error["traceback"])
+    assert "never" not in done.stdout
+    assert json.loads(path.read_text())["cells"][1]["outputs"] == []
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--set", "max_steps"], "--set 'max_steps' sets nothing"),
+        (["--skip", "("], "is no regular expression"),
+        (["--model", "nothing-here"], "nothing-here"),
+        (["--data", "nothing.jsonl"], "no such data file: nothing.jsonl"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(home: Path, tmp_path: Path, args: list[str], said: str) -> None:
+    done, cells = run(write(tmp_path / "n.ipynb", ["1"]), *args)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert cells == []
+
+
+@pytest.mark.slow
+def test_a_notebook_tunes_a_local_model(home: Path, tmp_path: Path) -> None:
+    write_base(tmp_path / "base")
+    rows = [
+        {"conversations": [{"from": "human", "value": f"Who is {n}?"}, {"from": "gpt", "value": f"{n} is Ann."}]}
+        for n in range(12)
+    ]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = write(tmp_path / "n.ipynb", SFT)
+    model, data = str(tmp_path / "base"), str(tmp_path / "chats.jsonl")
+    done, cells = run(path, "--model", model, "--data", data, "--set", "max_steps=3")
+    assert done.returncode == 0, done.stderr
+    assert f"unsloth/Some-3B is {model} here" in done.stderr
+    assert "Who is 0?" in shown(cells[3])
+    assert "True" in printed(cells[5])
+    assert "step 3/3  loss" in printed(cells[6])
+    assert printed(cells[6]).endswith("3 True\n")
+    assert "<|im_start|>" in shown(cells[7])
+    assert shown(cells[8]).startswith("torch.Size([1, ")
+    assert shown(cells[10]) == "True"
+    assert json.loads((tmp_path / "lora" / "adapter_config.json").read_text())["r"] == 4
+    assert (tmp_path / "merged" / "model.safetensors").exists()
+    assert {each.name for each in (tmp_path / "gguf").iterdir()} == {"model.Q8_0.gguf", "model.F16.gguf"}
+    assert not (home / "store" / "rooms").exists() or list((home / "store" / "rooms").iterdir()) == []
