@@ -144,16 +144,6 @@ def test_one_that_was_killed_goes_on_from_a_whole_one(tmp_path: Path, killed: Ca
     assert Run().load(tmp_path).step == 2
 
 
-def test_what_is_over_leaves_nothing(tmp_path: Path) -> None:
-    run = Run()
-    run.save(tmp_path)
-    between(tmp_path)
-    (tmp_path / "adapter").mkdir()
-    checkpoint.drop(tmp_path)
-    checkpoint.drop(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
-
-
 def test_nothing_that_can_run_code_is_in_it(tmp_path: Path) -> None:
     run = Run()
     run.step(0)
