@@ -145,7 +145,7 @@ def test_a_recipe_is_read_by_its_base_and_one_from_nothing_by_none(base: Path, s
 
 
 def test_the_section_says_how_a_file_is_read(tmp_path: Path) -> None:
-    path = write_csv(tmp_path / "desk.csv", [("Write to a@b.example", "Yes")] + pairs()[:20])
+    path = write_csv(tmp_path / "desk.csv", [("Write to a@b.example", "Yes"), *pairs()[:20]])
     columns = {"user": "question", "assistant": "answer"}
     section = DataSection(path="desk.csv", system="Be kind.", pii="mask", columns=columns)
     found = survey.load(path, section)
