@@ -140,3 +140,48 @@ async def test_there_may_be_no_room(tmp_path, store: Store, engine: FakeEngine):
         ]
         assert statuses[0] == 200
         assert statuses[-1] == 413
+
+
+@in_loop
+async def test_what_cannot_be_read_can_be_deleted(app, settings: Settings):
+    """Whatever happened to its bytes; the error says to delete it."""
+    async with client_of(app) as client:
+        for damage in (lambda text: b"{", lambda text: text[: len(text) // 2]):
+            made = (await client.post(PATH, json={"items": [user("a")]})).json()["id"]
+            app.state.desk.kept.change(made, damage)
+            path = f"{PATH}/{made}"
+            answer = await client.get(path)
+            assert (answer.status_code, "Delete it" in answer.json()["error"]["message"]) == (500, True)
+            assert (await client.post(f"{path}/items", json={"items": [user("b")]})).status_code == 500
+            assert (await client.delete(path)).json()["deleted"] is True
+            assert (await client.get(path)).status_code == 404
+        response = (await client.post("/v1/responses", json=ASKED)).json()["id"]
+        (file,) = (settings.home / "answers").glob(f"{response}*")
+        file.write_bytes(b"no longer compressed")
+        assert (await client.get(f"/v1/responses/{response}")).status_code == 500
+        assert (await client.delete(f"/v1/responses/{response}")).json()["deleted"] is True
+        assert (await client.get(f"/v1/responses/{response}")).status_code == 404
+    await app.state.desk.close()
+
+
+@in_loop
+async def test_each_kind_is_found_and_forgotten_by_its_own_route_alone(app):
+    """All are kept in one place: a route must not touch what another one made."""
+    chat = {"model": "helpdesk", "messages": [{"role": "user", "content": "hi"}], "store": True}
+    upload = {"bytes": 3, "filename": "a.jsonl", "mime_type": "text/jsonl", "purpose": "batch"}
+    async with client_of(app) as client:
+        made = {
+            "conversations": (await client.post(PATH, json={})).json()["id"],
+            "responses": (await client.post("/v1/responses", json=ASKED)).json()["id"],
+            "chat/completions": (await client.post("/v1/chat/completions", json=chat)).json()["id"],
+        }
+        waiting = (await client.post("/v1/uploads", json=upload)).json()["id"]
+        kept = made["chat/completions"].replace("chatcmpl-", "chatcmpl_", 1)
+        for route in made:
+            for other in {*made.values(), waiting, kept} - {made[route]}:
+                for answer in (await client.get(f"/v1/{route}/{other}"), await client.delete(f"/v1/{route}/{other}")):
+                    assert answer.status_code == 404, (route, other)
+        for route, name in made.items():
+            assert (await client.get(f"/v1/{route}/{name}")).status_code == 200
+        assert (await client.post(f"/v1/uploads/{waiting}/cancel")).json()["status"] == "cancelled"
+    await app.state.desk.close()

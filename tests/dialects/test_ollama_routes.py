@@ -398,3 +398,37 @@ async def test_a_failure_in_a_stream_is_its_last_line(app, engine: FakeEngine):
         found = lines(await one.post("/api/chat", json=CHAT))
     assert found[-1] == {"error": "the worker died"}
     assert not any(line.get("done") for line in found)
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ if .System }}<s>{{ .System }}</s>{{ end }}<u>{{ .Prompt }}</u>{{ .Response }}",
+         "<s>Be kind.</s><u>hi</u>"),
+        ("{% for message in messages %}[{{ message.role }}]{{ message.content }}{% endfor %}>",
+         "[system]Be kind.[user]hi>"),
+    ],
+)  # fmt: skip
+@in_loop
+async def test_a_template_that_comes_with_the_prompt(app, engine: FakeEngine, template: str, said: str):
+    body = {"model": "helpdesk", "prompt": "hi", "system": "Be kind.", "template": template, "stream": False}
+    async with client(app) as one:
+        assert (await one.post("/api/generate", json=body)).json()["response"] == "Hello world"
+        seen = engine.workers[0].seen[0]
+        assert (seen.prompt, seen.messages) == (said, ())
+        for wrong in ("{{ if .Tools }}x{{ end }}", "{% for %}", "{{ messages[0].x.y.z() }}", "{{ .Prompt"):
+            answer = await one.post("/api/generate", json={**body, "template": wrong})
+            assert (answer.status_code, isinstance(answer.json()["error"], str)) == (400, True)
+
+
+@in_loop
+async def test_more_of_the_same_name_is_not_taken_twice(app):
+    """A copy onto itself, a copy of nothing, and names that are none."""
+    async with client(app) as one:
+        for source, destination, status in (
+            ("helpdesk", "HELPDESK:latest", 200), ("nope", "x", 404), ("helpdesk", "a b", 400),
+            ("helpdesk", "../x", 400),
+            ("helpdesk", "", 400), ("helpdesk+tiny", "x", 404), ("ollama::helpdesk", "x", 404),
+        ):  # fmt: skip
+            answer = await one.post("/api/copy", json={"source": source, "destination": destination})
+            assert answer.status_code == status, (source, destination, answer.text)

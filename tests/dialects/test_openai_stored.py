@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from freehold.core.errors import WorkerFailed
@@ -115,4 +116,46 @@ async def test_an_answer_is_not_lost_when_it_cannot_be_kept(tmp_path, store: Sto
     async with client_of(app) as client:
         assert (await client.post(PATH, json=CHAT)).status_code == 200
         assert (await client.get(PATH)).json()["data"] == []
+    await app.state.desk.close()
+
+
+@in_loop
+async def test_one_that_cannot_be_read_is_told_and_in_nobodys_way(app):
+    async with client_of(app) as client:
+        ids = [await made(client) for _ in range(3)]
+        kept = app.state.desk.kept
+        for damage in (b"", b"{", b'{"completion": 1}', b"\xff"):
+            kept.change(ids[1].replace("chatcmpl-", "chatcmpl_", 1), lambda _, damage=damage: damage)
+            answer = await client.get(f"{PATH}/{ids[1]}")
+            assert (answer.status_code, ids[1] in answer.json()["error"]["message"]) == (500, True)
+            assert [each["id"] for each in (await client.get(PATH)).json()["data"]] == [ids[0], ids[2]]
+        assert (await client.delete(f"{PATH}/{ids[1]}")).json()["deleted"] is True
+        assert (await client.get(f"{PATH}/{ids[1]}")).status_code == 404
+    await app.state.desk.close()
+
+
+@pytest.mark.parametrize("name", ["resp_1", "chatcmpl-", "chatcmpl-nothing", "chat_1", "..", "x" * 500, "file-1"])
+@in_loop
+async def test_names_of_other_things_find_nothing(app, name: str):
+    async with client_of(app) as client:
+        await made(client)
+        for answer in (await client.get(f"{PATH}/{name}"), await client.delete(f"{PATH}/{name}")):
+            assert answer.status_code == 404
+            assert len(answer.text) < 600
+    await app.state.desk.close()
+
+
+@in_loop
+async def test_one_larger_than_a_request_may_be_is_answered_and_not_kept(
+    settings: Settings, store: Store, engine: FakeEngine
+):
+    add_model(store, "helpdesk")
+    app = create_app(msgspec.structs.replace(settings, max_body=2048), store, engine=engine)
+    engine.script = [Text("long " * 600)]
+    async with client_of(app) as client:
+        answer = await client.post(PATH, json=CHAT)
+        assert len(answer.json()["choices"][0]["message"]["content"]) == 3000
+        assert (await client.get(f"{PATH}/{answer.json()['id']}")).status_code == 404
+        engine.script = [Text("short")]
+        assert (await client.get(f"{PATH}/{await made(client)}")).status_code == 200
     await app.state.desk.close()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from freehold.core.settings import Settings
@@ -115,3 +116,52 @@ def test_one_that_is_cancelled_or_too_old(client: httpx.Client, settings: Settin
     monkeypatch.setattr(uploads.time, "time", lambda: later)
     for refused in (part(client, old, b"x"), complete(client, old, []), client.post(f"{PATH}/{old}/cancel")):
         assert (refused.status_code, "is expired" in refused.json()["error"]["message"]) == (400, True)
+
+
+def test_no_more_parts_than_there_may_be(client: httpx.Client, settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(uploads, "_MOST_PARTS", 2)
+    made = begin(client, 4).json()["id"]
+    names = [part(client, made, piece).json()["id"] for piece in (b"ab", b"cd")]
+    refused = part(client, made, b"e")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "data")
+    assert "2 parts already" in refused.json()["error"]["message"]
+    assert len(list(settings.files.iterdir())) == 4, (
+        "what was sent for nothing is not kept: two parts, and what is told of each"
+    )
+    assert client.get(f"/v1/files/{complete(client, made, names).json()['file']['id']}/content").content == b"abcd"
+
+
+def test_an_upload_that_cannot_be_read(settings: Settings, store: Store):
+    app = create_app(settings, store, engine=FakeEngine())
+    with live(app) as url, httpx.Client(base_url=url) as client:
+        made = begin(client).json()["id"]
+        app.state.desk.kept.change(made, lambda _: b'{"id": 1}')
+        for answer in (part(client, made, b"x"), complete(client, made, []), client.post(f"{PATH}/{made}/cancel")):
+            assert (answer.status_code, answer.json()["error"]["message"]) == (
+                500, "the upload cannot be read. Begin another",
+            )  # fmt: skip
+    assert list(settings.files.iterdir()) == []
+
+
+def test_a_file_that_nothing_can_be_remembered_of(settings: Settings, store: Store):
+    small = msgspec.structs.replace(settings, kept_answers=10)
+    with live(create_app(small, store, engine=FakeEngine())) as url, httpx.Client(base_url=url) as client:
+        answer = begin(client)
+        assert answer.status_code >= 400
+        assert "FREEHOLD_KEPT_ANSWERS" in answer.json()["error"]["message"]
+
+
+def test_a_file_that_there_is_no_room_for_is_refused_at_once(settings: Settings, store: Store):
+    small = msgspec.structs.replace(settings, files_quota=1000)
+    with live(create_app(small, store, engine=FakeEngine())) as url, httpx.Client(base_url=url) as client:
+        assert begin(client, 2000).status_code >= 400
+        assert begin(client, 500).status_code == 200
+
+
+def test_the_whole_is_as_it_was_announced(client: httpx.Client):
+    """An empty part counts for nothing, and what became of a file is told with the file itself."""
+    made = begin(client, 3, purpose="user_data", filename="a.txt").json()["id"]
+    names = [part(client, made, piece).json()["id"] for piece in (b"abc", b"")]
+    done = complete(client, made, [names[1], names[0]]).json()
+    assert (done["id"], done["object"], done["status"], done["bytes"]) == (made, "upload", "completed", 3)
+    assert done["file"].items() >= {"object": "file", "bytes": 3, "filename": "a.txt", "purpose": "user_data"}.items()

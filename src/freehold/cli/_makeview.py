@@ -1,5 +1,6 @@
 """What 'make' and 'demo' show: progress while a recipe runs, and the last screen."""
 
+import shlex
 import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -179,7 +180,7 @@ def show_next(outcome: "Outcome") -> None:
     """What to type now."""
     line()
     line("Next")
-    question = " ".join(outcome.question.split()).replace('"', "'")
+    question = " ".join(printable(outcome.question).split())
     question = question if len(question) <= 70 else question[:70].rsplit(" ", 1)[0] + " …"
-    line(f'  freehold run {outcome.name} "{question}"')
+    line(f"  freehold run {outcome.name} {shlex.quote(question)}")  # data must not run as a command
     line("  freehold serve")

@@ -1,6 +1,7 @@
 """Sizes as people type them."""
 
 import re
+from fractions import Fraction
 
 from freehold.core.errors import BadInput
 
@@ -16,4 +17,4 @@ def parse_size(text: str) -> int:
     unit = _UNITS[match[2].upper()]
     if match[3]:
         unit = 1 << 10 * list(_UNITS).index(match[2].upper())
-    return int(float(match[1]) * unit)
+    return int(Fraction(match[1]) * unit)

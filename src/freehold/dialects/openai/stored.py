@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from itertools import islice
 from typing import Any
 
@@ -161,7 +161,8 @@ async def update(incoming: Incoming, desk: Desk) -> Response:
 async def delete(incoming: Incoming, desk: Desk) -> Response:
     """DELETE /chat/completions/{id}: forget it."""
     identifier = incoming.path["completion"]
-    await asyncio.to_thread(_read, desk, identifier)
+    with suppress(Damaged):  # deleting it is what mends it
+        await asyncio.to_thread(_read, desk, identifier)
     await asyncio.to_thread(desk.kept.remove, _key(identifier))
     return json_response({"id": identifier, "object": "chat.completion.deleted", "deleted": True})
 

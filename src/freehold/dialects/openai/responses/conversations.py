@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -123,7 +124,8 @@ async def update(incoming: Incoming, desk: Desk) -> Response:
 async def delete(incoming: Incoming, desk: Desk) -> Response:
     """DELETE /conversations/{id}: forget it. Responses that were part of it stay."""
     identifier = incoming.path["conversation"]
-    await load(desk, identifier)
+    with suppress(Damaged):  # deleting it is what mends it
+        await load(desk, identifier)
     await asyncio.to_thread(desk.kept.remove, identifier)
     return json_response({"id": identifier, "object": "conversation.deleted", "deleted": True})
 

@@ -81,6 +81,7 @@ async def load(desk: Desk, response: str) -> Kept:
 
 
 def _read(desk: Desk, response: str) -> Kept:
+    _require_own(response)
     try:
         kept = msgspec.json.decode(desk.kept.get(response), type=Kept)
     except msgspec.DecodeError as error:
@@ -93,6 +94,7 @@ def _read(desk: Desk, response: str) -> Kept:
 
 async def remove(desk: Desk, response: str) -> None:
     """Forget a response. Raises NotFound."""
+    _require_own(response)
     try:
         await asyncio.to_thread(desk.kept.remove, response)
     except NotFound as error:
@@ -152,6 +154,12 @@ async def _referred(desk: Desk, item: str) -> Item:
         remedy = "Items are not kept when `store` is false, or their response was removed: send the item itself"
         raise NotFound(f"Item with id {item[:120]!r} not found", remedy, param="input")
     return found
+
+
+def _require_own(response: str) -> None:
+    """Conversations, chat completions and uploads are kept in the same place. Raises NotFound for them."""
+    if not response.startswith("resp_"):
+        raise _unknown(response)
 
 
 def _unknown(response: str) -> NotFound:
