@@ -81,7 +81,7 @@ def test_a_killed_server_goes_on_from_the_checkpoint(tmp_path: Path):
     data = "\n".join(json.dumps({"messages": each}) for each in rows).encode()
     with killed(home) as client:
         sent = client.post("/v1/files", files={"file": ("a.jsonl", data)}, data={"purpose": "fine-tune"}).json()
-        asked = {"model": "base", "training_file": sent["id"], "hyperparameters": {"n_epochs": 40, "batch_size": 2}}
+        asked = {"model": "base", "training_file": sent["id"], "hyperparameters": {"n_epochs": 8, "batch_size": 2}}
         job = client.post("/v1/fine_tuning/jobs", json=asked).json()["id"]
         assert wait(client, job, 5)["status"] == "running"
         before = losses(client, job)

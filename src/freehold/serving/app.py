@@ -19,7 +19,7 @@ from freehold.core.settings import Settings
 from freehold.engines.base import Engine
 from freehold.guard import caller, origin
 from freehold.serving.desk import Desk
-from freehold.serving.http import departure, read_body, read_chunks, require_json
+from freehold.serving.http import departure, read_body, read_chunks, require_json, require_plain
 from freehold.serving.listening import USUAL
 from freehold.serving.own import OWN
 from freehold.serving.routes import Dialect, Form, Incoming, Role, Route, installed_dialects
@@ -170,6 +170,8 @@ def _declared(path: str, found: Sequence[tuple[Dialect, Route]], desk: Desk) -> 
 
 
 async def _body(request: Request, route: Route, limit: int) -> bytes:
+    if route.takes == "chunks":
+        require_plain(request)  # before its handler looks for anything
     if route.takes in ("none", "chunks"):
         return b""
     require_json(request, curl=route.takes == "any")

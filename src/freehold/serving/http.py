@@ -24,8 +24,7 @@ T = TypeVar("T")
 
 async def read_body(request: Request, limit: int, seconds: float = BODY_SECONDS) -> bytes:
     """The body of a request. Raises TooLarge, UnsupportedMedia, Timeout."""
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedMedia("compressed bodies are not taken", "Send the body as it is")
+    require_plain(request)
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared[:20]) > limit:
         raise _too_large(limit)
@@ -45,8 +44,7 @@ async def read_body(request: Request, limit: int, seconds: float = BODY_SECONDS)
 
 async def read_chunks(request: Request, seconds: float = BODY_SECONDS) -> AsyncGenerator[bytes, None]:
     """The body in pieces, each in time. Raises UnsupportedMedia, Timeout, and BadInput when the client leaves."""
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedMedia("compressed bodies are not taken", "Send the body as it is")
+    require_plain(request)
     pieces = request.stream()
     while True:
         try:
@@ -74,6 +72,12 @@ async def drained(chunks: AsyncGenerator[bytes, None], limit: int) -> None:
 def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """An answer in one piece."""
     return Response(msgspec.json.encode(value), status, headers, media_type="application/json")
+
+
+def require_plain(request: Request) -> None:
+    """Raises UnsupportedMedia for a body that is compressed: it may be of any size."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMedia("compressed bodies are not taken", "Send the body as it is")
 
 
 def require_json(request: Request, *, curl: bool = False) -> None:
