@@ -24,6 +24,7 @@ CACHED = 1024
 """Texts whose verdict is remembered, the last that were asked for."""
 TEMPLATE_SECONDS = 2.0
 """Of computing, which a chat template may take to be analysed: llama.cpp renders it dozens of times for that."""
+TEMPLATE_REMEDY = "Give it another one: a Modelfile with TEMPLATE, and freehold create NAME -f Modelfile"
 _MODULE = "freehold.engines.llamacpp.check_worker"
 _START = 60.0
 _WALL, _WAIT = 40, 2.0
@@ -104,7 +105,7 @@ class Checker:
         if verdict.ended in ("seconds", "memory", "crash"):
             raise BadModelFile(
                 f"the chat template of {label} {_ending(verdict, seconds)}",
-                "Give it another one: freehold create NAME with TEMPLATE in its Modelfile",
+                TEMPLATE_REMEDY,
             )
 
     async def verdict(self, kind: Kind, text: str, seconds: float) -> Verdict:
