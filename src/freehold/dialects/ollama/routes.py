@@ -23,7 +23,6 @@ VERSION = "0.24.0"
 """The version of Ollama whose API this is: clients refuse to speak to older ones."""
 _RENDERING = 3.0
 """Seconds that a template in a request may take."""
-_NO_NAMES = {"bos_token": "", "eos_token": ""}
 
 
 def error_response(error: FreeholdError) -> Response:
@@ -146,7 +145,9 @@ def _templated(request: Request, template: str) -> Request:
     """The request as raw text, made by a template that came with it."""
     jinja = to_jinja(template) if is_go(template) else template
     messages = [{"role": message.role, "content": message.content} for message in request.messages]
-    prompt = chat_template.render(jinja, messages, add_generation_prompt=True, seconds=_RENDERING, **_NO_NAMES)
+    prompt = chat_template.render(
+        jinja, messages, add_generation_prompt=True, seconds=_RENDERING, bos_token="", eos_token=""
+    )
     return msgspec.structs.replace(request, messages=(), prompt=prompt)
 
 
