@@ -249,7 +249,7 @@ def test_chat_templates_that_end_pass(runner, template: str):
     ("template", "said"),
     [
         (LOOPING, "takes more than"),
-        ("{% for i in range(9**5) %}{% for j in range(9**5) %}{% endfor %}{% endfor %}", "takes more than"),
+        ("{% for i in range(50000) %}{% for j in range(50000) %}{% endfor %}{% endfor %}", "takes more than"),
         ("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", "makes llama.cpp fail"),
     ],
 )
