@@ -96,7 +96,7 @@ class Checker:
                 raise _error(each, verdict, seconds)
 
     async def template(self, text: str, label: str, seconds: float = TEMPLATE_SECONDS) -> None:
-        """Check a chat template. Raises BadModelFile for one that does not end, and Busy. A worker says what else is wrong."""
+        """Check a chat template. Raises BadModelFile for one that does not end, and Busy; workers say the rest."""
         running = self._child is not None
         verdict = await self.verdict("template", text, seconds) if text else Verdict()
         if not running:  # a model is loaded seldom, and perhaps by a program that asks for nothing else
