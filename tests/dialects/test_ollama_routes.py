@@ -103,6 +103,22 @@ async def test_generate_tells_its_context_unless_raw(app, engine: FakeEngine):
 
 
 @in_loop
+async def test_a_template_that_does_not_end_is_refused_and_keeps_nobody_waiting(app, engine: FakeEngine):
+    body = {"model": "tiny", "prompt": "one", "stream": False}
+    looping = {**body, "template": "{% for i in range(9**5) %}{% for j in range(9**5) %}{% endfor %}{% endfor %}"}
+    async with client(app) as one:
+        bombs = [asyncio.create_task(one.post("/api/generate", json=looping)) for _ in range(8)]
+        await asyncio.sleep(0)
+        assert (await one.post("/api/generate", json=body)).status_code == 200
+        assert not any(bomb.done() for bomb in bombs[1:]), "a thread of theirs for each would have held it up"
+        answer = await bombs[0]
+        assert (answer.status_code, "runs longer than 3 s" in answer.json()["error"]) == (400, True)
+        for bomb in bombs:
+            bomb.cancel()
+        await asyncio.gather(*bombs, return_exceptions=True)
+
+
+@in_loop
 async def test_text_before_a_suffix(app, store: Store, engine: FakeEngine, tmp_path: Path):
     add_gguf(store, "coder", write_gguf(tmp_path / "coder.gguf", infill=True))
     form = "{{ if .Suffix }}<P>{{ .Prompt }}<S>{{ .Suffix }}<M>{{ else }}{{ .Prompt }}{{ end }}"

@@ -46,6 +46,10 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "ollama format": ("/api/chat", {"messages": USER, "format": SCHEMA, "stream": False}),
     "ollama generate": ("/api/generate", {"prompt": "?", "format": "json", "stream": False}),
     "ollama tools": ("/api/chat", {"messages": USER, "tools": [FUNCTION], "stream": False}),
+    "llama.cpp json_schema": ("/llama/completion", {"prompt": "?", "json_schema": SCHEMA}),
+    "llama.cpp grammar": ("/llama/completion", {"prompt": "?", "grammar": GRAMMAR}),
+    "llama.cpp infill": ("/llama/infill", {"input_prefix": "a", "input_suffix": "b", "grammar": GRAMMAR}),
+    "llama.cpp template": ("/llama/apply-template", {"messages": USER, "tools": [FUNCTION]}),
     "anthropic tools": (
         "/v1/messages",
         {"messages": USER, "max_tokens": 5, "tools": [{"name": "f", "input_schema": SCHEMA}]},

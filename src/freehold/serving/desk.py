@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
@@ -89,6 +89,8 @@ class Desk:
         """Answers that are made though nobody waits for them."""
         self.long_work = ThreadPoolExecutor(_LONG_WORK, "long-work")
         """For what blocks longer than a request should: downloads, conversions."""
+        self._rendering = ThreadPoolExecutor(1, "rendering")
+        """For templates that clients send: one that takes as long as it may keeps none waiting but others of these."""
         self.pins = Pins(self)
         self.draining = False
         """Whether the server is to end."""
@@ -225,6 +227,10 @@ class Desk:
         async with self._asked(request) as (worker, source, _):
             return await worker.score(tokens, top, adapter=source.adapter)
 
+    async def rendered(self, render: Callable[[Request, str], Request], request: Request, template: str) -> Request:
+        """The request as `render` makes it of a template that came with it."""
+        return await asyncio.get_running_loop().run_in_executor(self._rendering, render, request, template)
+
     async def load(self, request: Request | EmbedRequest) -> None:
         """Have the request's model loaded, for as long as the request says."""
         async with self._asked(request):
@@ -275,7 +281,8 @@ class Desk:
         await self.batches.stop()
         await self.tunings.stop()
         await asyncio.to_thread(self.scrub.stop)
-        self.long_work.shutdown(wait=False, cancel_futures=True)
+        for pool in (self.long_work, self._rendering):
+            pool.shutdown(wait=False, cancel_futures=True)
         await self.pool.close()
         await self._engine.close()
         self._models.close()

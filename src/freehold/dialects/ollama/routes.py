@@ -21,6 +21,8 @@ from freehold.serving.routes import Dialect, Incoming, Route
 
 VERSION = "0.24.0"
 """The version of Ollama whose API this is: clients refuse to speak to older ones."""
+_RENDERING = 3.0
+"""Seconds that a template in a request may take."""
 
 
 def error_response(error: FreeholdError) -> Response:
@@ -52,7 +54,7 @@ async def generate(incoming: Incoming, desk: Desk) -> Response:
         request = await asyncio.to_thread(_inserting, desk, request, body)
         return await _answered(incoming, desk, request, answer, stream=body.stream is not False)
     if body.template:
-        request = await asyncio.to_thread(_templated, request, body.template)
+        request = await while_connected(incoming.gone, desk.rendered(_templated, request, body.template))
     if body.context:
         request = await while_connected(incoming.gone, _continued(desk, request, body.context))
     context = not body.raw and not body.images  # tokens cannot stand for images
@@ -143,7 +145,9 @@ def _templated(request: Request, template: str) -> Request:
     """The request as raw text, made by a template that came with it."""
     jinja = to_jinja(template) if is_go(template) else template
     messages = [{"role": message.role, "content": message.content} for message in request.messages]
-    prompt = chat_template.render(jinja, messages, add_generation_prompt=True, bos_token="", eos_token="")
+    prompt = chat_template.render(
+        jinja, messages, add_generation_prompt=True, seconds=_RENDERING, bos_token="", eos_token=""
+    )
     return msgspec.structs.replace(request, messages=(), prompt=prompt)
 
 

@@ -2,6 +2,7 @@
 
 The server of the xllamacpp wheel runs in a child (`worker`); `plan` and `wire` say what is asked of it and read what
 it answers, `tools` supplies the tool calling that a model's template lacks, `memory` estimates before a load.
+What a request would have it compile is compiled before in a process that can be ended (`checker`, `compiling`).
 Given text is scored in a process of its own (`scorer`) with llama.cpp's C API in it (`libllama`, `scoring`).
 """
 

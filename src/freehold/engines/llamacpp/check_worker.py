@@ -1,8 +1,9 @@
 """The checking process: `python -I -m freehold.engines.llamacpp.check_worker`, on its parent's pipes alone.
 
-It loads llama.cpp's library and a small vocabulary once. For each line of stdin, {"kind", "text", "seconds", "wall"}, it
-forks a process that may compute for so many seconds, last `wall` seconds and hold MEMORY bytes, and compiles and tries
-the text there. A line of stdout answers: {} where all is well, {"wrong": what llama.cpp says}, or {"ended": how the process was ended}.
+It loads llama.cpp's library and a small vocabulary once. For each line of stdin, {"kind", "text", "seconds", "wall"},
+it forks a process that may compute for so many seconds, last `wall` seconds and hold MEMORY bytes, and compiles and
+tries the text there. A line of stdout answers: {} where all is well, {"wrong": what llama.cpp says}, or {"ended": how
+the process was ended}.
 """
 
 import contextlib

@@ -24,6 +24,7 @@ CACHED = 1024
 """Texts whose verdict is remembered, the last that were asked for."""
 TEMPLATE_SECONDS = 2.0
 """Of computing, which a chat template may take to be analysed: llama.cpp renders it dozens of times for that."""
+TEMPLATE_REMEDY = "Give it another one: a Modelfile with TEMPLATE, and freehold create NAME -f Modelfile"
 _MODULE = "freehold.engines.llamacpp.check_worker"
 _START = 60.0
 _WALL, _WAIT = 40, 2.0
@@ -95,7 +96,7 @@ class Checker:
                 raise _error(each, verdict, seconds)
 
     async def template(self, text: str, label: str, seconds: float = TEMPLATE_SECONDS) -> None:
-        """Check a chat template. Raises BadModelFile for one that does not end; what else is wrong a worker says."""
+        """Check a chat template. Raises BadModelFile for one that does not end, and Busy; workers say the rest."""
         running = self._child is not None
         verdict = await self.verdict("template", text, seconds) if text else Verdict()
         if not running:  # a model is loaded seldom, and perhaps by a program that asks for nothing else
@@ -104,8 +105,10 @@ class Checker:
         if verdict.ended in ("seconds", "memory", "crash"):
             raise BadModelFile(
                 f"the chat template of {label} {_ending(verdict, seconds)}",
-                "Give it another one: freehold create NAME with TEMPLATE in its Modelfile",
+                TEMPLATE_REMEDY,
             )
+        if verdict.ended:
+            raise _unknown("template")
 
     async def verdict(self, kind: Kind, text: str, seconds: float) -> Verdict:
         """What is known of the text, or found out now. Whoever asks for the same meanwhile waits for the same."""
@@ -224,12 +227,16 @@ def _json(value: object) -> str:
 def _error(text: Text, verdict: Verdict, seconds: float) -> BadInput | Busy:
     name = _NAMES[text.kind]
     if verdict.ended in ("killed", "late"):
-        return Busy(f"{name} could not be checked: the process that does it was ended", "Try again")
+        return _unknown(text.kind)
     if verdict.ended:
         remedy = _MORE if verdict.ended == "seconds" else _SMALLER
         return BadInput(f"{name} {_ending(verdict, seconds)}", remedy, param=text.param)
     said = shown(verdict.wrong, _SHOWN)
     return BadInput(f"{name} cannot be used: {said}", "Correct or leave out what it names", param=text.param)
+
+
+def _unknown(kind: Kind) -> Busy:
+    return Busy(f"{_NAMES[kind]} could not be checked: the process that does it was ended", "Try again")
 
 
 def _ending(verdict: Verdict, seconds: float) -> str:

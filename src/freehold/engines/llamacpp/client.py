@@ -1,28 +1,31 @@
 """The parent's side of a worker: HTTP over its Unix socket, its answers as events."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 import msgspec
 
-from freehold.core.errors import FreeholdError, Unsupported, WorkerFailed
+from freehold.core.errors import BadModelFile, FreeholdError, Unsupported, WorkerFailed
 from freehold.core.event import Embeddings, Event, Failed, Ranking, Started, TokenLogprob, Usage
 from freehold.core.frames import Frames
 from freehold.core.request import Constraint, EmbedRequest, Insert, Request, RerankRequest
 from freehold.engines.base import ModelFile, Question
 from freehold.engines.channel import Broken, Channel, Reply
 from freehold.engines.llamacpp import native, questions, scorer, wire
+from freehold.engines.llamacpp.checker import TEMPLATE_REMEDY
 from freehold.engines.llamacpp.looking import Looking
-from freehold.engines.llamacpp.plan import known, plan, prompt_of
+from freehold.engines.llamacpp.plan import CHAT, known, plan, prompt_of
 from freehold.engines.llamacpp.stops import Stops
 from freehold.engines.supervisor import STALL, Child, Socket, watchdog
 from freehold.formats import gguf, infill
 from freehold.formats.infill import Marks
 
 T = TypeVar("T")
+_RENDERED = "/apply-template"
+_COUNTED = "/v1/chat/completions/input_tokens"
 
 
 class _Generation(msgspec.Struct):
@@ -107,6 +110,8 @@ class LlamaWorker:
         self.mark = ""
         """What stands in a prompt for an image; empty where the model sees none."""
         self._looking = Looking()
+        self._endless = False
+        """Whether its chat template was seen not to end."""
         self._channel = Channel(socket.path)
 
     async def connect(self) -> None:
@@ -195,7 +200,7 @@ class LlamaWorker:
         if request.prompt is not None or not request.seen:
             return len(await self.tokenize(await self.prompt(request)))
         asked = wire.conversation_body(await self._looking.at(known(request, self._knows_tools)))
-        told = await self._json("POST", "/v1/chat/completions/input_tokens", _Input, asked)
+        told = await self._json("POST", _COUNTED, _Input, asked)
         begun = await self.tokenize(request.prefill, special=False) if request.prefill else []
         return told.input_tokens + len(begun)
 
@@ -234,9 +239,11 @@ class LlamaWorker:
             if natively
             else wire.StreamReader(choices, request.logprobs, progress=request.progress)
         )
-        async with aclosing(self._chunks(asked.route, asked.body | self._adapted(request.adapter))) as chunks:
+        body = asked.body | self._adapted(request.adapter)
+        async with self._suspecting(asked.route, request) as begun, aclosing(self._chunks(asked.route, body)) as chunks:
             started = False
             async for chunk in chunks:
+                begun.set()
                 events = self._read(reader, chunk)
                 if not started:
                     started = True
@@ -256,6 +263,26 @@ class LlamaWorker:
         if reader.open:
             raise WorkerFailed(f"the worker of {self.label} ended its answer early", "Try again")
 
+    @asynccontextmanager
+    async def _suspecting(self, route: str, request: Request) -> AsyncIterator[asyncio.Event]:
+        """While inside, and until the event is set, suspect the chat template where the server itself renders it."""
+        begun = asyncio.Event()
+        task = asyncio.create_task(self._suspect(request, begun)) if route == CHAT else None
+        try:
+            yield begun
+        finally:
+            if task is not None:
+                task.cancel()
+
+    async def _suspect(self, request: Request, begun: asyncio.Event) -> None:
+        """Where nothing comes, have the conversation rendered and nothing else: what hangs then is the template."""
+        try:
+            async with asyncio.timeout(self._stall):
+                await begun.wait()
+        except TimeoutError:
+            with suppress(FreeholdError):
+                await self.render(known(request, self._knows_tools))
+
     def _adapted(self, adapter: str) -> dict[str, Any]:
         """The field that says which adapters are applied, numbered as the worker was told of them."""
         if not self._model.choices:
@@ -266,13 +293,13 @@ class LlamaWorker:
     async def render(self, request: Request) -> str:
         """The prompt that the model's template makes of a request's messages and tools."""
         body = wire.conversation_body(wire.outlined(request))
-        return (await self._json("POST", "/apply-template", _Prompt, body)).prompt
+        return (await self._json("POST", _RENDERED, _Prompt, body)).prompt
 
     async def check(self, constraint: Constraint) -> None:
         """Have the constraint compiled. Raises BadInput. The completion route would ignore a schema it cannot read."""
         probe = [{"role": "user", "content": "?"}]
         body = {"messages": probe, **wire.constraint_body(constraint)}
-        await self._json("POST", "/apply-template", _Prompt, body)
+        await self._json("POST", _RENDERED, _Prompt, body)
 
     async def inserted(self, insert: Insert, prompt: str | Sequence[int]) -> list[int]:
         """The tokens that show the model the place where text is to be written. Raises Unsupported."""
@@ -316,13 +343,18 @@ class LlamaWorker:
         return self._decoded((await self._answer(method, route, body)).content, kind)
 
     async def _answer(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> Reply:
-        """An answer that is none of an error."""
+        """An answer that is none of an error. A template that loops is busy for ever: its worker is ended."""
+        limit = self._stall if route in (_RENDERED, _COUNTED) else None
         try:
-            async with watchdog(self._child, self._stall) as watch:
+            async with asyncio.timeout(limit), watchdog(self._child, self._stall) as watch:
                 watch.waiting = True
                 reply = await self._channel.ask(method, route, b"" if body is None else msgspec.json.encode(body))
         except Broken as error:
             raise await self._failed() from error
+        except TimeoutError:
+            self._endless = True
+            self._child.kill()
+            raise await self._failed() from None
         if reply.status != HTTPStatus.OK:
             raise wire.error_of(self._decoded(reply.content, dict[str, Any]))
         return reply
@@ -342,7 +374,11 @@ class LlamaWorker:
     def _nonsense(self, what: str) -> WorkerFailed:
         return WorkerFailed(f"the worker of {self.label} answered nonsense: {what[:200]}", "Try again")
 
-    async def _failed(self) -> WorkerFailed:
+    async def _failed(self) -> FreeholdError:
+        if self._endless:
+            return BadModelFile(
+                f"the chat template of {self.label} does not end: its worker was ended", TEMPLATE_REMEDY
+            )
         return WorkerFailed(
             f"the worker of {self.label} {await self._child.ending()}", "Try again: a new worker starts"
         )
