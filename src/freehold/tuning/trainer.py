@@ -319,8 +319,8 @@ class Trainer:
         if step == 0:
             return WorkerFailed(f"{said}, before anything was learned: the base gives it", "Use a base that is whole")
         return WorkerFailed(
-            f"{said}: learning_rate {self.job.learning_rate:g} is most likely too high",
-            "Lower it; the last checkpoint is kept",
+            f"{said}: most likely learning_rate {self.job.learning_rate:g} is too high, or the base is not whole",
+            "Lower learning_rate, or check the base; the last checkpoint is kept",
         )
 
     def _loss(self, examples: Sequence[Example]) -> torch.Tensor:
