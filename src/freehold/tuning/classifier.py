@@ -1,4 +1,4 @@
-"""Classifiers: a head of one row to a label on the last token's state, kept as transformers' …ForSequenceClassification.
+"""Classifiers: a head, a row to a label, on the last token's state; in transformers' …ForSequenceClassification format.
 
 `Head` is what the trainer adds to a model, `save` writes both as one folder, `classify` asks such a folder.
 """
