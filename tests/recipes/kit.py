@@ -129,8 +129,9 @@ class Fakes:
         for path in (job.train, job.held_out):
             assert path is not None
             self.knows |= {row.question: row.answer for row in read_any(path)}
-        model = job.out / ("adapter" if job.method in ADAPTERS else "model")
-        if job.method in ADAPTERS:
+        adapted = job.method in ADAPTERS and job.objective != "classify"
+        model = job.out / ("adapter" if adapted else "model")
+        if adapted:
             model.mkdir(exist_ok=True)
             write_adapter(
                 model, zlib.crc32(job.train.read_bytes()[:64] + str((job.epochs, job.rank, job.alpha)).encode())
@@ -143,6 +144,7 @@ class Fakes:
             model=model, method=job.method, steps=2, tokens=100, supervised_tokens=50, seconds=0.1 * len(self.calls),
             losses=(2.0, 1.0), held_out_losses=held, rows=10, rows_cut=self.cut, rows_dropped=0, dtype="f32", threads=1,
             trainable=10, resumed=resumed, peak_rss=1000,
+            measured={"accuracy": 0.75} if job.objective == "classify" else {},
         )  # fmt: skip
 
     def _plan(self, job: TrainJob, on_progress: Callable[[Progress], None]) -> TrainPlan:

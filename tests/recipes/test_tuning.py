@@ -11,6 +11,7 @@ from freehold.core.errors import BadRecipe, MissingExtra
 from freehold.core.name import Name
 from freehold.core.settings import Settings
 from freehold.recipes.events import RunEvent, StepBegins
+from freehold.recipes.runner import make
 from freehold.recipes.schema import RecipeFile
 from freehold.recipes.tuning import Tuned, plan, recipe_of, tune
 from freehold.store import Store
@@ -76,6 +77,27 @@ def test_an_adapter_of_dora_is_kept_merged_and_by_itself(workshop: Path, setting
         assert merged.evidence == alone.evidence
     run(workshop, settings, fakes, [], method="dora")
     assert fakes.calls == ["train", "merge"]
+
+
+def test_a_classifier_is_tuned_alone(workshop: Path, settings: Settings, fakes: Fakes):
+    labels = "\n".join(f"text {form} about {topic},{topic}" for topic in ("a", "b") for form in range(20))
+    (workshop / "labels.csv").write_text(f"text,label\n{labels}\n")
+    values = {
+        "model": {"name": "labels", "base": "base"},
+        "data": {"path": "labels.csv", "held_out": 0.2},
+        "tune": {"objective": "classify"},
+    }
+    file = recipe_of(values, workshop)
+    tuned = tune(file, settings, on_event=lambda event: None, tools=fakes.tools())
+    assert tuned.measured == {"accuracy": 0.75}
+    with Store.open(settings.store) as store:
+        manifest = store.get(Name.parse("labels"))
+        assert manifest.part("weights")
+        records = [msgspec.json.decode(store.path(digest).read_bytes()) for digest in manifest.evidence]
+        assert records[-1]["measured"] == {"accuracy": 0.75}
+    (workshop / "labels.toml").write_bytes(file.source)
+    with pytest.raises(BadRecipe, match="neither quantised nor gated"):
+        make(workshop / "labels.toml", settings, tools=fakes.tools())
 
 
 def test_it_is_done_once_however_it_gets_there(workshop: Path, settings: Settings, fakes: Fakes):

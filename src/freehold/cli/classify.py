@@ -36,9 +36,8 @@ def command(
             materialise(store, manifest, room / "model")
             found = classify(room / "model", texts)
     if json:
-        emit(
-            [{"text": each, "labels": [guess._asdict() for guess in of]} for each, of in zip(texts, found, strict=True)]
-        )
+        told = [[guess._asdict() for guess in of] for of in found]
+        emit([{"text": each, "labels": of} for each, of in zip(texts, told, strict=True)])
         return
     for of in found:
         line(f"{of[0].label}  {of[0].probability:.3f}")

@@ -76,8 +76,8 @@ class TuneSection(Section, frozen=True, kw_only=True):
     method: Method | Annotated[tuple[Method, ...], Several] = "lora"
     """lora, rslora, dora (adapters), full (all weights), scratch (a new model). A list of adapters tries each."""
     objective: Objective = "sft"
-    """What is aimed at: sft (answers), text (plain text), dpo, orpo, kto (preferences), grpo (rewards); classify (labels) by
-    `freehold tune` alone."""
+    """What is aimed at: sft (answers), text (plain text), dpo, orpo, kto (preferences), grpo (rewards), classify
+    (labels; by `freehold tune` alone)."""
     beta: Annotated[float, Meta(ge=0, le=1000)] = 0.1
     rewards: tuple[Annotated[str, Meta(max_length=4096)], ...] = ()
     """For grpo: json, number, maths, exact, judge, regex:PATTERN, or FILE.py:NAME beside the recipe."""

@@ -1,4 +1,4 @@
-"""Classifiers: a head of one row to a label on the last token's state, kept as transformers' …ForSequenceClassification.
+"""Classifiers: a head, a row to a label, on the last token's state; in transformers' …ForSequenceClassification format.
 
 `Head` is what the trainer adds to a model, `save` writes both as one folder, `classify` asks such a folder.
 """
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from freehold.core.errors import BadData, BadInput, BadModelFile, Unsupported
+from freehold.store.folders import read_json
 from freehold.tuning.job import ADAPTERS, TrainJob
 from freehold.tuning.launch import require_extra
 from freehold.tuning.merge import merge
@@ -123,8 +124,10 @@ def classify(folder: Path, texts: Sequence[str]) -> list[list[Guess]]:
     require_extra()
     from tokenizers import Tokenizer
     from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging
 
-    config = json.loads((folder / "config.json").read_bytes())
+    logging.disable_progress_bar()
+    config = read_json(folder / "config.json")
     if not str((config.get("architectures") or [""])[0]).endswith("ForSequenceClassification"):
         raise BadModelFile("the model is no classifier", "Make one: freehold tune BASE DATA --objective classify")
     network = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, dtype=torch.float32)

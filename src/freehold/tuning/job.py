@@ -150,7 +150,8 @@ class HeldOutLoss(msgspec.Struct, frozen=True):
 
 
 class TrainResult(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
-    """What came out. `model` is the adapter folder (PEFT format) for ADAPTERS, but for a classifier, a model folder otherwise."""
+    """What came out. `model` is the adapter folder (PEFT format) for ADAPTERS, a model folder otherwise: a classifier's
+    adapter is merged."""
 
     model: Path
     method: Method

@@ -384,7 +384,8 @@ class Trainer:
             halves = {name: value for name, value in self.trained.items() if name != classifier.WEIGHT}
             lora.save(halves, out, method=job.method, rank=job.rank, alpha=job.alpha, base=name)
             if self.policy.head is not None:
-                classifier.save(self.base, out, self.policy.head, out := job.out / "model")
+                adapter, out = out, job.out / "model"
+                classifier.save(self.base, adapter, self.policy.head, out)
             if file is not None:
                 adapter_to_gguf(out, file, job.out / "adapter.gguf")
         else:

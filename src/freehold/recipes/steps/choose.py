@@ -88,7 +88,7 @@ def _evidence(best: Candidate, tried: list[Candidate], why: str) -> bytes:
 
 
 def _facts(candidate: Candidate, *, chosen: bool) -> Iterable[Fact]:
-    [weights] = [file for file in candidate.result.files if file.name.endswith(".safetensors")]
+    weights, *_ = [file for file in candidate.result.files if file.name.endswith(".safetensors")]
     values: dict[str, str | float | bool] = {
         "tune.settings": candidate.name,
         "tune.held_out_loss": candidate.loss,

@@ -19,17 +19,8 @@ RECORD = "training.json"
 _LORA = ("rank", "alpha", "base_dtype")
 _COUNTS = ("tokens", "steps", "trainable", "dtype", "rows_cut", "rows_dropped")
 _EVIDENCE = (*_COUNTS, "method", "supervised_tokens", "losses", "held_out_losses", "rows", "threads", "measured")
-_FACTS = (
-    *_COUNTS,
-    "supervised_tokens",
-    "seconds",
-    "peak_rss",
-    "peak_private",
-    "checkpointing",
-    "best_step",
-    "resumed",
-    "measured",
-)
+_TOOK = ("seconds", "peak_rss", "peak_private", "checkpointing", "resumed")
+_FACTS = (*_COUNTS, *_TOOK, "supervised_tokens", "best_step", "measured")
 
 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
