@@ -153,6 +153,7 @@ def test_a_job_leaves_a_model_that_answers(client: httpx.Client, settings: Setti
     assert left == {"state.json", "recipe.toml", "diary.jsonl"}
 
 
+@pytest.mark.slow
 def test_preferences(client: httpx.Client):
     method = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.3, "n_epochs": 1, "batch_size": 2}}}
     made = begin(client, training_file=upload(client, preferences(pairs())), method=method)
@@ -293,6 +294,7 @@ def killed_server(home: Path) -> Iterator[httpx.Client]:
             os.kill(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_killed_server_goes_on(settings: Settings, store: Store, tmp_path: Path, hold: Path):
     add_base(store, tmp_path)
     hold.touch()
