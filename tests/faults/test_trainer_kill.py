@@ -69,7 +69,7 @@ def same(job: TrainJob, folder: Path, kills: int) -> None:
 
 
 def test_an_adapter(quick_folder: Path) -> None:
-    same(job_of(quick_folder, chats(), steps=2 * KILLS), quick_folder, KILLS)
+    same(job_of(quick_folder, chats(), steps=3 * KILLS), quick_folder, KILLS)
 
 
 @pytest.mark.parametrize(
@@ -84,4 +84,4 @@ def test_an_adapter(quick_folder: Path) -> None:
 def test_other_runs(quick_folder: Path, fields: dict[str, object]) -> None:
     kills = max(5, KILLS // 10)
     rows: Sequence[AnyRow] = preferences() if "objective" in fields else chats()
-    same(job_of(quick_folder, rows, steps=2 * kills, **fields), quick_folder, kills)
+    same(job_of(quick_folder, rows, steps=3 * kills, **fields), quick_folder, kills)

@@ -8,7 +8,6 @@ Ends with an error when more was lost than one checkpoint interval.
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -30,9 +29,9 @@ _WHOLE = 20
 def born(job: Path, number: int) -> tuple[int, BinaryIO]:
     """A new life's process and its reports."""
     reading, writing = os.pipe()
-    if number % _WHOLE == 0:
+    if number % _WHOLE == 1:
         command = [sys.executable, "-m", "freehold.tuning.child", str(job)]
-        pid = subprocess.Popen(command, stdout=writing, stderr=subprocess.DEVNULL).pid
+        pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, writing, 1)])
     else:
         pid = os.fork()
         if pid == 0:
@@ -76,7 +75,7 @@ def steps(seen: list[Report]) -> list[int]:
 def main() -> None:
     """A life after the other."""
     job, wanted, draw = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
-    kills = number = done = lost = again = 0
+    kills = number = done = lost = 0
     while True:
         number += 1
         killed, seen = live(job, number, draw if kills < wanted else None)
@@ -88,10 +87,9 @@ def main() -> None:
             lost += made[0] == done > 0
             done = made[-1]
         kills += killed
-        again += done == 0
         if kills == wanted and not killed:
             break
-    print(f"{kills} kills in {number} lives, {lost} steps done twice, {again} lives before the first", file=sys.stderr)
+    print(f"{kills} kills in {number} lives, {lost} steps done twice", file=sys.stderr)
     [result] = [report for report in seen if isinstance(report, TrainResult)]
     sys.stdout.buffer.write(encode(result) + b"\n")
 

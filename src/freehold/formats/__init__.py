@@ -11,6 +11,8 @@ atomic.replacing(path)
     a temporary path that takes the place of `path`, whole, or leaves nothing behind
 atomic.disk_errors(path, needed)
     what the operating system says of a full disk, as DiskFull
+locks.locked(folder, what)
+    a folder for this process alone, until it ends
 
 Whatever is wrong inside a file is BadModelFile, one line that names the file and the reason. A header is refused, never
 repaired. No format that can run code is read.
