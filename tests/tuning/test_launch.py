@@ -153,7 +153,7 @@ def test_a_job_and_a_result_come_back_from_their_line() -> None:
         ("rank", 0), ("rank", 4097), ("alpha", 0), ("alpha", 1e6), ("learning_rate", 0), ("learning_rate", 1),
         ("learning_rate", None), ("warmup", 1.01), ("warmup", -0.1), ("epochs", 0), ("steps", -1),
         ("batch_tokens", 15), ("max_length", 15), ("prompt_weight", 2), ("seed", -1), ("seed", 1 << 63),
-        ("dtype", "f16"), ("method", "dora"), ("threads", -1), ("checkpoint_seconds", 0), ("rank", 1.5),
+        ("dtype", "f16"), ("method", "lora2"), ("threads", -1), ("checkpoint_seconds", 0), ("rank", 1.5),
     ],
 )  # fmt: skip
 def test_no_job_is_outside_the_bounds(key: str, value: object) -> None:
