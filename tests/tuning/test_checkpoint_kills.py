@@ -32,7 +32,7 @@ def loaded(folder: Path, job: str = "a") -> int:
     """The step of what is loaded, all of whose parts must be of that step."""
     trained, optimisers, known = parts(0.0)
     known.clear()
-    state = checkpoint.load(folder, job, trained, optimisers, known)
+    state = checkpoint.load(folder, trained, optimisers, known, job=job)
     wanted, _, references = parts(state.step)
     assert torch.equal(trained["weight"], wanted["weight"])
     assert known == (references if state.step else {})
