@@ -43,10 +43,10 @@ class Run:
         return [value.detach().clone() for value in self.trained.values()]
 
     def save(self, folder: Path, state: State = STATE) -> None:
-        checkpoint.save(folder, state, self.trained, self.optimisers, {})
+        checkpoint.save(folder, state, self.trained, self.optimisers)
 
     def load(self, folder: Path) -> State:
-        return checkpoint.load(folder, "", self.trained, self.optimisers, {})
+        return checkpoint.load(folder, "", self.trained, self.optimisers)
 
 
 def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:

@@ -49,12 +49,12 @@ def identity(job: TrainJob) -> str:
     return Digest.of_bytes(encode(msgspec.structs.replace(job, **_ELSEWHERE))).text
 
 
-def save(folder: Path, state: State, trained: Trained, optimisers: Optimisers, known: Known) -> None:
+def save(folder: Path, state: State, trained: Trained, optimisers: Optimisers, known: Known | None = None) -> None:
     """Write a checkpoint and drop the one before it. Raises OSError, with the one before it kept."""
     unfinished = folder / "checkpoint.new"
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        _write(unfinished, state, _tensors(trained, optimisers) | _references(known))
+        _write(unfinished, state, _tensors(trained, optimisers) | _references(known or {}))
     except OSError:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
@@ -76,7 +76,7 @@ def _write(folder: Path, state: State, tensors: dict[str, torch.Tensor]) -> None
         _sync(path)
 
 
-def load(folder: Path, job: str, trained: Trained, optimisers: Optimisers, known: Known) -> State:
+def load(folder: Path, trained: Trained, optimisers: Optimisers, known: Known | None = None, *, job: str = "") -> State:
     """Put the last whole checkpoint into all that is given; a fresh State where there is none of this `job`."""
     from safetensors.torch import load_file
 
@@ -85,7 +85,8 @@ def load(folder: Path, job: str, trained: Trained, optimisers: Optimisers, known
             state = msgspec.json.decode((folder / name / "state.json").read_bytes(), type=State)
             if state.job not in ("", job):
                 break
-            _restore(load_file(folder / name / "state.safetensors"), trained, optimisers, known)
+            tensors = load_file(folder / name / "state.safetensors")
+            _restore(tensors, trained, optimisers, {} if known is None else known)
             state.job = job
             return state
     return State(job=job)

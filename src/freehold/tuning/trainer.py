@@ -71,7 +71,7 @@ class Trainer:
             raise memory.shortage(self.job, checkpointing=self.checkpointing) from error
 
     def _train(self) -> TrainResult:
-        state = checkpoint.load(self.job.out, checkpoint.identity(self.job), *self._kept())
+        state = checkpoint.load(self.job.out, *self._kept(), job=checkpoint.identity(self.job))
         state.resumed += state.step > 0
         self._stop_between_steps()
         self._plan_steps(state)
