@@ -46,7 +46,7 @@ class Run:
         checkpoint.save(folder, state, self.trained, self.optimisers)
 
     def load(self, folder: Path) -> State:
-        return checkpoint.load(folder, "", self.trained, self.optimisers)
+        return checkpoint.load(folder, self.trained, self.optimisers)
 
 
 def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
