@@ -218,7 +218,6 @@ def test_patience_ends_it_early_with_the_best_weights(job: Jobs, run: Run) -> No
     with torch.no_grad():
         after = mean_loss(plain(result.model), samples(asked, asked.held_out)).item()
     assert after == pytest.approx(min(losses), rel=0.05)
-    assert not list(asked.out.glob("best*"))
 
 
 def test_a_job_above_memory_is_refused_with_numbers(job: Jobs, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

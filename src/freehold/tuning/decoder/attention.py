@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from freehold.tuning.decoder.cache import Cache
 from freehold.tuning.decoder.tiles import hiding, sliding, tiled
@@ -49,10 +49,12 @@ class Rows(NamedTuple):
     """Each token's place in its own row."""
     lengths: Tensor
     """The tokens of each token's row."""
+    spare: int = 0
+    """Tokens at the end that are of no row."""
 
     @classmethod
-    def of(cls, lengths: list[int], device: torch.device) -> "Rows":
-        """The layout of rows with these lengths, one after another."""
+    def of(cls, lengths: list[int], device: torch.device, spare: int = 0) -> "Rows":
+        """The layout of rows with these lengths, one after another, and of spare tokens behind them."""
         sizes = torch.tensor(lengths)
         starts = torch.cumsum(sizes, 0) - sizes
         groups = [Group.of(starts[rows], sizes[rows]) for rows in _alike(sizes)]
@@ -61,8 +63,9 @@ class Rows(NamedTuple):
         return cls(
             tuple(Group(group.padded.to(device), group.flat.to(device)) for group in groups),
             order,
-            positions.to(device),
-            sizes.repeat_interleave(sizes).to(device),
+            pad(positions, (0, spare)).to(device),
+            pad(sizes.repeat_interleave(sizes), (0, spare), value=1).to(device),
+            spare,
         )
 
 
@@ -109,9 +112,11 @@ def packed(
     """
     if isinstance(rows, Cache):
         return rows.attend(q, k, v, scale=scale, window=window, cap=cap)
+    if rows.spare:
+        q, k, v = (part[: -rows.spare] for part in (q, k, v))
     made = [_together(q, k, v, group, scale, window, cap) for group in rows.groups]
     out = made[0] if rows.order is None else torch.cat(made).index_select(0, rows.order)
-    return out.reshape(len(q), -1)
+    return pad(out.reshape(len(q), -1), (0, 0, 0, rows.spare))
 
 
 def _together(q: Tensor, k: Tensor, v: Tensor, group: Group, scale: float, window: int, cap: float) -> Tensor:
