@@ -20,7 +20,6 @@ from freehold.tuning.objectives.base import Drawn, Example
 from freehold.tuning.render import Sample
 from freehold.tuning.rewards import Answer, Reward
 
-
 _FEWEST = 16
 
 
