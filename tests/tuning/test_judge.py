@@ -123,10 +123,11 @@ def test_it_joins_the_other_rewards():
 
 def test_a_real_model_grades_and_ends(file: Path, tmp_path: Path):
     answers = [Answer("Where is my order?", text, "") for text in ("Please help me, thank you.", "No.")]
+    others = set(psutil.Process().children())
     with Grader(judge(file), tmp_path, 1) as grader:
         found = grader(answers)
         assert grader(answers) == pytest.approx(found, abs=0.01)
-        [worker] = psutil.Process().children()
+        [worker] = set(psutil.Process().children()) - others
     assert all(0 <= each <= 1 for each in found)
     assert found[0] != found[1]
     assert not worker.is_running()

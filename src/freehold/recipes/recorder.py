@@ -55,6 +55,11 @@ class Recorder:
             self._keep(event)
         self.on_event(event)
 
+    def forget(self) -> None:
+        """Leave no record of a run that came to nothing, where it is not older than this process."""
+        if self.record is not None and not self.record.resumed:
+            records.drop(self.settings, self.record.run)
+
     def conclude(self, **fields: Any) -> None:
         """Add what came out: fields of the record."""
         if self.record is not None:

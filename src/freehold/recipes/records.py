@@ -1,6 +1,8 @@
 """The record of each run: what was asked, how far it is, what each step of training said, and what came out."""
 
+import contextlib
 import os
+import shutil
 import signal
 import time
 import tomllib
@@ -193,6 +195,14 @@ def write(settings: Settings, record: Record) -> None:
     """Keep a record."""
     with replacing(place_of(settings, record.run) / _RECORD) as temporary:
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(record, enc_hook=str), indent=1))
+
+
+def drop(settings: Settings, run: str) -> None:
+    """Remove a record, and the folder of all when it is the last."""
+    place = place_of(settings, run)
+    shutil.rmtree(place, ignore_errors=True)
+    with contextlib.suppress(OSError):  # others are there
+        place.parent.rmdir()
 
 
 def _unfinished(file: RecipeFile, settings: Settings, kind: Kind) -> Record | None:

@@ -154,6 +154,8 @@ def _run_folder(run: Run) -> Iterator[None]:
     except FreeholdError as error:
         if fresh and not run.results and not isinstance(error, Interrupted):
             shutil.rmtree(run.folder, ignore_errors=True)
+            if run.recorder is not None:
+                run.recorder.forget()
         raise
 
 

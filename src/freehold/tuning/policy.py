@@ -69,7 +69,7 @@ class Policy:
         hidden = self.model(ids, layout)
         shape = self.model.shape
         logits = (shape.logit_scale, shape.logit_cap)
-        # Some tokens twice, the second time without weight.
+        # The first token again, without weight.
         places = pad(counted, (0, spare(len(counted))))
         mass = pad(weights[counted], (0, len(places) - len(counted)))
         total = head_loss(hidden[places], self.model.head, ids[places + 1], mass, *logits)
@@ -139,9 +139,10 @@ class Policy:
         weights = torch.tensor([w for sample in samples for w in [*sample.weights[1:], 0.0]], device=self.device)
         owner = torch.tensor([row for row, sample in enumerate(samples) for _ in sample.ids], device=self.device)
         counted = (weights > 0).nonzero().squeeze(1)
-        hidden, shape = model(ids, layout)[counted], model.shape
-        found = token_logps(hidden, model.head, ids[counted + 1], shape.logit_scale, shape.logit_cap)
-        return found, owner[counted]
+        places = pad(counted, (0, spare(len(counted))))
+        hidden, shape = model(ids, layout)[places], model.shape
+        found = token_logps(hidden, model.head, ids[places + 1], shape.logit_scale, shape.logit_cap)
+        return found[: len(counted)], owner[counted]
 
     def _packed(self, samples: Sequence[Sample]) -> tuple[Tensor, Rows]:
         ids = torch.tensor([token for sample in samples for token in sample.ids], device=self.device)
