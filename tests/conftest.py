@@ -16,8 +16,15 @@ os.environ["HF_HUB_DISABLE_XET"] = "1"
 OTHERS = ("HF_", "HUGGING_FACE_", "TRANSFORMERS_")
 KEPT = ("FREEHOLD_TEST_DATA", "FREEHOLD_TEST_TOOLS", "HF_HUB_DISABLE_XET")
 
-# A shell that runs the tests in the background has Ctrl-C ignored, and every child would inherit that.
+# A shell that runs the tests in the background has Ctrl-C ignored, as nohup has the end of its terminal, and every
+# child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: some test always waits for a process that it started."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.fixture(autouse=True)
