@@ -116,10 +116,10 @@ def test_a_loss_that_becomes_no_number(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_runs_away(job: Jobs) -> None:
-    asked = job(steps=400, learning_rate=0.3, warmup=0.9, evaluations=0)
+    asked = job(method="full", steps=400, learning_rate=0.9, warmup=0.9, evaluations=0)
     with pytest.raises(WorkerFailed, match=r"risen from \d\.\d+ to \d+\.\d+ at step \d+: it has run away") as caught:
         train(asked, quiet)
-    assert "learning_rate, most likely too high at 0.3" in caught.value.remedy
+    assert "learning_rate, most likely too high at 0.9" in caught.value.remedy
 
 
 def test_rows_in_which_no_answer_counts(job: Jobs, tmp_path: Path) -> None:

@@ -197,8 +197,11 @@ def test_magnitudes_that_do_not_belong_are_refused(base: Path, tmp_path: Path) -
 def test_an_adapter_for_another_base_is_refused(job: Jobs, base: Path, tmp_path: Path) -> None:
     result = train(job(steps=1), quiet)
     config = json.loads((result.model / "adapter_config.json").read_text())
-    (result.model / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True}))
+    (result.model / "adapter_config.json").write_text(json.dumps(config | {"bias": "all"}))
     with pytest.raises(Unsupported, match="only plain LoRA"):
+        merge(base, result.model, tmp_path / "merged")
+    (result.model / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True}))
+    with pytest.raises(BadModelFile, match="lora_magnitude_vector of the adapter is no half of a pair"):
         merge(base, result.model, tmp_path / "merged")
     (result.model / "adapter_config.json").write_text(json.dumps(config))
     other = TrainJob(
