@@ -118,7 +118,7 @@ class Dataset:
     def shuffle(self, seed: int | None = None, **_: Any) -> "Dataset":
         """The rows in another order, the same for the same seed."""
         order = list(range(len(self)))
-        random.Random(seed or 0).shuffle(order)  # noqa: S311
+        random.Random(seed or 0).shuffle(order)  # noqa: S311  an order, not a secret
         return self.select(order)
 
     def train_test_split(self, test_size: float = 0.25, seed: int | None = None, **_: Any) -> "dict[str, Dataset]":
