@@ -56,11 +56,16 @@ def child() -> psutil.Process:
 
 
 def meddled(job: TrainJob, step: int, meddle: Meddle) -> TrainResult:
-    """Train, and do something to the trainer at a step."""
+    """Train, and do something to the trainer at a step, or soon after; it waits meanwhile."""
 
     def look(progress: Progress) -> None:
         if (progress.phase, progress.step) == ("training", step):
-            meddle(child())
+            trainer = child()
+            trainer.suspend()
+            try:
+                meddle(trainer)
+            finally:
+                trainer.resume()
 
     return train(job, look)
 
@@ -166,7 +171,7 @@ def test_a_disk_that_fills_up(job: Jobs, small_disk: Path, tmp_path: Path) -> No
 
 def test_two_trainers_on_one_run(job: Jobs) -> None:
     """The second is refused and the first does not notice."""
-    asked, refused = job(steps=12), []
+    asked, refused = job(steps=300), []
 
     def again(trainer: psutil.Process) -> None:
         done = subprocess.run(
@@ -177,7 +182,7 @@ def test_two_trainers_on_one_run(job: Jobs) -> None:
 
     result = meddled(asked, 3, again)
     assert "is being made already" in refused[0]
-    assert (result.steps, result.resumed) == (12, 0)
+    assert (result.steps, result.resumed) == (300, 0)
 
 
 def test_the_second_trainer_is_a_conflict(job: Jobs) -> None:
