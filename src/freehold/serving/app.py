@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -48,6 +49,13 @@ class Declared(StarletteRoute):
         super().__init__(path, endpoint, methods=[route.method])
         self.role: Role = route.role
         self.takes: Form = route.takes
+        self._literal = "{" not in path
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As Starlette has it. Each request asks some hundred routes: most have one path, which is soon compared."""
+        if self._literal and scope["type"] == "http" and scope["path"] != self.path and not scope.get("root_path"):
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 def _nobody(origin: str) -> bool:

@@ -55,11 +55,23 @@ class Opened(NamedTuple):
     rest: AsyncGenerator[Event, None]
 
 
+class Meant(NamedTuple):
+    """What a request says, once its model is known."""
+
+    source: ready.Source
+    tokens: int
+    """That it may take."""
+    request: Request | None
+    """With what its model brings along; None where it asks for no text."""
+
+
 class Placed(NamedTuple):
     """What a request has while it is worked on."""
 
     worker: Worker
     source: ready.Source
+    request: Request | None
+    """As `Meant` has it."""
     ticket: Ticket
     """Its place. What it took is written there."""
 
@@ -168,7 +180,7 @@ class Desk:
         """One vector per input."""
         try:
             async with asyncio.timeout(request.deadline):
-                async with self._worker(request) as (worker, _, ticket):
+                async with self._worker(request) as (worker, _, _, ticket):
                     request = await fitting.texts(worker, request) if request.truncate else request
                     found = await worker.embed(request)
                     ticket.took(found.usage.prompt_tokens or ticket.tokens)
@@ -180,7 +192,7 @@ class Desk:
         """A score for each document."""
         try:
             async with asyncio.timeout(request.deadline):
-                async with self._worker(request) as (worker, _, ticket):
+                async with self._worker(request) as (worker, _, _, ticket):
                     found = await worker.rerank(request)
                     ticket.took(found.usage.prompt_tokens or ticket.tokens)
                     return found
@@ -204,13 +216,13 @@ class Desk:
     async def count(self, request: Request) -> int:
         """The tokens of the request's prompt."""
         limits.check(request)
-        async with self._asked(request) as (worker, source, _):
-            return await worker.count(await asyncio.to_thread(source.applied, request))
+        async with self._asked(request) as found:
+            return await found.worker.count(found.request or request)
 
     async def prompt(self, request: Request) -> str:
         """The text that the request has the model read."""
-        async with self._asked(request) as (worker, source, _):
-            return await worker.prompt(await asyncio.to_thread(source.applied, request))
+        async with self._asked(request) as found:
+            return await found.worker.prompt(found.request or request)
 
     async def tokenize(self, request: Request, text: str, *, special: bool = True) -> list[int]:
         """The tokens of a text for the request's model; `special` as `engines.base.Worker.tokenize` has it."""
@@ -224,8 +236,8 @@ class Desk:
 
     async def score(self, request: Request, tokens: Sequence[int], top: int) -> tuple[TokenLogprob, ...]:
         """What the request's model thinks of these tokens, as `engines.base.Worker.score` tells it."""
-        async with self._asked(request) as (worker, source, _):
-            return await worker.score(tokens, top, adapter=source.adapter)
+        async with self._asked(request) as found:
+            return await found.worker.score(tokens, top, adapter=found.source.adapter)
 
     async def rendered(self, render: Callable[[Request, str], Request], request: Request, template: str) -> Request:
         """The request as `render` makes it of a template that came with it."""
@@ -288,8 +300,8 @@ class Desk:
         self._models.close()
 
     async def _events(self, request: Request) -> AsyncGenerator[Event, None]:
-        async with self._worker(request) as (worker, source, ticket):
-            request = await asyncio.to_thread(source.applied, request)
+        async with self._worker(request) as (worker, _, meant, ticket):
+            request = meant or request
             if request.truncate:
                 request = await fitting.conversation(worker, request)
             meter = Meter(ticket, request.n)
@@ -322,11 +334,9 @@ class Desk:
         self, request: Request | EmbedRequest | RerankRequest, *, queued: bool = True, brief: bool = False
     ) -> AsyncIterator[Placed]:
         """A place and a worker for one request, and what the name of its model means; `brief` takes few tokens."""
-        source = await asyncio.to_thread(self._source, request.model)
-        await asyncio.to_thread(source.require, self.settings)
+        source, tokens, meant = await asyncio.to_thread(self._meant, request)
         if isinstance(request, Request):
             await self._checks.check(request, self.settings)
-        tokens = await asyncio.to_thread(self._cost, request, source)
         ranking = isinstance(request, RerankRequest)
         key = Key(source.digest, ranking or isinstance(request, EmbedRequest), ranking=ranking)
         if self.sole is not None and self.sole.embedding:
@@ -337,7 +347,8 @@ class Desk:
         counted = _LOOK if brief else tokens
         place = self.admission.slot(key, counted, patience) if queued else nullcontext(Ticket(asking.get(), 0))
         async with place as ticket:
-            file = await asyncio.to_thread(source.file)
+            held = self.pool.file(key)
+            file = await asyncio.to_thread(source.file) if held is None else held
             file = msgspec.structs.replace(file, embedding=key.embedding, ranking=key.ranking)
             if source.adapter:
                 key, file = await asyncio.to_thread(self._choosing, key, file, source)
@@ -346,7 +357,15 @@ class Desk:
             async with self.pool.worker(key, file, source.lease, request.keep_alive) as worker:
                 if ticket.begun is not None:
                     ticket.begun = asyncio.get_running_loop().time()
-                yield Placed(worker, source, ticket)
+                yield Placed(worker, source, meant, ticket)
+
+    def _meant(self, request: Request | EmbedRequest | RerankRequest) -> Meant:
+        """Raises UnknownModel, Forbidden, Unsupported and Damaged. In one go: each way to a thread and back takes time.
+        """
+        source = self._source(request.model)
+        source.require(self.settings)
+        tokens = self._cost(request, source)
+        return Meant(source, tokens, source.applied(request) if isinstance(request, Request) else None)
 
     def _cost(self, request: Request | EmbedRequest | RerankRequest, source: ready.Source) -> int:
         """Tokens that it may take. Raises Unsupported for images to a model that sees none."""

@@ -191,6 +191,10 @@ class Pool:
             held.last_used = time.monotonic()
             self._look.set()
 
+    def file(self, key: Key) -> ModelFile | None:
+        """What a worker for this key has loaded, if one runs."""
+        return next((held.model for held in self.workers if held.key == key), None)
+
     def choices(self, key: Key) -> dict[str, Path]:
         """The adapters that the workers of a model hold now, so that another one can hold them too."""
         held = (each.model.choices for each in self.workers if each.key[:2] == key[:2])
