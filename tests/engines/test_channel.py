@@ -1,13 +1,14 @@
 """HTTP over a Unix socket: answers whole and in pieces, however they are cut, and every way in which they break."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from freehold.engines.channel import Broken, Channel
+from freehold.engines.channel import FRAME_SECONDS, Broken, Channel
 from tests.serving.support import in_loop
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
@@ -164,14 +165,15 @@ async def test_many_at_once_do_not_mix(tmp_path: Path):
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How much each read of a connection gave, from now on."""
     sizes: list[int] = []
-    read = asyncio.StreamReader.read
+    loop = asyncio.get_running_loop()
+    read = loop.sock_recv
 
-    async def counting(reader: asyncio.StreamReader, most: int = -1) -> bytes:
-        piece = await read(reader, most)
+    async def counting(connected: socket.socket, most: int) -> bytes:
+        piece = await read(connected, most)
         sizes.append(len(piece))
         return piece
 
-    monkeypatch.setattr(asyncio.StreamReader, "read", counting)
+    monkeypatch.setattr(loop, "sock_recv", counting)
     return sizes
 
 
@@ -185,6 +187,32 @@ async def test_tokens_that_come_fast_are_read_together(tmp_path: Path):
             async with channel.open("GET", "/x") as answer:
                 assert [piece async for piece in answer.pieces()] == words
     assert len(sizes) < 200
+
+
+@in_loop
+async def test_tokens_that_come_slowly_are_read_at_once(tmp_path: Path):
+    """No read begins a while after its token came, and none wakes for nothing."""
+    waited: list[float] = []
+    sleep = asyncio.sleep
+
+    async def sleeping(seconds: float) -> None:
+        waited.append(seconds)
+        await sleep(seconds)
+
+    async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(CHUNKED)
+        for _ in range(20):
+            await sleep(2 * FRAME_SECONDS)
+            writer.write(b"1\r\nx\r\n")
+        writer.write(b"0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_unix_server(slowly, str(tmp_path / "w.sock")):
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(asyncio, "sleep", sleeping)
+            assert (await Channel(tmp_path / "w.sock").ask("GET", "/x")).content == b"x" * 20
+    assert len(waited) < 10
 
 
 @in_loop

@@ -5,16 +5,17 @@ and what it takes of the processor is missing to the worker beside it.
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import h11
 
 CONNECT_SECONDS = 5.0
-FRAME_SECONDS = 0.014
-"""Between two reads of a fast worker's tokens, less than a frame of a screen: waking costs more than another token."""
+FRAME_SECONDS = 0.025
+"""Between two reads of a fast worker's tokens, too short to be seen: waking costs more than another token."""
 _PROMPT_READS = 8
 """Reads that wait for nothing, since the first token is among them."""
 _PIECE = 1 << 16
@@ -38,16 +39,12 @@ class Reply(NamedTuple):
 class Answer:
     """An answer that comes in pieces. Its methods raise Broken."""
 
-    def __init__(self, reader: asyncio.StreamReader, transport: asyncio.Transport, connection: h11.Connection) -> None:
+    def __init__(self, connected: socket.socket, connection: h11.Connection) -> None:
         self.status = 0
         self.headers: Mapping[str, str] = {}
-        self._reader = reader
-        self._transport = transport
+        self._socket = connected
         self._connection = connection
-        self._clock = asyncio.get_running_loop().time
-        self._reads = 0
-        self._due = 0.0
-        """When it is time for the next read."""
+        self._pace = _Pace()
 
     async def head(self) -> None:
         """Wait until the status and headers are known."""
@@ -77,16 +74,47 @@ class Answer:
         return event
 
     async def _read(self) -> bytes:
-        self._reads += 1
-        if self._reads > _PROMPT_READS and (early := self._due - self._clock()) > 0:
-            self._transport.pause_reading()  # or each token would wake this process all the same
-            try:
-                await asyncio.sleep(early)
-            finally:
-                self._transport.resume_reading()
-        piece = await self._reader.read(_PIECE)
-        self._due = self._clock() + FRAME_SECONDS if len(piece) < _TOKENS else 0.0
+        # The loop is told of the socket only while nothing is there: where it is not, no token wakes this process.
+        if early := self._pace.early():
+            await asyncio.sleep(early)
+        piece = await asyncio.get_running_loop().sock_recv(self._socket, _PIECE)
+        self._pace.came(len(piece))
         return piece
+
+
+class _Pace:
+    """When to read again. A worker of many tokens a second is read once a frame; from a slow one each is read at once,
+    since a read that comes before its token would be one more to pay for.
+    """
+
+    def __init__(self) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._reads = 0
+        self._last = 0.0
+        """When the last read was done."""
+        self._due = 0.0
+        """When the last read was to begin."""
+        self._few = False
+        """Whether the next is to be at once."""
+
+    def early(self) -> float:
+        """Seconds to wait before the next read."""
+        self._reads += 1
+        if self._few or self._reads <= _PROMPT_READS:
+            self._due = 0.0
+            return 0.0
+        self._due = self._last + FRAME_SECONDS
+        return max(0.0, self._due - self._clock())
+
+    def came(self, size: int) -> None:
+        """So many bytes were read."""
+        now = self._clock()
+        if self._due:
+            waited = now - self._due > FRAME_SECONDS / 2  # for a token, though a frame was over
+            self._few = size >= _TOKENS or waited
+        else:
+            self._few = size >= _TOKENS or now - self._last > FRAME_SECONDS / 2
+        self._last = now
 
 
 class Channel:
@@ -103,19 +131,20 @@ class Channel:
     @asynccontextmanager
     async def open(self, method: str, route: str, content: bytes = b"") -> AsyncIterator[Answer]:
         """One request, its answer in pieces. Leaving closes the connection, which the worker notices. Raises Broken."""
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                reader, writer = await asyncio.open_unix_connection(str(self._path))
-        except (OSError, TimeoutError) as error:
-            raise Broken(str(error)) from error
-        connection = h11.Connection(h11.CLIENT)
-        try:
-            writer.write(_request(connection, method, route, content))
-            answer = Answer(reader, cast(asyncio.Transport, writer.transport), connection)
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX) as connected:
+            connected.setblocking(False)
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await loop.sock_connect(connected, str(self._path))
+            except (OSError, TimeoutError) as error:
+                raise Broken(str(error)) from error
+            connection = h11.Connection(h11.CLIENT)
+            with suppress(OSError):  # it may answer what it did not read, and has broken off if it does not
+                await loop.sock_sendall(connected, _request(connection, method, route, content))
+            answer = Answer(connected, connection)
             await answer.head()
             yield answer
-        finally:
-            writer.close()
 
 
 def _request(connection: h11.Connection, method: str, route: str, content: bytes) -> bytes:

@@ -24,7 +24,7 @@ async def in_turn(ask: Callable[[Request], Events], requests: list[Request]) -> 
         try:
             async with aclosing(ask(request)) as events:
                 async for event in events:
-                    yield msgspec.structs.replace(event, index=event.index + number * request.n)
+                    yield msgspec.structs.replace(event, index=event.index + number * request.n) if number else event
         except FreeholdError as error:
             if number == 0:
                 raise
