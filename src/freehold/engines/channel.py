@@ -5,13 +5,15 @@ and what it takes of the processor is missing to the worker beside it.
 """
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
-import h11
+import httptools
 
 CONNECT_SECONDS = 5.0
 FRAME_SECONDS = 0.025
@@ -19,6 +21,8 @@ FRAME_SECONDS = 0.025
 _PROMPT_READS = 8
 """Reads that wait for nothing, since the first token is among them."""
 _PIECE = 1 << 16
+_MAX_HEAD = 1 << 16
+_TARGET = re.compile(r"[!-~]+")
 _TOKENS = 1 << 12
 """Bytes of a read that holds tokens; what is read in larger ones is one large answer."""
 
@@ -36,42 +40,106 @@ class Reply(NamedTuple):
     """By their names in lower case."""
 
 
+class _Message:
+    """What of an answer was read: the parser's side of it. What comes behind the answer is nobody's."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.begun = False
+        """Whether the head is here, and not one of those that come before an answer."""
+        self.over = False
+        self.pieces: list[bytes] = []
+        self._parser = httptools.HttpResponseParser(self)
+        self._read = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A line of the head."""
+        if not self.begun:
+            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """The end of the head."""
+        if not self.begun:
+            self.status = self._parser.get_status_code()
+            self.begun = self.status >= HTTPStatus.OK
+            if not self.begun:
+                self.headers.clear()
+
+    def on_body(self, piece: bytes) -> None:
+        """A piece of the content."""
+        if not self.over:
+            self.pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        """The end of the answer."""
+        self.over = self.begun
+
+    def feed(self, data: bytes) -> None:
+        """More of the answer; none at all ends the connection. Raises Broken."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as error:
+            raise Broken("the worker changed the protocol") from error
+        except httptools.HttpParserError as error:
+            if not self.over:
+                raise Broken(str(error)) from error
+        self._read += len(data)
+        if not self.begun and self._read > _MAX_HEAD:
+            raise Broken("the head has no end")
+        if not data and not self.over:
+            if not self.begun or self._whole_length:
+                raise Broken("the connection ended before the answer")
+            self.over = True
+
+    @property
+    def _whole_length(self) -> bool:
+        return "content-length" in self.headers or "transfer-encoding" in self.headers
+
+
 class Answer:
     """An answer that comes in pieces. Its methods raise Broken."""
 
-    def __init__(self, connected: socket.socket, connection: h11.Connection) -> None:
-        self.status = 0
-        self.headers: Mapping[str, str] = {}
+    def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
-        self._connection = connection
+        self._message = _Message()
         self._pace = _Pace()
+
+    @property
+    def status(self) -> int:
+        """Of HTTP."""
+        return self._message.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By their names in lower case."""
+        return self._message.headers
 
     async def head(self) -> None:
         """Wait until the status and headers are known."""
-        event = await self._next()
-        while isinstance(event, h11.InformationalResponse):
-            event = await self._next()
-        if not isinstance(event, h11.Response):
-            raise Broken(f"no head of an answer but {type(event).__name__}")
-        self.status = event.status_code
-        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
+        while not self._message.begun:
+            await self._more()
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """The content as it comes."""
-        while isinstance(event := await self._next(), h11.Data):
-            yield bytes(event.data)
+        """The content as it comes: with each read all that is new."""
+        message = self._message
+        while message.pieces or not message.over:
+            if message.pieces:
+                piece = b"".join(message.pieces)
+                message.pieces.clear()
+                yield piece
+            else:
+                await self._more()
 
     async def content(self) -> bytes:
         """The content, or the rest of it."""
         return b"".join([piece async for piece in self.pieces()])
 
-    async def _next(self) -> object:
+    async def _more(self) -> None:
         try:
-            while (event := self._connection.next_event()) is h11.NEED_DATA:
-                self._connection.receive_data(await self._read())
-        except (OSError, h11.RemoteProtocolError) as error:
+            self._message.feed(await self._read())
+        except OSError as error:
             raise Broken(str(error)) from error
-        return event
 
     async def _read(self) -> bytes:
         # The loop is told of the socket only while nothing is there: where it is not, no token wakes this process.
@@ -139,24 +207,15 @@ class Channel:
                     await loop.sock_connect(connected, str(self._path))
             except (OSError, TimeoutError) as error:
                 raise Broken(str(error)) from error
-            connection = h11.Connection(h11.CLIENT)
             with suppress(OSError):  # it may answer what it did not read, and has broken off if it does not
-                await loop.sock_sendall(connected, _request(connection, method, route, content))
-            answer = Answer(connected, connection)
+                await loop.sock_sendall(connected, _head(method, route, len(content)) + content)
+            answer = Answer(connected)
             await answer.head()
             yield answer
 
 
-def _request(connection: h11.Connection, method: str, route: str, content: bytes) -> bytes:
-    headers: Mapping[str, str] = {
-        "host": "worker",
-        "content-type": "application/json",
-        "content-length": str(len(content)),
-        "connection": "close",
-    }
-    parts = (
-        h11.Request(method=method, target=route, headers=list(headers.items())),
-        h11.Data(data=content),
-        h11.EndOfMessage(),
-    )
-    return b"".join(connection.send(part) or b"" for part in parts)
+def _head(method: str, route: str, length: int) -> bytes:
+    if not _TARGET.fullmatch(route):
+        raise Broken(f"no route: {route[:80]!r}")
+    lines = f"{method} {route} HTTP/1.1\r\nhost: worker\r\ncontent-type: application/json\r\n"
+    return f"{lines}content-length: {length}\r\nconnection: close\r\n\r\n".encode("ascii")

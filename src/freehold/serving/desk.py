@@ -360,7 +360,7 @@ class Desk:
                 yield Placed(worker, source, meant, ticket)
 
     def _meant(self, request: Request | EmbedRequest | RerankRequest) -> Meant:
-        """Raises UnknownModel, Forbidden, Unsupported and Damaged. In one go: each way to a thread and back takes time."""
+        """Raises UnknownModel, Forbidden, Unsupported and Damaged. In one go: each way to a thread and back costs."""
         source = self._source(request.model)
         source.require(self.settings)
         tokens = self._cost(request, source)
