@@ -19,6 +19,7 @@ from freehold.serving import checks
 from freehold.serving.app import create_app
 from freehold.serving.checks import Checks
 from freehold.store import Store
+from tests.dialects.test_openai_batches import begin, ended, lines_of, row
 from tests.engines.grammars import ENDLESS, SCHEMAS
 from tests.serving.support import FakeEngine, add_gguf, add_model, in_loop, live, soon
 from tests.tiny import write_gguf
@@ -160,3 +161,17 @@ def test_tools_are_checked_too(real: str):
     refused = httpx.post(f"{real}/v1/chat/completions", json=body, timeout=60)
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == "tools"
+
+
+def test_a_bomb_in_a_batch_fails_its_own_row(real: str):
+    with httpx.Client(base_url=real, timeout=60) as client:
+        held = {"model": "m", "messages": USER, "max_tokens": 400, "response_format": FORM, "temperature": 0}
+        bomb = {"model": "m", "messages": USER, "grammar": ENDLESS["a chain of stars"]}
+        made = begin(client, [row("before", held), row("bomb", bomb), row("after", held)])
+        done = ended(client, made["id"], 60)
+        assert done["request_counts"] == {"total": 3, "completed": 2, "failed": 1}
+        answers = lines_of(client, done["output_file_id"])
+        assert [each["custom_id"] for each in answers] == ["before", "after"]
+        [failed] = lines_of(client, done["error_file_id"])
+        assert failed["custom_id"] == "bomb"
+        assert "takes more than 0.1 s" in json.dumps(failed)
