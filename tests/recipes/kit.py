@@ -20,7 +20,17 @@ from freehold.core.settings import Settings
 from freehold.data import read_any
 from freehold.engines.base import Fit, ModelFile, Told, nobody
 from freehold.recipes.tools import Tools
-from freehold.tuning.job import ADAPTERS, HeldOutLoss, Progress, TrainJob, TrainPlan, TrainResult
+from freehold.tuning.job import (
+    ADAPTERS,
+    Agreed,
+    Compared,
+    CompareJob,
+    HeldOutLoss,
+    Progress,
+    TrainJob,
+    TrainPlan,
+    TrainResult,
+)
 from tests.tiny import CHATML, tokenizer
 
 TOPICS = (
@@ -105,12 +115,15 @@ class Fakes:
     knows: dict[str, str] = field(default_factory=lambda: dict(pairs()))
     installed: bool = True
     held_out_loss: Callable[[TrainJob], float] | None = None
+    differing: float = 0.0
+    """The share of served answers that are not the trained model's."""
+    gap: float = 1.0
 
     def tools(self) -> Tools:
         """Both, and the real converter and quantiser, each call written down."""
         return Tools(
-            self._require, self._train, self._plan, self._merge, self._convert, adapter_to_gguf, self._quantize,
-            self._engine, self._draw,
+            self._require, self._train, self._plan, self._compare, self._merge, self._convert, adapter_to_gguf,
+            self._quantize, self._engine, self._draw,
         )  # fmt: skip
 
     def _require(self) -> None:
@@ -154,6 +167,13 @@ class Fakes:
             steps=5, tokens=500, seconds=10.0, tokens_per_second=50.0, peak_rss=1 << 20, peak_private=1 << 19,
             checkpointing=False, dtype="f32",
         )  # fmt: skip
+
+    def _compare(self, job: CompareJob, on_progress: Callable[[Progress], None]) -> Compared:
+        self.calls.append("compare")
+        on_progress(Progress("comparing", 1, len(job.said)))
+        assert len(read_any(job.rows)) == len(job.said)
+        others = round(self.differing * len(job.said))
+        return Compared(tuple(Agreed(at >= others, self.gap if at < others else 0.0) for at in range(len(job.said))))
 
     def _merge(self, base: Path, adapter: Path, out: Path) -> None:
         self.calls.append("merge")

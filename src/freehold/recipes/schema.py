@@ -157,6 +157,8 @@ class EvaluateSection(Section, frozen=True, kw_only=True):
     max_tokens: Annotated[int, Meta(ge=1, le=1 << 16)] = 256
     context_length: Annotated[int, Meta(ge=64, le=1 << 20)] = 4096
     """Tokens of question and answer, cut to what the model was trained with."""
+    compared: Annotated[int, Meta(ge=0, le=1_000_000)] = 64
+    """At most this many of the tuned model's answers are compared with what the trained model says; 0 for none."""
 
 
 class GateSection(Section, frozen=True, kw_only=True):
@@ -168,6 +170,8 @@ class GateSection(Section, frozen=True, kw_only=True):
     """Token-F1 of the tuned model over that of its base; 0 unless said, where there is a base."""
     max_quantized_drop: Annotated[float, Meta(ge=0, le=1)] = 0.03
     """Token-F1 that a quantised copy may lose against the tuned model."""
+    min_agreement: Share = 0.9
+    """Of the answers compared, the share that must be the trained model's; the rest tells of a broken export."""
 
 
 class ReleaseSection(Section, frozen=True, kw_only=True):

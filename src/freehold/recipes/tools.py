@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from freehold.engines.base import Engine
-from freehold.tuning.job import Progress, TrainJob, TrainPlan, TrainResult
+from freehold.tuning.job import Compared, CompareJob, Progress, TrainJob, TrainPlan, TrainResult
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Tools:
     """Raises MissingExtra unless tuning is possible here."""
     train: Callable[[TrainJob, Callable[[Progress], None]], TrainResult]
     plan: Callable[[TrainJob, Callable[[Progress], None]], TrainPlan]
+    compare: Callable[[CompareJob, Callable[[Progress], None]], Compared]
     merge: Callable[[Path, Path, Path], None]
     convert: Callable[[Path, Path], None]
     adapt: Callable[[Path, Path, Path], None]
@@ -28,7 +29,7 @@ class Tools:
 
 def real() -> Tools:
     """The program's own rooms, imported when a step needs them."""
-    return Tools(_require, _train, _plan, _merge, _convert, _adapt, _quantize, _engine, _draw)
+    return Tools(_require, _train, _plan, _compare, _merge, _convert, _adapt, _quantize, _engine, _draw)
 
 
 def _require() -> None:
@@ -47,6 +48,12 @@ def _plan(job: TrainJob, on_progress: Callable[[Progress], None]) -> TrainPlan:
     from freehold.tuning.launch import plan
 
     return plan(job, on_progress)
+
+
+def _compare(job: CompareJob, on_progress: Callable[[Progress], None]) -> Compared:
+    from freehold.tuning.launch import compare
+
+    return compare(job, on_progress)
 
 
 def _merge(base: Path, adapter: Path, out: Path) -> None:

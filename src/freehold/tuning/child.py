@@ -3,18 +3,32 @@
 import errno
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from freehold.core.errors import DiskFull, FreeholdError, NotEnoughMemory
 from freehold.formats.locks import locked
 from freehold.tuning.job import Report, TrainError, TrainJob, decode, encode
 
+Say = Callable[[Report], None]
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main() -> int:
     """Train; the exit code says only whether it went well, the reports say why not."""
     job = decode(Path(sys.argv[1]).read_bytes(), TrainJob)
+
+    def work(say: Say) -> Report:
+        with locked(job.out, f"what is tuned in {job.out}"):
+            from freehold.tuning.trainer import Trainer
+
+            return Trainer(job, say).run()
+
+    return reporting(job.out, work)
+
+
+def reporting(out: Path, work: Callable[[Say], Report]) -> int:
+    """Do it, its reports and its answer or error on what was stdout; the exit code. `out` is where it writes."""
     # Whatever a library prints must not mix with the reports.
     reports = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -23,10 +37,7 @@ def main() -> int:
         reports.write(encode(report) + b"\n")
 
     try:
-        with locked(job.out, f"what is tuned in {job.out}"):
-            from freehold.tuning.trainer import Trainer
-
-            say(Trainer(job, say).run())
+        say(work(say))
     except KeyboardInterrupt:
         return 130
     except FreeholdError as error:
@@ -37,7 +48,7 @@ def main() -> int:
         if error.errno not in _FULL:
             raise
         failure = DiskFull(
-            f"the disk is full: {job.out}", "Free some space; the same command goes on from the last checkpoint"
+            f"the disk is full: {out}", "Free some space; the same command goes on from the last checkpoint"
         )
     else:
         return 0

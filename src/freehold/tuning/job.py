@@ -187,6 +187,46 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     """The step whose weights were taken, where training stopped early."""
 
 
+class Said(msgspec.Struct, frozen=True):
+    """What a served model answered to the question of one row."""
+
+    answer: str
+    whole: bool
+    """Whether the model ended it, and no limit did."""
+
+
+class CompareJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A comparison of served answers with what the trainer's own decoder would say. Paths are of this machine."""
+
+    out: Path
+    """For its log."""
+    model: Path
+    """Folder of the trained model, or of the base of `adapter`."""
+    adapter: Path | None = None
+    rows: Path
+    """JSONL, a chat a line: each ends with what was wanted."""
+    said: tuple[Said, ...]
+    """As many, in their order."""
+    max_tokens: Annotated[int, Meta(ge=1, le=1 << 16)]
+    """Of an answer."""
+    threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+
+
+class Agreed(msgspec.Struct, frozen=True):
+    """One answer beside the trainer's."""
+
+    same: bool
+    gap: float = 0.0
+    """Where they first differ: how much likelier the trainer's token was than the one served, in nats. Near 0 it is
+    chance which of them rounding makes the likeliest."""
+
+
+class Compared(msgspec.Struct, frozen=True, tag="compared"):
+    """What came out, an entry for each answer."""
+
+    answers: tuple[Agreed, ...]
+
+
 class TrainError(msgspec.Struct, frozen=True, tag="error"):
     """How the child tells of a FreeholdError; `kind` is its class name."""
 
@@ -195,12 +235,12 @@ class TrainError(msgspec.Struct, frozen=True, tag="error"):
     remedy: str
 
 
-Report = Progress | TrainResult | TrainPlan | TrainError
+Report = Progress | TrainResult | TrainPlan | Compared | TrainError
 
 Value = TypeVar("Value")
 
 
-def encode(value: TrainJob | Report) -> bytes:
+def encode(value: TrainJob | CompareJob | Report) -> bytes:
     """One line of JSON."""
     return msgspec.json.encode(value, enc_hook=str)
 

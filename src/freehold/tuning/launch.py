@@ -13,9 +13,20 @@ from typing import TypeVar
 import msgspec
 
 from freehold.core import errors
-from freehold.tuning.job import Progress, Report, TrainError, TrainJob, TrainPlan, TrainResult, decode, encode
+from freehold.tuning.job import (
+    Compared,
+    CompareJob,
+    Progress,
+    Report,
+    TrainError,
+    TrainJob,
+    TrainPlan,
+    TrainResult,
+    decode,
+    encode,
+)
 
-Answer = TypeVar("Answer", TrainResult, TrainPlan)
+Answer = TypeVar("Answer", TrainResult, TrainPlan, Compared)
 _KEEP = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "VIRTUAL_ENV")
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -56,13 +67,20 @@ def train(job: TrainJob, on_progress: Callable[[Progress], None]) -> TrainResult
     return _run(job, on_progress, TrainResult)
 
 
-def _run(job: TrainJob, on_progress: Callable[[Progress], None], kind: type[Answer]) -> Answer:
+def compare(job: CompareJob, on_progress: Callable[[Progress], None]) -> Compared:
+    """Compare answers. Raises MissingExtra, BadModelFile, Unsupported, NotEnoughMemory, WorkerFailed, Interrupted."""
+    return _run(job, on_progress, Compared, "compare_child")
+
+
+def _run(
+    job: TrainJob | CompareJob, on_progress: Callable[[Progress], None], kind: type[Answer], module: str = "child"
+) -> Answer:
     """The child's answer, of the kind that `job` asks for."""
     require_extra()
     job.out.mkdir(parents=True, exist_ok=True)
     path = job.out / "job.json"
     path.write_bytes(encode(job))
-    command = [sys.executable, "-m", "freehold.tuning.child", str(path)]
+    command = [sys.executable, "-m", f"freehold.tuning.{module}", str(path)]
     with (job.out / "trainer.log").open("wb") as log, _child(command, log.fileno()) as child:
         result = _follow(child, on_progress)
     if not isinstance(result, kind):
@@ -108,8 +126,9 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def _follow(child: subprocess.Popen[bytes], on_progress: Callable[[Progress], None]) -> TrainResult | TrainPlan | None:
-    result = None
+def _follow(child: subprocess.Popen[bytes], on_progress: Callable[[Progress], None]) -> Report | None:
+    """What it answered; None where it said nothing before it ended."""
+    result: Report | None = None
     for line in child.stdout or ():
         try:
             report: Report = decode(line, Report)  # type: ignore[arg-type]
@@ -117,10 +136,10 @@ def _follow(child: subprocess.Popen[bytes], on_progress: Callable[[Progress], No
             break  # it died in the middle of a report; how it ended says why
         if isinstance(report, Progress):
             on_progress(report)
-        elif isinstance(report, TrainResult | TrainPlan):
-            result = report
         elif isinstance(report, TrainError):
             raise getattr(errors, report.kind)(report.message, report.remedy)
+        else:
+            result = report
     child.wait()
     return result
 

@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from freehold.core.errors import Unsupported
+from freehold.core.errors import BadModelFile, Unsupported
 from freehold.tuning import files
 from freehold.tuning.decoder.functions import Adapter, Linear, Magnitude
+from freehold.tuning.merge import firsts_of, scale_of
 
+FILE = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 """PEFT's name for the wrapped model inside its checkpoint."""
 _SIDES = ("lora_A", "lora_B")
@@ -46,6 +49,23 @@ def attach(
     return trained
 
 
+def restore(linears: Mapping[str, Linear], folder: Path) -> None:
+    """Put a saved adapter beside the projections that it was made for. Raises BadModelFile, Unsupported."""
+    config = json.loads((folder / "adapter_config.json").read_bytes())
+    tensors = {name.removeprefix(_PREFIX): tensor.float() for name, tensor in load_file(folder / FILE).items()}
+    dora = bool(config.get("use_dora"))
+    for first in sorted(firsts_of({_PREFIX + name for name in tensors}, dora=dora)):
+        path = first.removeprefix(_PREFIX).removesuffix(f".{_SIDES[0]}.weight")
+        if path not in linears:
+            raise BadModelFile(f"the base has no {path}, which the adapter changes", "Use the base it was made for")
+        linear = linears[path]
+        magnitude = Magnitude.of(linear.matrix) if dora else None
+        if magnitude is not None:
+            magnitude.vector.data = tensors[f"{path}.{_MAGNITUDE}"]
+        down, up = (tensors[f"{path}.{side}.weight"] for side in _SIDES)
+        linear.adapter = Adapter(down, up, scale_of(config), magnitude)
+
+
 def scale(method: str, rank: int, alpha: float) -> float:
     """What multiplies an adapter's part. rslora: Kalajdzievski 2023, arXiv 2312.03732."""
     return alpha / (math.sqrt(rank) if method == "rslora" else rank)
@@ -55,7 +75,7 @@ def save(trained: Mapping[str, nn.Parameter], folder: Path, *, method: str, rank
     """Write adapter_model.safetensors and adapter_config.json as PEFT reads them."""
     tensors = {f"{_PREFIX}{name}": half.detach().float().cpu().contiguous() for name, half in trained.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    files.write(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+    files.write(tensors, folder / FILE, {"format": "pt"})
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

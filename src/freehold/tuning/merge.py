@@ -38,14 +38,14 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     from freehold.tuning.model import copy_companions
 
     config = json.loads((adapter / "adapter_config.json").read_bytes())
-    scale = _scale(config)
+    scale = scale_of(config)
     out.mkdir(parents=True, exist_ok=True)
     copy_companions(base, out)
     index = base / "model.safetensors.index.json"
     if index.exists():
         (out / index.name).write_bytes(index.read_bytes())
     with safe_open(adapter / "adapter_model.safetensors", "pt") as difference:
-        unused = _adapted(set(difference.keys()), dora=bool(config.get("use_dora")))
+        unused = firsts_of(set(difference.keys()), dora=bool(config.get("use_dora")))
         for shard in sorted(base.glob("*.safetensors")):
             with safe_open(shard, "pt") as weights:
                 tensors = {
@@ -57,7 +57,7 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
         raise BadModelFile(f"the base {base} lacks {len(unused)} layers of the adapter", "Use the base it was made for")
 
 
-def _adapted(keys: set[str], *, dora: bool) -> set[str]:
+def firsts_of(keys: set[str], *, dora: bool) -> set[str]:
     """The A of every pair. Raises BadModelFile for what is no pair, and for magnitudes that are not one to a pair."""
     firsts = {key for key in keys if key.endswith(_FIRST)}
     pairs = firsts | {_beside(key, ".lora_B.weight") for key in firsts}
@@ -95,7 +95,8 @@ def _brought(name: str, rows: "Tensor", lengths: "Tensor") -> "Tensor":
     return made
 
 
-def _scale(config: dict[str, object]) -> float:
+def scale_of(config: dict[str, object]) -> float:
+    """What multiplies an adapter's part, by its configuration. Raises BadModelFile, Unsupported."""
     if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or any(map(config.get, _CHANGES)):
         raise Unsupported("only plain LoRA adapters can be merged", "Merge it with the tool that made it")
     rank, alpha = config.get("r"), config.get("lora_alpha")

@@ -36,13 +36,13 @@ def run(work: Work) -> Result:
     made = work.inputs[work.task.needs[0]]
     subject = made.file(ADAPTER if made.has(ADAPTER) else MODEL).digest
     asked = work.recipe.evaluate
-    rows = data.sample(_asked(work.input(HELD_OUT, "data")), asked.rows, work.recipe.tune.seed)
+    rows = data.sample(asked_of(work.input(HELD_OUT, "data")), asked.rows, work.recipe.tune.seed)
     found = asyncio.run(_evaluation(work, rows))
     report = work.keep_bytes(found.report(subject, asked.max_tokens), REPORT)
     return Result(files=(report,), facts=_facts(found, len(rows)))
 
 
-def _asked(path: Path) -> list[data.Row]:
+def asked_of(path: Path) -> list[data.Row]:
     """The held-out questions with the answers that are wanted. Raises BadData for rows that have none, as texts."""
     kept = data.read_any(path)
     rows = [row for row in map(data.as_chat, kept) if row is not None]

@@ -6,6 +6,7 @@ import msgspec
 
 from freehold.proofs.facts import Fact
 from freehold.recipes.schema import GateSection, RecipeFile
+from freehold.recipes.steps.compare import Agreement
 from freehold.recipes.steps.evaluate import REPORT
 from freehold.recipes.task import Result, Step, Task, Work
 from freehold.store import Store
@@ -66,7 +67,8 @@ def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     """One task, after every evaluation."""
     kinds = (*(() if file.recipe.tune.method == "scratch" else ("base",)), "tuned", *file.recipe.quantize.types)
     parameters = {**msgspec.structs.asdict(file.recipe.gate), "released": file.recipe.released_type}
-    yield Task("gate", "gate", tuple(f"evaluate {kind}" for kind in kinds), parameters)
+    compared = ["compare tuned"] if file.recipe.evaluate.compared else []
+    yield Task("gate", "gate", (*(f"evaluate {kind}" for kind in kinds), *compared), parameters)
 
 
 def run(work: Work) -> Result:
@@ -74,8 +76,9 @@ def run(work: Work) -> Result:
     reports = {
         need.removeprefix("evaluate "): msgspec.json.decode(work.input(REPORT, need).read_bytes(), type=Report)
         for need in work.task.needs
+        if need.startswith("evaluate ")
     }
-    conditions = tuple(judge(work.recipe.gate, reports, work.recipe.released_type or "tuned"))
+    conditions = (*judge(work.recipe.gate, reports, work.recipe.released_type or "tuned"), *_agreed(work))
     verdict = msgspec.json.encode({"schema": 1, "kind": "gate", "conditions": conditions}, order="sorted")
     passed = Verdict(conditions).passed
     return Result(files=(work.keep_bytes(verdict, VERDICT),), facts={"passed": passed})
@@ -94,6 +97,16 @@ def judge(gate: GateSection, reports: Mapping[str, Report], released: str) -> It
         if kind not in ("base", "tuned"):
             drop = round(tuned - reports[kind].value("token_f1"), 6)
             yield Condition("token F1 lost in quantising", kind, drop, gate.max_quantized_drop, False)
+
+
+def _agreed(work: Work) -> Iterator[Condition]:
+    """Beside a base that stays quantised, rounding alone makes other answers: there it is told, and no condition."""
+    if "compare tuned" not in work.inputs or work.file.adapted:
+        return
+    facts = work.inputs["compare tuned"].facts
+    found = Agreement(facts["rows"], facts["same"], facts["near"])
+    if found.rows:
+        yield Condition("answers as trained", "tuned", round(found.share, 6), work.recipe.gate.min_agreement, True)
 
 
 STEP = Step("gate", tasks, run, rooms=("proofs",))

@@ -12,6 +12,7 @@ from freehold.core.paths import expanded
 from freehold.recipes.schema import RecipeFile
 from freehold.recipes.steps.base import manifest_of
 from freehold.recipes.steps.choose import SWEEP
+from freehold.recipes.steps.compare import AGREEMENT
 from freehold.recipes.steps.convert import ADAPTER, MODEL
 from freehold.recipes.steps.data import HELD_OUT, TRAIN
 from freehold.recipes.steps.data import REPORT as REPORT_OF_DATA
@@ -37,6 +38,7 @@ def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     needs = ["data", "tune", "convert tuned", "gate", *(f"quantize {kind}" for kind in kinds)]
     needs += ["evaluate tuned", *(f"evaluate {kind}" for kind in kinds)]
     needs += [] if recipe.tune.method == "scratch" else ["base", "evaluate base"]
+    needs += ["compare tuned"] if recipe.evaluate.compared else []
     needs += ["merge"] if recipe.tune.adapts and not file.adapted else []
     parameters = {
         "name": str(recipe.name),
@@ -187,7 +189,8 @@ def _evidence(work: Work) -> tuple[Digest, ...]:
     reports = [work.inputs[task].file(REPORT).digest for task in work.inputs if task.startswith("evaluate ")]
     data, training = work.inputs["data"].file(REPORT_OF_DATA).digest, work.inputs["tune"].file("training.json").digest
     sweep = [work.inputs["tune"].file(SWEEP).digest] if work.inputs["tune"].has(SWEEP) else []
-    return (data, training, *sweep, *reports, work.inputs["gate"].file(VERDICT).digest)
+    compared = [work.inputs["compare tuned"].file(AGREEMENT).digest] if "compare tuned" in work.inputs else []
+    return (data, training, *sweep, *reports, *compared, work.inputs["gate"].file(VERDICT).digest)
 
 
 STEP = Step("release", tasks, run, holds=holds)
