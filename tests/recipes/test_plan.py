@@ -18,7 +18,7 @@ def _plan(workshop: Path, settings: Settings) -> dict[str, Entry]:
 
 def test_every_module_of_the_folder_is_a_step() -> None:
     assert set(steps()) == {
-        "data", "base", "tune", "choose", "merge", "convert", "quantize", "evaluate", "gate", "release"
+        "data", "base", "tune", "choose", "merge", "convert", "quantize", "evaluate", "compare", "gate", "release"
     }  # fmt: skip
 
 

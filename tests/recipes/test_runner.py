@@ -28,7 +28,7 @@ def test_the_chain(run: Run, fakes: Fakes, settings: Settings) -> None:
     outcome = run(events=events)
     assert _begun(events) == [
         "data", "base", "convert base", "tune", "evaluate base", "merge", "convert tuned", "evaluate tuned",
-        "quantize Q8_0", "evaluate Q8_0", "gate", "release",
+        "quantize Q8_0", "evaluate Q8_0", "compare tuned", "gate", "release",
     ]  # fmt: skip
     assert outcome.passed
     assert [line.model for line in outcome.measured] == ["base", "tuned", "Q8_0"]
@@ -51,7 +51,13 @@ def test_manifest_carries_its_evidence(run: Run, settings: Settings, workshop: P
         assert manifest.lineage.base is not None
         assert store.manifest(manifest.lineage.base).part("weights")
         documents = [msgspec.json.decode(store.path(digest).read_bytes()) for digest in manifest.evidence]
-        assert [document["kind"] for document in documents] == ["data", "training", *["evaluation"] * 3, "gate"]
+        assert [document["kind"] for document in documents] == [
+            "data",
+            "training",
+            *["evaluation"] * 3,
+            "agreement",
+            "gate",
+        ]
         for digest in manifest.lineage.data:
             assert store.path(digest).read_bytes().startswith(b'{"messages":')
         weights = store.get(Name.parse("desk:weights"))
@@ -190,6 +196,62 @@ def test_conditions(
     outcome = run()
     assert [line.split(":")[0] for line in outcome.failures()] == ([failing] if failing else [])
     assert outcome.passed == (failing is None)
+
+
+@pytest.mark.parametrize(
+    ("differing", "gap", "gate", "passes"),
+    [
+        (0.05, 1.0, "", True),
+        (0.5, 1.0, "", False),
+        (0.5, 0.01, "", True),
+        (0.5, 1.0, "min_agreement = 0.5", True),
+        (0.05, 1.0, "min_agreement = 1.0", False),
+    ],
+)
+def test_served_answers_that_are_not_the_trained_model_s(
+    run: Run, workshop: Path, fakes: Fakes, differing: float, gap: float, gate: str, passes: bool
+) -> None:
+    write_recipe(workshop, gate=gate)
+    fakes.differing, fakes.gap = differing, gap
+    outcome = run()
+    assert outcome.passed == passes
+    assert [line.split(":")[0] for line in outcome.failures()] == ([] if passes else ["answers as trained of tuned"])
+    told = [note for note in outcome.notes if "others than the trained model gives" in note]
+    assert bool(told) == (gap > 0.05)
+
+
+def test_the_agreement_is_evidence(run: Run, fakes: Fakes, settings: Settings) -> None:
+    fakes.differing, fakes.gap = 0.1, 1.0
+    run()
+    with Store.open(settings.store) as store:
+        manifest = store.get(Name.parse("desk"))
+        documents = [msgspec.json.decode(store.path(digest).read_bytes()) for digest in manifest.evidence]
+        [found] = [document for document in documents if document["kind"] == "agreement"]
+        values = {fact["name"]: fact["value"] for fact in found["facts"]}
+        rows = len(found["answers"])
+        others = round(0.1 * rows)
+        assert values == {"agreement.rows": rows, "agreement.same": rows - others, "agreement.near": 0}
+        assert others > 0
+        evaluations = [document for document in documents if document["kind"] == "evaluation"]
+        subjects = {document["facts"][0]["subject"]: document for document in evaluations}
+        tuned = subjects[found["facts"][0]["subject"]]
+        assert [each["row"] for each in found["answers"]] == [each["row"] for each in tuned["answers"]][:rows]
+
+
+def test_no_comparison_is_made_where_none_is_asked_for(run: Run, workshop: Path, fakes: Fakes) -> None:
+    write_recipe(workshop, evaluate="compared = 0")
+    outcome = run()
+    assert outcome.passed
+    assert "compare" not in fakes.calls
+    assert "answers as trained" not in [condition.name for condition in outcome.conditions]
+
+
+def test_another_number_to_compare_asks_no_question_again(run: Run, workshop: Path, fakes: Fakes) -> None:
+    run()
+    write_recipe(workshop, evaluate="compared = 3")
+    events: list[RunEvent] = []
+    run(events=events)
+    assert _begun(events) == ["compare tuned", "gate", "release"]
 
 
 def test_what_is_told(run: Run, fakes: Fakes) -> None:

@@ -23,6 +23,7 @@ _TITLES = {
     "convert": "convert to GGUF:",
     "quantize": "quantise to",
     "evaluate": "ask the held-out questions:",
+    "compare": "compare with what was trained:",
     "gate": "judge",
     "release": "release",
 }

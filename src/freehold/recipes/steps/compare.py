@@ -70,13 +70,9 @@ def run(work: Work) -> Result:
     """The report, and how many agree."""
     chosen = list(_chosen(work))
     found = _compared(work, chosen) if chosen else ()
-    told = [
-        {"row": answer.row, "same": agreed.same, "gap": round(agreed.gap, 4)}
-        for (_, answer), agreed in zip(chosen, found, strict=True)
-    ]
-    agreement = Agreement(
-        len(found), sum(each.same for each in found), sum(not each.same and each.gap <= NEAR for each in found)
-    )
+    words = ["same" if each.same else "near" if each.gap <= NEAR else "other" for each in found]
+    told = [{"row": answer.row, "agreement": word} for (_, answer), word in zip(chosen, words, strict=True)]
+    agreement = Agreement(len(words), words.count("same"), words.count("near"))
     made = work.inputs["convert tuned"]
     subject = made.file(ADAPTER if made.has(ADAPTER) else MODEL).digest
     facts = [Fact(subject, f"agreement.{key}", value, "verified") for key, value in agreement._asdict().items()]

@@ -23,7 +23,8 @@ PARALLEL = 1
 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     """One task for each model file."""
-    parameters = msgspec.structs.asdict(file.recipe.evaluate)
+    asked = msgspec.structs.asdict(file.recipe.evaluate)
+    parameters = {key: value for key, value in asked.items() if key != "compared"}
     if file.recipe.tune.method != "scratch":
         yield Task("evaluate base", "evaluate", ("convert base", "data"), parameters)
     yield Task("evaluate tuned", "evaluate", ("convert tuned", "data"), parameters)
