@@ -26,6 +26,9 @@ held_out = 0.2
 [quantize]
 types = ["Q8_0"]
 
+[evaluate]
+{evaluate}
+
 [gate]
 {gate}
 """
@@ -51,10 +54,12 @@ def workshop(tmp_path: Path) -> Path:
     return folder
 
 
-def write_recipe(folder: Path, *, tune: str = "epochs = 3", gate: str = "", extra: str = "") -> Path:
+def write_recipe(
+    folder: Path, *, tune: str = "epochs = 3", evaluate: str = "", gate: str = "", extra: str = ""
+) -> Path:
     """Write recipe.toml anew."""
     path = folder / "recipe.toml"
-    path.write_text(RECIPE.format(tune=tune, gate=gate) + extra)
+    path.write_text(RECIPE.format(tune=tune, evaluate=evaluate, gate=gate) + extra)
     return path
 
 

@@ -233,8 +233,7 @@ def test_the_agreement_is_evidence(run: Run, fakes: Fakes, settings: Settings) -
         assert values == {"agreement.rows": rows, "agreement.same": rows - others, "agreement.near": 0}
         assert others > 0
         evaluations = [document for document in documents if document["kind"] == "evaluation"]
-        subjects = {document["facts"][0]["subject"]: document for document in evaluations}
-        tuned = subjects[found["facts"][0]["subject"]]
+        [tuned] = [each for each in evaluations if each["facts"][0]["subject"] == found["facts"][0]["subject"]]
         assert [each["row"] for each in found["answers"]] == [each["row"] for each in tuned["answers"]][:rows]
 
 

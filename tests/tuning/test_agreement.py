@@ -161,6 +161,7 @@ def test_many_long_ones_are_read_in_parts(folder: Path, monkeypatch: pytest.Monk
     assert compared(folder, asked, said) == [Agreed(True)] * 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "rslora", "dora"])
 def test_an_adapter_beside_its_base_is_what_is_merged(
     job: Callable[..., TrainJob], learned: Path, folder: Path, tmp_path: Path, method: str
