@@ -240,6 +240,10 @@ def test_with_the_real_trainer_and_llama_cpp(shop: Path, settings: Settings) -> 
     assert outcome.passed
     assert outcome.training["last_loss"] < outcome.training["first_loss"]
     with Store.open(settings.store) as store:
+        evidence = store.get(Name.parse("desk")).evidence
+        documents = [msgspec.json.decode(store.path(digest).read_bytes()) for digest in evidence]
+        [compared] = [document for document in documents if document["kind"] == "agreement"]
+        assert [each["agreement"] for each in compared["answers"]].count("other") <= 1, compared
         import_gguf(store, shop / "small.gguf", Name.parse("plain"))
         desk = Desk(settings, store, LlamaCpp())
         said = asyncio.run(_answers(desk, "desk", "plain", "plain+desk:adapter"))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 import torch
 
+from freehold.convert import origin
 from freehold.core.errors import BadData
 from freehold.core.request import Message
 from freehold.data.rows import Row, read_rows
@@ -20,6 +21,7 @@ from freehold.tuning.decoder.model import Decoder
 from freehold.tuning.decoder.sampling import sample
 from freehold.tuning.job import Agreed, Compared, CompareJob, Progress, Said
 from freehold.tuning.render import Encoder, Renderer, Sample
+from freehold.tuning.unpack import unpack
 
 _TOKENS = 4096
 """Read at once."""
@@ -46,24 +48,25 @@ def compare(job: CompareJob, say: Callable[[Progress], None]) -> Compared:
     if job.threads:
         torch.set_num_threads(job.threads)
     say(Progress("loading"))
-    decoder = model.load(job.model, _CPU, torch.float32, full=False)
+    # As the trainer opens it.
+    folder = unpack(job.model, job.out / "base") if origin.gguf_in(job.model) else job.model
+    decoder = model.load(folder, _CPU, torch.float32, full=False)
     if job.adapter is not None:
         lora.restore(decoder.linears, job.adapter)
     asked = read_rows(job.rows)
     if len(asked) != len(job.said):
         raise BadData(f"{len(job.said)} answers to {len(asked)} questions", "Give one for each")
-    template, names = model.chat_template(job.model)
-    with model.encoder(job.model) as encoder, torch.no_grad():
+    template, names = model.chat_template(folder)
+    with model.encoder(folder) as encoder, torch.no_grad():
         renderer = Renderer(encoder, template, max_length=1 << 20, prompt_weight=0.0, **names)
-        return Compared(tuple(_Teller(job, decoder, encoder, renderer).agreed(asked, say)))
+        return Compared(tuple(_Teller(job, decoder, encoder, renderer, model.ends(folder, encoder)).agreed(asked, say)))
 
 
 class _Teller:
     """The trained model, and what is needed to ask it."""
 
-    def __init__(self, job: CompareJob, decoder: Decoder, encoder: Encoder, renderer: Renderer) -> None:
-        self._job, self._decoder, self._encoder, self._renderer = job, decoder, encoder, renderer
-        self._ends = model.ends(job.model, encoder)
+    def __init__(self, job: CompareJob, decoder: Decoder, encoder: Encoder, renderer: Renderer, ends: set[int]) -> None:
+        self._job, self._decoder, self._encoder, self._renderer, self._ends = job, decoder, encoder, renderer, ends
 
     def agreed(self, asked: Sequence[Row], say: Callable[[Progress], None]) -> Iterator[Agreed]:
         """Each of the job's answers, in their order."""
