@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-
 from bench.tune import SHAPES, write_base, write_rows
+
 from freehold.core.request import Message
 from freehold.data.rows import Preference
 from freehold.data.rows import write_rows as write
