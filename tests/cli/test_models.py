@@ -12,6 +12,7 @@ from freehold.core.digest import Digest
 from freehold.core.manifest import Lineage
 from freehold.core.name import Name
 from freehold.core.settings import load
+from freehold.formats.locks import locked
 from freehold.store import Store
 from freehold.store.importing import import_gguf
 from tests.cli.conftest import Freehold, assert_refused
@@ -300,6 +301,24 @@ def test_prune(freehold: Freehold, home: Path, tiny: str) -> None:
     assert json.loads(freehold("prune", "--json").stdout)["size"] == 5000
     assert freehold("prune").stdout.startswith("freed 0 B")
     assert "tiny" in names(freehold)
+
+
+def test_prune_and_du_know_of_stopped_trainings(freehold: Freehold, home: Path) -> None:
+    stopped, running = home / "runs" / "resumable" / "a1", home / "runs" / "resumable" / "b2"
+    (stopped / "checkpoint").mkdir(parents=True)
+    (stopped / "checkpoint" / "state.safetensors").write_bytes(bytes(70_000))
+    with locked(running, "it"):
+        (running / "half").write_bytes(bytes(30_000))
+        told = json.loads(freehold("du", "--json").stdout)["trainings"]
+        assert 100_000 <= told < 101_000
+        assert "trainings to go on with" in freehold("du").stdout
+        assert json.loads(freehold("prune", "--json").stdout)["trainings"] == 0
+        planned = json.loads(freehold("prune", "--unfinished", "--dry-run", "--json").stdout)["trainings"]
+        assert 70_000 <= planned < 71_000
+        assert stopped.exists()
+        assert "of stopped trainings" in freehold("prune", "--unfinished").stdout
+        assert not stopped.exists()
+        assert (running / "half").exists()
 
 
 def test_fsck_mends_from_a_file(inside: Freehold, tiny: str, gguf: Path, home: Path, tmp_path: Path) -> None:

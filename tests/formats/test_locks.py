@@ -40,14 +40,16 @@ def test_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
 
 def test_sweep_takes_what_the_dead_left(tmp_path: Path) -> None:
     (tmp_path / "dead").mkdir()
-    (tmp_path / "dead" / "rest").write_text("x")
+    (tmp_path / "dead" / "rest").write_text("x" * 5000)
     with _holder(tmp_path / "alive") as child:
-        sweep(tmp_path)
+        assert sweep(tmp_path, dry_run=True) >= 5000
+        assert (tmp_path / "dead" / "rest").exists()
+        assert 5000 <= sweep(tmp_path) < 5100
         assert [path.name for path in tmp_path.iterdir()] == ["alive"]
         child.kill()
     sweep(tmp_path)
     assert list(tmp_path.iterdir()) == []
-    sweep(tmp_path / "nothing")
+    assert sweep(tmp_path / "nothing") == 0
 
 
 def test_lock_is_not_passed_on_to_children(tmp_path: Path) -> None:

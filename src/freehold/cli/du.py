@@ -6,12 +6,15 @@ from freehold.cli._output import emit, line, size, table
 
 def command(json: Json = False, home: Home = None) -> None:
     """Show what each model takes on the disk: bytes of its own, which removing it frees, and bytes that it shares."""
+    from freehold.formats.locks import size_of
     from freehold.store.usage import usage
 
     with opened(home) as (settings, store):
         found = usage(store)
+        trainings = size_of(settings.resumable)
     if json:
-        emit({**{field: getattr(found, field) for field in found.__struct_fields__}, "quota": settings.quota})
+        told = {field: getattr(found, field) for field in found.__struct_fields__}
+        emit({**told, "trainings": trainings, "quota": settings.quota})
         return
     models = sorted(found.models, key=lambda each: -each.own)
     table(["NAME", "OWN", "SHARED"], [[each.name, size(each.own), size(each.shared)] for each in models])
@@ -23,5 +26,9 @@ def command(json: Json = False, home: Home = None) -> None:
     ):
         if amount:
             line(f"{what}: {size(amount)}")
+    if trainings:
+        line(
+            f"beside it, trainings to go on with ('freehold prune --unfinished' frees those stopped): {size(trainings)}"
+        )
     quota = f" of {size(settings.quota)} allowed" if settings.quota else ""
     line(f"in all: {size(found.total)}{quota}")

@@ -11,20 +11,26 @@ from freehold.core.settings import load
 
 def command(
     unfinished: Annotated[
-        bool, typer.Option("--unfinished", help="Downloads that a pull could go on with, too.")
+        bool, typer.Option("--unfinished", help="Downloads and trainings that could be gone on with, too.")
     ] = False,
     dry_run: DryRun = False,
     json: Json = False,
     home: Home = None,
 ) -> None:
     """Remove from the disk what no model, lease or recipe step uses."""
+    from freehold.formats.locks import sweep
     from freehold.store import Store
     from freehold.store.check import prune
 
-    with Store.open(load({"home": home}).store) as store:
+    settings = load({"home": home})
+    with Store.open(settings.store) as store:
         report = prune(store, dry_run, unfinished)
+    trainings = sweep(settings.resumable, dry_run=dry_run) if unfinished else 0
     if json:
-        emit({"blobs": report.blobs, "temporary": report.temporary, "size": report.size, "dry_run": dry_run})
+        told = {"blobs": report.blobs, "temporary": report.temporary, "size": report.size, "trainings": trainings}
+        emit({**told, "dry_run": dry_run})
         return
     verb = "would free" if dry_run else "freed"
     line(f"{verb} {size(report.size)}: {len(report.blobs)} blobs, {report.temporary} unfinished files")
+    if trainings:
+        line(f"{verb} {size(trainings)} of stopped trainings")

@@ -85,6 +85,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.home / "runs"
 
     @property
+    def resumable(self) -> Path:
+        """Of these, the folder of steps that can be gone on with."""
+        return self.runs / "resumable"
+
+    @property
     def files(self) -> Path:
         """The folder of files that clients sent, and of what batches answered."""
         return self.home / "files"

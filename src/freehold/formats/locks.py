@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,11 +28,25 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def sweep(folder: Path) -> None:
-    """Remove the folders in `folder` that dead processes held."""
+def sweep(folder: Path, *, dry_run: bool = False) -> int:
+    """Remove the folders in `folder` that no living process holds. The bytes of their files."""
+    freed = 0
     for entry in folder.iterdir() if folder.is_dir() else ():
         with suppress(Conflict), locked(entry, entry.name):
-            shutil.rmtree(entry, ignore_errors=True)
+            freed += size_of(entry)
+            if not dry_run:
+                shutil.rmtree(entry, ignore_errors=True)
+    return freed
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of a folder's files, which may come and go."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            status = path.lstat()
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total
 
 
 def _opened(folder: Path, what: str) -> int:

@@ -125,7 +125,7 @@ class Run:
     def _run(self, item: Planned) -> Result:
         step = steps()[item.task.step]
         self._record(item)
-        place = self.settings.runs / ("resumable" if step.resumable else "scratch") / item.key.hex[:32]
+        place = (self.settings.resumable if step.resumable else self.settings.runs / "scratch") / item.key.hex[:32]
         inputs = {need: self.results[need] for need in item.task.needs}
         needed = {digest for result in inputs.values() for digest in result.digests}
         with _workplace(place, item.task.name, keep=step.resumable), disk_errors(place), self.store.lease(*needed):
