@@ -27,8 +27,6 @@ def command(json: Json = False, home: Home = None) -> None:
         if amount:
             line(f"{what}: {size(amount)}")
     if trainings:
-        line(
-            f"beside it, trainings to go on with ('freehold prune --unfinished' frees those stopped): {size(trainings)}"
-        )
+        line(f"beside the store, trainings to go on with: {size(trainings)} ('freehold prune --unfinished' frees them)")
     quota = f" of {size(settings.quota)} allowed" if settings.quota else ""
     line(f"in all: {size(found.total)}{quota}")
