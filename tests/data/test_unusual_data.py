@@ -214,7 +214,10 @@ def test_turns_as_they_come(write: Write, turns: list[dict[str, Any]]) -> None:
         ({"from": "narrator", "value": "x"}, "turn 2 has the role 'narrator'"),
         ({"value": "x"}, "turn 2 has the role None"),
         ({"role": "", "from": "gpt", "value": "x"}, "turn 2 has the role ''"),
-        ({"role": "assistant", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, "turn 2 has content that is not text"),
+        (
+            {"role": "assistant", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
+            "turn 2 has content that is not text",
+        ),
         ({"role": "assistant", "content": 5}, "turn 2 has content that is not text"),
         ({"role": "assistant", "content": "x", "weight": "half"}, "turn 2 has the weight 'half'"),
         ({"from": "function_call", "value": '{"name": "f"}'}, "turn 2 has a tool call without 'arguments'"),

@@ -41,7 +41,7 @@ def message_body(message: Message) -> dict[str, Any]:
     body: dict[str, Any] = {"role": message.role, "content": _content(message)}
     if message.tool_calls:
         body["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
             for call in message.tool_calls
         ]
     if message.tool_call_id:
@@ -226,22 +226,22 @@ class StreamReader:
 
 def _parts(choice: Mapping[str, Any], index: int) -> Iterator[Event]:
     delta = choice.get("delta", choice)
-    if thought := _text(delta, "reasoning_content"):
+    if thought := text_in(delta, "reasoning_content"):
         yield Reasoning(thought, index)
-    if text := _text(delta, "content") or _text(delta, "text"):
+    if text := text_in(delta, "content") or text_in(delta, "text"):
         yield Text(text, index)
     for call in delta.get("tool_calls") or ():
         function = call.get("function", {})
         yield ToolCallPart(
             int(call.get("index", 0)),
-            id=_text(call, "id"),
-            name=_text(function, "name"),
-            arguments=_text(function, "arguments"),
+            id=text_in(call, "id"),
+            name=text_in(function, "name"),
+            arguments=text_in(function, "arguments"),
             index=index,
         )
 
 
-def _text(body: Mapping[str, Any], name: str) -> str:
+def text_in(body: Mapping[str, Any], name: str) -> str:
     """A field that is text, null or not there. Raises TypeError for anything else."""
     found = body.get(name)
     if not isinstance(found, str | None):
