@@ -1,4 +1,4 @@
-"""What llama-server's clients send. Fields that are not here are left aside, as llama-server does.
+"""What llama-server's clients send. Fields that are not here, and those that are null, are left aside, as it does.
 
 https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 """
