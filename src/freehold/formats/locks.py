@@ -28,8 +28,10 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the folders in `folder` that dead processes held."""
+    """Remove the folders in `folder` that dead processes held. Whatever else lies there is somebody's own."""
     for entry in folder.iterdir() if folder.is_dir() else ():
+        if entry.is_symlink() or not entry.is_dir():
+            continue
         with suppress(Conflict), locked(entry, entry.name):
             shutil.rmtree(entry, ignore_errors=True)
 
