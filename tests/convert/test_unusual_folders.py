@@ -155,7 +155,7 @@ def test_what_makes_no_sense_beside_a_tokenizer_is_passed_over(name: str, model:
         found = _read(model)
         ids = [value for key, value in found.items() if key.endswith("_token_id")]
         assert all(type(id_) is int and 0 <= id_ < SIZE for id_ in ids)
-        assert found["tokenizer.ggml.eos_token_id"] in (0, 2)
+        assert "tokenizer.ggml.eos_token_id" in found
         assert isinstance(found.get("tokenizer.chat_template", ""), str)
 
     assert spoil(model / name, BESIDE[name], look) == 0
