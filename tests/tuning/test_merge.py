@@ -10,7 +10,7 @@ from freehold.core.errors import Unsupported
 
 pytest.importorskip("torch")
 
-from freehold.tuning.merge import merge  # noqa: E402
+from freehold.tuning.merge import merge
 
 
 @pytest.mark.parametrize(
