@@ -5,7 +5,9 @@ The base is a folder of safetensors or the GGUF file of a model.
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from freehold.convert.config import Config, read_json
 from freehold.convert.dtypes import Floats, checked_f32
@@ -27,8 +29,12 @@ _CHANGES = (
     "modules_to_save",
     "trainable_token_indices",
     "layer_replication",
+    "alora_invocation_tokens",
+    "use_qalora",
 )
 """Settings under which the adapter is more than pairs of matrices."""
+_MOVING = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Ways to begin an adapter by which PEFT changes the base's own weights, too."""
 
 
 def prepare(folder: Path, base: Path, dtype: str = "auto") -> Prepared:
@@ -57,6 +63,16 @@ def _plan(base: Path) -> FamilyPlan:
     return plan(base)[0]
 
 
+def check_begun(path: Path, values: Mapping[str, Any]) -> None:
+    """Raises Unsupported for an adapter that says what it means on a base of other weights only."""
+    begun = values.get("init_lora_weights")
+    if isinstance(begun, str) and begun.lower().startswith(_MOVING):
+        raise Unsupported(
+            f"{shown(path, 400)}: init_lora_weights {shown(begun)} changed the base's weights, too",
+            "Save it with PEFT's path_initial_model_for_weight_conversion, or merge it there",
+        )
+
+
 def _check(config: Config) -> None:
     if (kind := config.text("peft_type", "")) != "LORA":
         raise Unsupported(f"{shown(config.path, 400)}: adapters of type {shown(kind)!r} are not supported", _MERGE)
@@ -65,6 +81,7 @@ def _check(config: Config) -> None:
         changed = "bias"
     if changed is not None:
         raise Unsupported(f"{shown(config.path, 400)}: {changed} cannot be said in a GGUF adapter", _MERGE)
+    check_begun(config.path, config.values)
 
 
 def _modules(weights: Weights) -> list[str]:

@@ -11,6 +11,10 @@ def sliding_layers(config: Config, layers: int, step: int) -> list[bool]:
     types = config.values.get("layer_types")
     if types is None:
         return [(layer + 1) % step != 0 for layer in range(layers)]
-    if not isinstance(types, list) or len(types) != layers or not all(kind in _KINDS for kind in types):
+    if (
+        not isinstance(types, list)
+        or len(types) != layers
+        or not all(isinstance(kind, str) and kind in _KINDS for kind in types)
+    ):
         raise config.bad(f"layer_types does not name one of {', '.join(_KINDS)} for each layer")
     return [_KINDS[kind] for kind in types]

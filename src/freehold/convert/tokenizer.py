@@ -76,6 +76,13 @@ class Tokenizer:
             raise self.bad(f"{key} is missing")
         return value
 
+    def listed(self, key: str, values: dict[str, Any]) -> list[Any]:
+        """The list under `key`, empty where there is none. Raises BadModelFile."""
+        value = values.get(key)
+        if value is not None and not isinstance(value, list):
+            raise self.bad(f"{key} is not a list")
+        return value or []
+
     def _vocab(self) -> dict[str, int]:
         vocab = self.model.get("vocab")
         if not isinstance(vocab, dict) or not all(type(id_) is int for id_ in vocab.values()):
@@ -83,7 +90,7 @@ class Tokenizer:
         return vocab
 
     def _added(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        for token in self.json.get("added_tokens") or []:
+        for token in self.listed("added_tokens", self.json):
             match token:
                 case {"id": int(id_), "content": str(content)}:
                     if token.get("lstrip") or token.get("single_word"):
@@ -201,7 +208,7 @@ def _type(added: dict[str, Any] | None) -> int:
 
 def _merges(tokenizer: Tokenizer) -> Iterator[tuple[str, str]]:
     """The merges; tokenizers writes both "left right" and pairs."""
-    for merge in tokenizer.model.get("merges") or []:
+    for merge in tokenizer.listed("merges", tokenizer.model):
         match merge:
             case str(text) if text.count(" ") == 1 and text.strip(" ") == text:
                 left, right = text.split(" ")
@@ -244,10 +251,11 @@ def _added_around(tokenizer: Tokenizer) -> Metadata:
 def _template(tokenizer: Tokenizer) -> tuple[list[str], list[str]]:
     """The special tokens that the post-processor puts before and after a text."""
     processor = tokenizer.json.get("post_processor")
-    steps = processor.get("processors") if isinstance(processor, dict) and "processors" in processor else [processor]
+    inner = processor.get("processors") if isinstance(processor, dict) else None
+    steps = inner if isinstance(inner, list) else [processor]
     before: list[str] = []
     after: list[str] = []
-    for step in steps or []:
+    for step in steps:
         match step:
             case None | {"type": "ByteLevel"}:
                 continue
@@ -288,8 +296,8 @@ def _inline_template(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        named = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
-        return found if isinstance(found := named.get("default"), str) else ""
+        found = [entry.get("template") for entry in value if isinstance(entry, dict) and entry.get("name") == "default"]
+        return found[-1] if found and isinstance(found[-1], str) else ""
     return ""
 
 

@@ -58,10 +58,9 @@ def find(columns: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
 
 def guess(columns: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
     """As `find`, with the roles that have no column left out."""
-    found = {role: column for role, names in NAMES.items() if (column := first(columns, names))}
+    free = [column for column in columns if column not in named.values()]
+    found = {role: column for role, names in NAMES.items() if (column := first(free, names))}
     found.update(named)
-    if "user" in named and found.get("assistant") == named["user"]:
-        del found["assistant"]
     alpaca = {_plain(column): column for column in columns}
     if not named and all(name in alpaca for name in _ALPACA):
         found = {**found, "user": alpaca["instruction"], "input": alpaca["input"], "assistant": alpaca["output"]}

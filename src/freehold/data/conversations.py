@@ -106,11 +106,11 @@ def _tool(value: Any, where: str) -> Tool:
 def _turn(turn: Any, where: str) -> tuple[Message, float]:
     if not isinstance(turn, Mapping):
         raise BadData(f"{where} is not an object", _REMEDY)
-    spelt = turn.get("role", turn.get("from"))
+    spelt = _either(turn, "role", "from")
     role = _ROLES.get(str(spelt).lower())
     if role is None:
         raise BadData(f"{where} has the role {spelt!r}", f"Known roles: {', '.join(_ROLES)}")
-    content, calls = _content(turn.get("content", turn.get("value")), where), _calls(turn, where)
+    content, calls = _content(_either(turn, "content", "value"), where), _calls(turn, where)
     if str(spelt).lower() == "function_call":
         content, calls = "", _written(content, where)
     thoughts = next((turn[key] for key in ("reasoning", "reasoning_content", "thinking") if turn.get(key)), "")
@@ -123,6 +123,12 @@ def _turn(turn: Any, where: str) -> tuple[Message, float]:
         reasoning=checked(_content(thoughts, where)),
     )
     return message, _weight(turn.get("weight"), where)
+
+
+def _either(turn: Mapping[str, Any], one: str, other: str) -> Any:
+    """What a turn holds under either name: Parquet has every name that some turn has, with null in the others."""
+    value = turn.get(one)
+    return turn.get(other) if value is None else value
 
 
 def _weight(value: Any, where: str) -> float:

@@ -16,7 +16,7 @@ from freehold.data.normal import normal
 from freehold.data.readers import Reader, Record, Table, readers
 from freehold.data.rows import AnyRow, Conversation, Dataset, digest_rows
 from freehold.data.shapes import Plan, choose
-from freehold.data.text import read_bytes
+from freehold.data.text import beginning, read_bytes
 
 MIN_ROWS = 10
 """Fewer cannot be split into a part to learn from and a part that tells anything."""
@@ -80,7 +80,7 @@ def _reader(path: Path, format: str) -> Reader:
         if format not in known:
             raise BadData(f"unknown format {format!r}", f"Known: auto, {', '.join(known)}")
         return known[format]
-    head = read_bytes(path)[:_HEAD].removeprefix(b"\xef\xbb\xbf")
+    head = beginning(read_bytes(path)[:_HEAD])
     return max(known.values(), key=lambda reader: reader.likelihood(head, path.suffix.lower()))
 
 

@@ -30,7 +30,8 @@ _CARD = re.compile(r"4\d{12}(\d{3}){0,2}|5[1-5]\d{14}|2[2-7]\d{14}|3[47]\d{13}|3
 _IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{0,4}(?![\w:])")
 _VERSION = re.compile(r"(?:\bv|version|release|ver\.?) ?$", re.IGNORECASE)
-_PHONE = re.compile(r"(?<![\w.,/+-])(?:\+|00)?\(?\d(?:[ ./()-]{0,3}\d){6,15}(?![\w/-]|[.,]\d)")
+_PHONE = re.compile(r"(?<![\w.,/+-])(?:\+|00)?\(?\d(?:(?! / \(?[0+])[ ./()-]{0,3}\d){6,15}(?![\w/-]|[.,]\d)")
+"""What begins with 0 or + after a stroke is another number."""
 _NORTH_AMERICAN = re.compile(r"(?:\+?1[ .-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .-])[2-9]\d\d[ .-]\d{4}")
 _DATE = re.compile(r"\d{4}[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-]\d{4}")
 # Lengths as the IBAN registry lists them, release 99.
@@ -114,16 +115,31 @@ def _emails(text: str) -> Iterator[tuple[int, int]]:
         yield from (match.span() for match in _EMAIL.finditer(text))
 
 
+def _ends(pattern: re.Pattern[str], text: str, end: Callable[[str, re.Match[str]], int]) -> Iterator[tuple[int, int]]:
+    """What begins where the pattern matches and ends where `end` says; 0 for nothing, and then it is looked for anew.
+
+    A pattern takes as much as it may: what it takes too much may be the next of its kind.
+    """
+    at = 0
+    while match := pattern.search(text, at):
+        at = end(text, match)
+        if at:
+            yield match.start(), at
+        at = at or match.start() + 1
+
+
 def _ibans(text: str) -> Iterator[tuple[int, int]]:
-    for match in _IBAN.finditer(text):
-        wanted = _LENGTHS.get(match[0][:2].upper())
-        places = [place for place, character in enumerate(match[0]) if character != " "]
-        if wanted is None or len(places) < wanted:
-            continue
-        end = places[wanted - 1] + 1
-        follows = text[match.start() + end : match.start() + end + 1]
-        if not follows.isalnum() and _iban_holds(match[0][:end].replace(" ", "").upper()):
-            yield match.start(), match.start() + end
+    return _ends(_IBAN, text, _iban_end)
+
+
+def _iban_end(text: str, match: re.Match[str]) -> int:
+    wanted = _LENGTHS.get(match[0][:2].upper())
+    places = [place for place, character in enumerate(match[0], match.start()) if character != " "]
+    if wanted is None or len(places) < wanted:
+        return 0
+    end = places[wanted - 1] + 1
+    holds = not text[end : end + 1].isalnum() and _iban_holds(text[match.start() : end].replace(" ", "").upper())
+    return end if holds else 0
 
 
 def _iban_holds(iban: str) -> bool:
@@ -132,10 +148,19 @@ def _iban_holds(iban: str) -> bool:
 
 
 def _cards(text: str) -> Iterator[tuple[int, int]]:
-    for match in _DIGITS.finditer(text):
-        digits = "".join(character for character in match[0] if character.isdigit())
-        if _CARD.fullmatch(digits) and len(set(digits)) > 1 and _luhn([int(digit) for digit in digits]):
-            yield match.span()
+    return _ends(_DIGITS, text, _card_end)
+
+
+def _card_end(text: str, match: re.Match[str]) -> int:
+    """The end of the longest number that holds: after it and a blank, what is no part of it may follow, as a date."""
+    places = [place for place in range(*match.span()) if text[place].isdigit()]
+    ends = (place + 1 for place in reversed(places) if place + 1 == match.end() or text[place + 1] == " ")
+    return next((end for end in ends if _card_holds(text[match.start() : end])), 0)
+
+
+def _card_holds(text: str) -> bool:
+    digits = "".join(character for character in text if character.isdigit())
+    return bool(_CARD.fullmatch(digits)) and len(set(digits)) > 1 and _luhn([int(digit) for digit in digits])
 
 
 def _luhn(digits: Sequence[int]) -> bool:

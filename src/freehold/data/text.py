@@ -28,6 +28,13 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
+def beginning(data: bytes) -> bytes:
+    """The first bytes of a file as UTF-8, without a mark: what kind of file it is shows in them."""
+    if data[:2] in _UTF16:
+        return data.decode("utf-16", "ignore").encode()
+    return data.removeprefix(codecs.BOM_UTF8)
+
+
 def read_text(path: Path) -> str:
     """The text of a file. Raises BadData naming the first byte that is not UTF-8."""
     data = read_bytes(path)

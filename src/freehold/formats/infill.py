@@ -33,7 +33,7 @@ def marks(metadata: Mapping[str, Any]) -> Marks | None:
     if unsaid:
         tokens = metadata.get("tokenizer.ggml.tokens", ())
         for number, token in enumerate(tokens if isinstance(tokens, Iterable) else ()):
-            if token in unsaid and said[unsaid[token]] is None:
+            if isinstance(token, str) and token in unsaid and said[unsaid[token]] is None:
                 said[unsaid[token]] = number
     prefix, suffix, middle = (said[mark] for mark in ("pre", "suf", "mid"))
     if not isinstance(prefix, int) or not isinstance(suffix, int) or not isinstance(middle, int):

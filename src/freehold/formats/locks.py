@@ -29,9 +29,14 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 
 
 def sweep(folder: Path, *, dry_run: bool = False) -> int:
-    """Remove the folders in `folder` that no living process holds. The bytes of their files."""
+    """Remove the folders in `folder` that no living process holds. The bytes of their files.
+
+    Whatever else lies there is somebody's own.
+    """
     freed = 0
     for entry in folder.iterdir() if folder.is_dir() else ():
+        if entry.is_symlink() or not entry.is_dir():
+            continue
         with suppress(Conflict), locked(entry, entry.name):
             freed += size_of(entry)
             if not dry_run:

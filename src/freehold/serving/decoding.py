@@ -18,14 +18,22 @@ _LONGEST = 300
 T = TypeVar("T")
 
 
-async def decoded(body: bytes, kind: type[T]) -> T:
+async def decoded(body: bytes, kind: type[T], *, nulls: bool = True) -> T:
     """The same beside the event loop, where reading it takes so long that others would wait."""
-    return decode(body, kind) if len(body) <= _SHORT else await asyncio.to_thread(decode, body, kind)
+    if len(body) <= _SHORT:
+        return decode(body, kind, nulls=nulls)
+    return await asyncio.to_thread(decode, body, kind, nulls=nulls)
 
 
-def decode(body: bytes, kind: type[T]) -> T:
-    """The request in a body. Raises BadInput naming the wrong field."""
-    return converted(strict_json.parse(body), kind)
+def decode(body: bytes, kind: type[T], *, nulls: bool = True) -> T:
+    """The request in a body; without `nulls`, a field that is null is as one that is not there.
+
+    Raises BadInput naming the wrong field.
+    """
+    value = strict_json.parse(body)
+    if not nulls and isinstance(value, dict):
+        value = {name: given for name, given in value.items() if given is not None}
+    return converted(value, kind)
 
 
 def converted(value: Any, kind: type[T]) -> T:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from freehold.convert.adapter import check_begun
 from freehold.core.errors import BadModelFile, Unsupported
 from freehold.tuning.launch import require_extra
 
@@ -20,6 +21,8 @@ _CHANGES = (
     "modules_to_save",
     "trainable_token_indices",
     "layer_replication",
+    "alora_invocation_tokens",
+    "use_qalora",
 )
 """Settings under which an adapter is more than pairs of matrices with one scale."""
 
@@ -38,6 +41,7 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     from freehold.tuning.model import copy_companions
 
     config = json.loads((adapter / "adapter_config.json").read_bytes())
+    check_begun(adapter / "adapter_config.json", config)
     scale = scale_of(config)
     out.mkdir(parents=True, exist_ok=True)
     copy_companions(base, out)

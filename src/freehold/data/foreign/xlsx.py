@@ -15,6 +15,10 @@ MAX_ROW = 1 << 20
 """As many as a sheet can have: a hostile one counts on."""
 
 
+_ERRORS = {"#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!", "#NUM!", "#SPILL!", "#CALC!", "#GETTING_DATA"}
+"""What stands where a formula failed: nobody said it."""
+
+
 def rows(sheet: Any) -> Iterator[tuple[int, list[Any]]]:
     """The rows that are not empty, with their numbers."""
     sheet.reset_dimensions()  # what a sheet says of its size may be wrong
@@ -32,6 +36,8 @@ def spelt(cell: Any) -> Any:
         return cell.date().isoformat() if cell.time() == datetime.time() else cell.isoformat(" ")
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1 << 53:
         return int(cell)
+    if isinstance(cell, str) and cell in _ERRORS:
+        return None
     return cell if cell is None or isinstance(cell, str | bool | int | float) else str(cell)
 
 

@@ -1,7 +1,8 @@
-"""CSV and its relatives: comma, semicolon, tab or bar between fields, one header line."""
+"""CSV and its relatives: comma, semicolon, tab or bar between fields, one header line, perhaps Excel's `sep=` first."""
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,19 +13,24 @@ from freehold.data.text import read_text
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _SAMPLE = 200
+_SAID = re.compile(r'"?sep=([,;\t|])"?\r?\n', re.IGNORECASE)
+"""A first line for Excel, which says the separator."""
 
 
 def read(path: Path) -> Table:
     """The records of a delimited file. Raises BadData naming the line."""
     csv.field_size_limit(MAX_TEXT)
     text = read_text(path)
-    delimiter = sniff(text)
+    said = _SAID.match(text)
+    delimiter = said[1] if said else sniff(text)
     lines = _fields(path, text, delimiter)
-    _, header = next(lines)
+    if said:
+        next(lines)
+    _, header = next(lines, (0, []))
     columns = _header(path, header)
     records, faults = parted(lines, lambda fields: _record(columns, fields))
     notes = () if delimiter == "," else (f"fields are separated by {DELIMITERS[delimiter]}",)
-    return Table(records, columns, notes, faults)
+    return Table(records, tuple(dict.fromkeys(columns)), notes, faults)
 
 
 def sniff(text: str) -> str:
@@ -37,7 +43,7 @@ def fitness(text: str, delimiter: str) -> tuple[float, int]:
     counts: list[int] = []
     try:
         for fields in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
-            if fields:
+            if _said(fields):
                 counts.append(len(fields))
             if len(counts) == _SAMPLE:
                 break
@@ -61,13 +67,19 @@ def _fields(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[s
             ) from error
         if fields is None:
             return
-        if fields:
+        if _said(fields):
             yield start, fields
+
+
+def _said(fields: list[str]) -> bool:
+    """Whether a line is more than blanks."""
+    return len(fields) > 1 or any(field.strip() for field in fields)
 
 
 def _header(path: Path, fields: list[str]) -> tuple[str, ...]:
     columns = tuple(field.strip() for field in fields)
-    doubled = sorted({column for column in columns if columns.count(column) > 1})
+    # Spreadsheets are saved with their empty columns: those have no name, and nobody's text.
+    doubled = sorted({column for column in columns if column and columns.count(column) > 1})
     if doubled:
         raise BadData(f"{path} has two columns named {doubled[0]!r}", "Give each column a name of its own")
     return columns

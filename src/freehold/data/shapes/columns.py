@@ -59,7 +59,7 @@ def answer_of(value: object, what: str) -> tuple[Message, ...]:
         text = by_column.text({what: value}, what)
         return (Message("assistant", text),) if text else ()
     messages = conversations.turns(value, what).messages
-    if not messages or messages[0].role != "assistant" or messages[-1].role != "assistant":
+    if messages and (messages[0].role != "assistant" or messages[-1].role != "assistant"):
         raise BadData(f"has a {what} that does not begin and end with the assistant", "Move other turns to the prompt")
     return messages
 

@@ -12,7 +12,8 @@ from freehold.data.shapes import NO_ANSWER, Look, Plan, Shape, tools_of
 from freehold.data.shapes.chat import row as chat_row
 from freehold.data.shapes.columns import answer_of, prompt_of
 
-_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "1.0": True, "0.0": False}
+"""The last two are pandas' in a column of which a value is missing."""
 
 
 def _label(look: Look) -> str | None:

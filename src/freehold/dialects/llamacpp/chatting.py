@@ -51,7 +51,7 @@ class Stream:
         self._inner = inner
         self._include_usage = include_usage
         self._timed = _Timed()
-        self._head: dict[str, Any] = {}
+        self._head = {**inner.head, "system_fingerprint": FINGERPRINT}
 
     def feed(self, event: Event) -> Iterator[dict[str, Any]]:
         """The chunks for one event."""
@@ -65,8 +65,6 @@ class Stream:
                 continue
             told = {**chunk, "system_fingerprint": FINGERPRINT, "choices": [_choice(each) for each in chunk["choices"]]}
             told.pop("usage", None)
-            if not self._head:
-                self._head = {key: value for key, value in told.items() if key != "choices"}
             if isinstance(event, Finished) and not self._include_usage:
                 told["timings"] = self._timed.timings
             yield told

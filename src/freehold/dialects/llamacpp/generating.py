@@ -28,12 +28,12 @@ class _Chunks(Protocol):
 
 async def completion(incoming: Incoming, desk: Desk) -> Response:
     """POST /completion: what follows a prompt."""
-    return await _native(incoming, desk, await decoded(incoming.body, wire.CompletionRequest))
+    return await _native(incoming, desk, await decoded(incoming.body, wire.CompletionRequest, nulls=False))
 
 
 async def infill(incoming: Incoming, desk: Desk) -> Response:
     """POST /infill: what stands between two pieces of code."""
-    return await _native(incoming, desk, await decoded(incoming.body, wire.InfillRequest))
+    return await _native(incoming, desk, await decoded(incoming.body, wire.InfillRequest, nulls=False))
 
 
 async def _native(incoming: Incoming, desk: Desk, body: wire.CompletionRequest) -> Response:
@@ -53,7 +53,7 @@ async def _native(incoming: Incoming, desk: Desk, body: wire.CompletionRequest) 
 
 async def completions(incoming: Incoming, desk: Desk) -> Response:
     """POST /v1/completions: the same as OpenAI words it."""
-    body = await decoded(incoming.body, wire.CompletionRequest)
+    body = await decoded(incoming.body, wire.CompletionRequest, nulls=False)
     requests = await while_connected(incoming.gone, _requests(incoming, desk, body))
     told = _at_once(desk, requests)
     if body.stream:
@@ -67,7 +67,7 @@ async def completions(incoming: Incoming, desk: Desk) -> Response:
 
 async def chat(incoming: Incoming, desk: Desk) -> Response:
     """POST /v1/chat/completions: the next message of a conversation."""
-    body = await decoded(incoming.body, wire.ChatRequest)
+    body = await decoded(incoming.body, wire.ChatRequest, nulls=False)
     request = translate.chat_request(body, await mapping.model_of(incoming, desk, body.model))
     if not body.stream:
         return json_response(await while_connected(incoming.gone, _chat_body(desk, body, request)))
@@ -78,7 +78,7 @@ async def chat(incoming: Incoming, desk: Desk) -> Response:
 
 async def predict(incoming: Incoming, desk: Desk) -> Response:
     """POST /predict: several chat completions, as Vertex AI asks for them."""
-    bodies = (await decoded(incoming.body, wire.Instances)).instances
+    bodies = (await decoded(incoming.body, wire.Instances, nulls=False)).instances
     asked = [
         (body, translate.chat_request(body, await mapping.model_of(incoming, desk, body.model))) for body in bodies
     ]

@@ -1,4 +1,4 @@
-"""What llama-server's clients send. Fields that are not here are left aside, as llama-server does.
+"""What llama-server's clients send. Fields that are not here, and those that are null, are left aside, as it does.
 
 https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 """
@@ -154,16 +154,10 @@ class ResponseFormat(msgspec.Struct):
     schema: dict[str, Any] | None = None
 
 
-class ChatMessage(openai.Message):
-    """One turn, with what was thought before it."""
-
-    reasoning_content: Text | None = None
-
-
 class TemplateRequest(_Sampled, kw_only=True):
     """POST /apply-template: what a chat template reads."""
 
-    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=4096)]
+    messages: Annotated[list[openai.Message], Meta(min_length=1, max_length=4096)]
     model: Label | None = None
     tools: Annotated[list[openai.Tool], Meta(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | openai.NamedTool | None = None

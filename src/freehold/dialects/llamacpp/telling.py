@@ -26,7 +26,7 @@ async def health(incoming: Incoming, desk: Desk) -> Response:
 
 async def tokenize(incoming: Incoming, desk: Desk) -> Response:
     """POST /tokenize: the tokens of a text."""
-    body = await decoded(incoming.body, wire.TokenizeRequest)
+    body = await decoded(incoming.body, wire.TokenizeRequest, nulls=False)
     model = await mapping.model_of(incoming, desk, body.model)
     return json_response({"tokens": await while_connected(incoming.gone, _tokens(desk, model, body))})
 
@@ -44,21 +44,21 @@ async def _tokens(desk: Desk, model: str, body: wire.TokenizeRequest) -> list[An
 
 async def detokenize(incoming: Incoming, desk: Desk) -> Response:
     """POST /detokenize: the text of tokens."""
-    body = await decoded(incoming.body, wire.DetokenizeRequest)
+    body = await decoded(incoming.body, wire.DetokenizeRequest, nulls=False)
     request = Request(model=await mapping.model_of(incoming, desk, body.model))
     return json_response({"content": await while_connected(incoming.gone, desk.detokenize(request, body.tokens))})
 
 
 async def apply_template(incoming: Incoming, desk: Desk) -> Response:
     """POST /apply-template: the prompt of a conversation."""
-    body = await decoded(incoming.body, wire.TemplateRequest)
+    body = await decoded(incoming.body, wire.TemplateRequest, nulls=False)
     request = translate.template_request(body, await mapping.model_of(incoming, desk, body.model))
     return json_response({"prompt": await while_connected(incoming.gone, desk.prompt(request))})
 
 
 async def input_tokens(incoming: Incoming, desk: Desk) -> Response:
     """POST /chat/completions/input_tokens: how many tokens a prompt has."""
-    body = await decoded(incoming.body, wire.TemplateRequest)
+    body = await decoded(incoming.body, wire.TemplateRequest, nulls=False)
     request = translate.template_request(body, await mapping.model_of(incoming, desk, body.model))
     count = await while_connected(incoming.gone, desk.count(request))
     return json_response({"object": "response.input_tokens", "input_tokens": count})
@@ -66,7 +66,7 @@ async def input_tokens(incoming: Incoming, desk: Desk) -> Response:
 
 async def embeddings(incoming: Incoming, desk: Desk) -> Response:
     """POST /v1/embeddings: a vector for each text."""
-    body = await decoded(incoming.body, wire.EmbeddingRequest)
+    body = await decoded(incoming.body, wire.EmbeddingRequest, nulls=False)
     request = await _embedding(incoming, desk, body.model, body.input)
     found = await while_connected(incoming.gone, desk.embed(request))
     return json_response(openai.embeddings_body(found, request.model, body.encoding_format == "base64"))
@@ -74,7 +74,7 @@ async def embeddings(incoming: Incoming, desk: Desk) -> Response:
 
 async def embedding(incoming: Incoming, desk: Desk) -> Response:
     """POST /embedding: a row for each input, or for each of its tokens."""
-    body = await decoded(incoming.body, wire.NativeEmbeddingRequest)
+    body = await decoded(incoming.body, wire.NativeEmbeddingRequest, nulls=False)
     given = body.input if body.content is None else body.content
     if given is None:
         raise BadInput("there is no text", "Send content", param="content")
@@ -90,7 +90,7 @@ async def _embedding(incoming: Incoming, desk: Desk, named: str, given: Any, **m
 
 async def rerank(incoming: Incoming, desk: Desk) -> Response:
     """POST /rerank: how well documents answer a query."""
-    body = await decoded(incoming.body, wire.RerankRequest)
+    body = await decoded(incoming.body, wire.RerankRequest, nulls=False)
     texts = body.documents or body.texts
     if texts is None:
         raise BadInput("there is nothing to rank", "Send documents", param="documents")
@@ -144,7 +144,7 @@ async def act_on_slot(incoming: Incoming, desk: Desk) -> Response:
         raise BadInput(f"{number[:40]!r} is no slot", "Name it by its number", param="id_slot")
     if desk.sole is None or not desk.sole.slot_folder:
         raise Unsupported("this server does not keep slots", "Start it with --slot-save-path")
-    name = "" if action == "erase" else (await decoded(incoming.body, wire.SlotFile)).filename
+    name = "" if action == "erase" else (await decoded(incoming.body, wire.SlotFile, nulls=False)).filename
     if action == "restore" and not await asyncio.to_thread(desk.sole.has_slot, name):
         raise BadInput(f"there is no {name}", "Save a slot under this name first", param="filename")
     request = Request(model=desk.sole.label)
@@ -163,7 +163,7 @@ async def adapters(incoming: Incoming, desk: Desk) -> Response:
 
 async def set_adapters(incoming: Incoming, desk: Desk) -> Response:
     """POST /lora-adapters: their scales, for requests that say none."""
-    scales = await decoded(incoming.body, wire.AdapterScales)
+    scales = await decoded(incoming.body, wire.AdapterScales, nulls=False)
     request = Request(model=await mapping.model_of(incoming, desk))
     given = [{"id": each.id, "scale": each.scale} for each in scales]
     return json_response(await desk.ask(request, "set adapters", {"adapters": given}))

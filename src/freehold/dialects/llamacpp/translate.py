@@ -253,7 +253,7 @@ def _begun(body: wire.TemplateRequest) -> tuple[tuple[Message, ...], str]:
     return messages[:-1], last.content
 
 
-def _message(message: wire.ChatMessage) -> Message:
+def _message(message: openai.Message) -> Message:
     text, seen = joined(content(message.content), "\n\n")
     if message.content is None and not message.tool_calls and message.role != "assistant":
         raise BadInput("a message has no content", "Send some text", param="messages")

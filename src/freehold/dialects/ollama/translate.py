@@ -148,7 +148,8 @@ def _turns(messages: Sequence[wire.Message]) -> Iterator[Message]:
         ]
         number += len(calls)
         waiting += calls
-        yield Message(message.role, message.content or "", tool_calls=tuple(calls), images=seen)
+        thought = message.thinking or ""
+        yield Message(message.role, message.content or "", tool_calls=tuple(calls), reasoning=thought, images=seen)
 
 
 def _answered(message: wire.Message, waiting: Sequence[ToolCall]) -> ToolCall | None:

@@ -68,6 +68,8 @@ class Message(msgspec.Struct):
     tool_calls: Annotated[list[ToolCall], Meta(max_length=128)] | None = None
     tool_call_id: Label | None = None
     refusal: Text | None = None
+    reasoning_content: Text | None = None
+    """Not OpenAI's, but what every local server answers thoughts in, so clients send it back."""
     audio: Any = None
     function_call: Any = None
 

@@ -144,6 +144,7 @@ def _message(message: wire.Message) -> Message:
         ),
         tool_call_id=message.tool_call_id or "",
         name=message.name or "",
+        reasoning=message.reasoning_content or "",
     )
 
 

@@ -164,8 +164,7 @@ def _require_ranking(header: gguf.GgufHeader, label: str) -> None:
 
 def _launched(launch: Launch, metadata: Mapping[str, Any], slots: int, context: int) -> tuple[int, int, int]:
     """Context, slots and batch as `launch` says; its context is that of all slots together."""
-    trained = metadata.get(f"{metadata.get('general.architecture', '')}.context_length", context)
-    total = int(launch.parameters.get("n_ctx", 0)) or int(trained)
+    total = int(launch.parameters.get("n_ctx", 0)) or memory.trained_context(metadata) or context
     return max(1, total // slots), slots, int(launch.parameters.get("n_ubatch", memory.UBATCH))
 
 

@@ -26,10 +26,14 @@ _CACHE_BYTES = 2
 """Per number in the key-value cache: f16."""
 
 
+def trained_context(metadata: Mapping[str, Any]) -> int:
+    """Tokens of context that the model was trained with; 0 where its header does not tell."""
+    return _number(metadata, "context_length")
+
+
 def context_per_slot(metadata: Mapping[str, Any], wanted: int) -> int:
     """Tokens of context of one slot: what is wanted, cut to what the model was trained with, in llama.cpp's steps."""
-    trained = _number(metadata, "context_length")
-    context = min(wanted, trained) if trained else wanted
+    context = min(wanted, trained_context(metadata) or wanted)
     return -(-context // _CONTEXT_STEP) * _CONTEXT_STEP
 
 
@@ -48,7 +52,8 @@ def estimate(
     width = _required(metadata, "embedding_length")
     blocks = _required(metadata, "block_count")
     feed_forward = max(_per_layer(metadata, "feed_forward_length", blocks))
-    vocabulary = len(metadata.get("tokenizer.ggml.tokens", ()))
+    tokens = metadata.get("tokenizer.ggml.tokens")
+    vocabulary = len(tokens) if isinstance(tokens, GgufArray | list) else 0
     scratch = 4 * ubatch * (vocabulary + 6 * width + 3 * feed_forward) + 4 * ubatch * context
     return Fit(
         weights=weights + (projector.size if projector else 0),

@@ -39,10 +39,13 @@ def infill_body(
 
 
 class NativeReader:
-    """Turns the chunks of these routes into events, as `wire.StreamReader` does those of OpenAI's."""
+    """Turns the chunks of these routes into events, as `wire.StreamReader` does those of OpenAI's.
+
+    A chunk of another form than the server's raises what Python raises of it.
+    """
 
     def __init__(self, choices: range, request: Request) -> None:
-        self._first = choices.start
+        self._choices = choices
         self._request = request
         self.open = set(choices)
         self.prompt_tokens = 0
@@ -51,7 +54,7 @@ class NativeReader:
         """The events that one chunk holds. Raises the error that it reports."""
         if "error" in chunk:
             raise wire.error_of(chunk)
-        index = self._first + chunk.get("index", 0)
+        index = self._choices[chunk.get("index", 0)]
         self.prompt_tokens = self.prompt_tokens or int(chunk.get("tokens_evaluated", 0))
         if self._request.progress and not chunk.get("stop"):
             yield Progress({key: chunk[key] for key in ("timings", "prompt_progress") if key in chunk}, index)
@@ -59,7 +62,7 @@ class NativeReader:
             return  # no token yet, though it names one
         if (probabilities := chunk.get("completion_probabilities")) and self._request.logprobs is not None:
             yield Logprobs(tuple(_token(item, self._request.logprobs) for item in probabilities), index)
-        text, tokens = chunk.get("content", ""), tuple(chunk.get("tokens", ()))
+        text, tokens = wire.text_in(chunk, "content"), tuple(map(int, chunk.get("tokens", ())))
         if text or tokens:
             yield Text(text, index, tokens if self._request.detail else ())
         if chunk.get("stop"):
@@ -72,16 +75,16 @@ class NativeReader:
         return Finished("stop", index=index, stop=stop)
 
     def _finished(self, chunk: Mapping[str, Any], index: int) -> Finished:
-        timings = chunk.get("timings", {})
-        prompt = chunk.get("tokens_evaluated", 0) if index == 0 else 0
-        cached = timings.get("cache_n", 0) if index == 0 else 0
+        timings = chunk.get("timings") or {}
+        prompt = int(chunk.get("tokens_evaluated", 0)) if index == 0 else 0
+        cached = int(timings.get("cache_n", 0)) if index == 0 else 0
         reason: FinishReason = "length" if chunk.get("stop_type") == "limit" else "stop"
         return Finished(
             reason,
-            Usage(prompt, chunk.get("tokens_predicted", 0), cached),
-            Timings(timings.get("prompt_ms", 0.0), timings.get("predicted_ms", 0.0)),
+            Usage(prompt, int(chunk.get("tokens_predicted", 0)), cached),
+            Timings(float(timings.get("prompt_ms", 0.0)), float(timings.get("predicted_ms", 0.0))),
             index,
-            chunk.get("stopping_word", ""),
+            wire.text_in(chunk, "stopping_word"),
             {key: value for key, value in chunk.items() if key not in ("content", "tokens", "model", "index")}
             if self._request.detail
             else {},

@@ -43,7 +43,9 @@ def _in_words(message: Message) -> Message:
     if message.role == "tool":
         return Message("user", _RETURNED + message.content, images=moved(message.images, len(_RETURNED)))
     if message.tool_calls:
-        calls = "\n".join(f'{{"name": "{call.name}", "arguments": {call.arguments}}}' for call in message.tool_calls)
+        calls = "\n".join(
+            f'{{"name": "{call.name}", "arguments": {call.arguments or "{}"}}}' for call in message.tool_calls
+        )
         return Message("assistant", f"{message.content}\n{calls}".strip(), images=message.images)
     return message
 

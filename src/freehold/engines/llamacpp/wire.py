@@ -41,7 +41,7 @@ def message_body(message: Message) -> dict[str, Any]:
     body: dict[str, Any] = {"role": message.role, "content": _content(message)}
     if message.tool_calls:
         body["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
             for call in message.tool_calls
         ]
     if message.tool_call_id:
@@ -184,6 +184,8 @@ class StreamReader:
         self.prompt_tokens = 0
         """Of the prompt, as soon as the server says it."""
         self._timings: Mapping[str, Any] = {}
+        self._bare: dict[int, int] = {}
+        """The call of a choice that has no arguments yet."""
 
     def feed(self, chunk: Mapping[str, Any]) -> Iterator[Event]:
         """The events that one chunk holds. Raises the error that it reports."""
@@ -196,15 +198,34 @@ class StreamReader:
         for choice in chunk.get("choices", ()):
             index = self._choices[choice.get("index", 0)]
             yield from self._logprobs(choice, index)  # first, so that a dialect can send both in one piece
-            yield from _parts(choice, index)
-            if choice.get("finish_reason"):
+            for part in _parts(choice, index):
+                yield from self._called(part) if isinstance(part, ToolCallPart) else (part,)
+            if reason := choice.get("finish_reason"):
                 self.open.discard(index)
-                yield self._finished(choice["finish_reason"], index)
+                if reason != "length":
+                    yield from self._filled(index)
+                yield self._finished(reason, index)
 
     def end(self, index: int, stop: str) -> Finished:
         """The end of a choice at a stop sequence that was found on this side."""
         self.open.discard(index)
         return msgspec.structs.replace(self._finished("stop", index), stop=stop)
+
+    def _called(self, part: ToolCallPart) -> Iterator[Event]:
+        """A part of a call, once the call before it is whole."""
+        if self._bare.get(part.index) != part.call:
+            yield from self._filled(part.index)
+        if part.arguments:
+            self._bare.pop(part.index, None)
+        elif part.name:
+            self._bare[part.index] = part.call
+        yield part
+
+    def _filled(self, index: int) -> Iterator[Event]:
+        """The arguments of a call that the model made without any: clients read them as JSON."""
+        call = self._bare.pop(index, None)
+        if call is not None:
+            yield ToolCallPart(call, arguments="{}", index=index)
 
     def _logprobs(self, choice: Mapping[str, Any], index: int) -> Iterator[Event]:
         content = (choice.get("logprobs") or {}).get("content")
@@ -226,22 +247,22 @@ class StreamReader:
 
 def _parts(choice: Mapping[str, Any], index: int) -> Iterator[Event]:
     delta = choice.get("delta", choice)
-    if thought := _text(delta, "reasoning_content"):
+    if thought := text_in(delta, "reasoning_content"):
         yield Reasoning(thought, index)
-    if text := _text(delta, "content") or _text(delta, "text"):
+    if text := text_in(delta, "content") or text_in(delta, "text"):
         yield Text(text, index)
     for call in delta.get("tool_calls") or ():
         function = call.get("function", {})
         yield ToolCallPart(
             int(call.get("index", 0)),
-            id=_text(call, "id"),
-            name=_text(function, "name"),
-            arguments=_text(function, "arguments"),
+            id=text_in(call, "id"),
+            name=text_in(function, "name"),
+            arguments=text_in(function, "arguments"),
             index=index,
         )
 
 
-def _text(body: Mapping[str, Any], name: str) -> str:
+def text_in(body: Mapping[str, Any], name: str) -> str:
     """A field that is text, null or not there. Raises TypeError for anything else."""
     found = body.get(name)
     if not isinstance(found, str | None):
