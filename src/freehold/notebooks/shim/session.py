@@ -57,6 +57,8 @@ class Session:
 
     def model(self, name: str) -> Path:
         """A folder with the weights that `name` means here. Raises NotFound naming the way to a local one."""
+        if not name:
+            raise BadInput("no model is named", "Write model_name = ..., or name a local one: --model NAME")
         if Path(name).is_dir():
             return Path(name).absolute()
         wanted = self.job.model or name
@@ -90,8 +92,7 @@ class Session:
 
     def records(self, path: str, files: Any) -> tuple[str, list[dict[str, Any]]]:
         """The name and the records of a data set on this machine. Raises NotFound and BadData."""
-        given = files.get("train") or next(iter(files.values()), None) if isinstance(files, dict) else files
-        found = given if given else path
+        found = files or path
         if self.from_a_hub(path) or "://" in str(found):
             if not self.job.data:
                 raise NotFound(f"the data set {found!r} is not on this machine", "Name a file that is: --data FILE")
