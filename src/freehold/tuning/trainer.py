@@ -13,7 +13,7 @@ import torch
 
 from freehold.convert import adapter_to_gguf
 from freehold.convert.origin import gguf_in
-from freehold.core.errors import BadData, BadInput, Unsupported, WorkerFailed
+from freehold.core.errors import BadData, BadInput, BadModelFile, Unsupported, WorkerFailed
 from freehold.data.rows import AnyRow, read_kind, texts
 from freehold.tuning import checkpoint, classifier, lora, memory, model, optimiser, scratch
 from freehold.tuning.batches import batches, schedule
@@ -134,6 +134,7 @@ class Trainer:
         # Numbers of their own: what is known of an example goes by its number.
         self.held_out = [each._replace(number=-1 - each.number) for each in held_out if each.supervised]
         self._tell_cut(len(rows))
+        self._check_tokens()
         self._load()
 
     def _rows(self, path: Path) -> Sequence[Any]:
@@ -148,6 +149,18 @@ class Trainer:
         raise BadData(
             f"no row of {self.job.train.name} has an answer that counts", "Give answers a weight, or write them"
         )
+
+    def _check_tokens(self) -> None:
+        """Raises BadModelFile for a base whose tokenizer has tokens that it does not know itself."""
+        if self.job.method == "scratch":
+            return
+        samples = (sample for example in (*self.examples, *self.held_out) for sample in example.samples)
+        most, vocab = max(max(sample.ids) for sample in samples), Shape.read(self.base).vocab
+        if most >= vocab:
+            raise BadModelFile(
+                f"the rows have token {most}, and {self.base.name} knows only {vocab}",
+                "Use a base and a tokenizer that belong together",
+            )
 
     def _renderer(self) -> Renderer:
         needed = self.job.objective not in ("text", "tokens", "classify")

@@ -204,7 +204,9 @@ class Trainer:
         labels = []
         for text, ids, offsets in zip(texts, found.ids, found.offsets, strict=True):
             inside = spans(text, instruction, response)
-            labels.append([token if _within(at, inside) else IGNORED for token, at in zip(ids, offsets, strict=False)])
+            labels.append(
+                [token if _within(at, inside, text) else IGNORED for token, at in zip(ids, offsets, strict=False)]
+            )
         if all(set(row) == {IGNORED} for row in labels):
             raise BadData("no row has an answer to learn from", f"Check that answers begin with {response!r}")
         made = dataset.add_column("labels", labels)
@@ -348,8 +350,12 @@ def spans(text: str, instruction: str, response: str) -> list[tuple[int, int]]:
     return found
 
 
-def _within(token: tuple[int, int], inside: Sequence[tuple[int, int]]) -> bool:
-    return token[1] > token[0] and any(begin <= token[0] and token[1] <= end for begin, end in inside)
+def _within(token: tuple[int, int], inside: Sequence[tuple[int, int]], text: str) -> bool:
+    """Whether an answer has the token: its first word too, of which the space may be the end of what stands before."""
+    first, last = token
+    return last > first and any(
+        begin < last <= end and (begin <= first or not text[first:begin].strip(" ")) for begin, end in inside
+    )
 
 
 def _formatted(dataset: Any, formatting: Callable[..., Any]) -> list[str]:
