@@ -110,9 +110,14 @@ class Session:
 
     def ignored(self, what: str, options: dict[str, Any]) -> None:
         """Say which options are set and not followed."""
-        names = sorted(name for name, value in options.items() if value not in (None, False, "none", "", []))
+        names = sorted(name for name, value in options.items() if not _unset(value))
         if names:
             self.say(f"{what}: not followed here: {', '.join(f'{name} = {options[name]!r}' for name in names)}")
+
+
+def _unset(value: Any) -> bool:
+    """Whether a value asks for nothing. Of arrays and tensors nobody may ask whether they are equal to something."""
+    return value is None or (isinstance(value, bool | float | int | str | list) and value in (False, "none", "", []))
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
