@@ -109,7 +109,7 @@ def test_why_a_cell_is_not_run(given: str, reason: str) -> None:
         ('help = """\n!pip install x\n"""', 'help = """\n!pip install x\n"""', ()),
         ("!echo it's (", "pass", ("!echo it's (",)),
         ("x = 5 \\\n  % 3", "x = 5 \\\n  % 3", ()),
-        ("%env A=1\n%cd /tmp\n%load_ext autoreload", "pass\npass\npass", ("%env A=1", "%cd /tmp", "%load_ext autoreload")),
+        ("%env A=1\n%cd /tmp\n?", "pass\npass\n?", ("%env A=1", "%cd /tmp")),
         ("", "", ()),
         ("# !pip install x", "# !pip install x", ()),
     ],
@@ -140,7 +140,7 @@ def test_a_cell_without_a_source_is_empty(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_notebook(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="cannot read .*: Is a directory"):
+    with pytest.raises(BadInput, match=r"cannot read .*: Is a directory"):
         read(tmp_path)
 
 
@@ -148,5 +148,5 @@ def test_a_notebook_with_too_much_in_it_is_refused_before_it_is_read(tmp_path: P
     path = tmp_path / "n.ipynb"
     with path.open("wb") as file:
         file.truncate((1 << 28) + 1)
-    with pytest.raises(BadInput, match="Clear its outputs|larger than a notebook can be"):
+    with pytest.raises(BadInput, match="larger than a notebook can be"):
         read(path)
