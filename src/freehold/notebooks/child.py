@@ -176,6 +176,8 @@ def execute(job: NotebookJob) -> Ran:
     document = notebook.read(job.notebook)
     session = Session(job)
     install(session)
+    # As in Jupyter. Not before here: a notebook's neighbours may have the names of modules that its stand-ins need.
+    sys.path.insert(0, "")
     interpreter, tees = Interpreter(session), (Tee("stdout", sys.stdout), Tee("stderr", sys.stderr))
     sys.modules["__main__"] = Main(interpreter.names)
     at = skipped = 0
@@ -257,8 +259,6 @@ def main() -> int:
     """Run; the exit code says only that there is an answer."""
     job = decode(Path(sys.argv[1]).read_bytes(), NotebookJob)
     signal.signal(signal.SIGINT, _interrupt)
-    # As in Jupyter. Not before here: a notebook's neighbours may have the names of modules that this one needs.
-    sys.path.insert(0, "")
     try:
         ran = execute(job)
     except KeyboardInterrupt:
