@@ -258,7 +258,7 @@ def chosen(split: str, count: int) -> range:
         raise BadInput(f"the split {split!r} is not understood", "As in split = 'train[:500]'")
     ends = []
     for text, percent, otherwise in ((found[2], found[3], 0), (found[4], found[5], count)):
-        value = int(text) if text not in ("", "-") else otherwise
+        value = otherwise if text in (None, "", "-") else int(text)
         value = round(count * value / 100) if text and percent else value
         ends.append(max(0, count + value) if value < 0 else min(value, count))
     return range(*ends)
