@@ -21,7 +21,7 @@ Known = dict[int, torch.Tensor]
 """What the model that training began with says of examples."""
 _NUMBERS, _SUMS = "reference/numbers", "reference/sums"
 _ELSEWHERE: dict[str, Any] = {
-    "out": Path(), "train": Path(), "held_out": None, "base": None, "rewards": (), "threads": 0,
+    "out": Path(), "train": Path(), "held_out": None, "base": None, "threads": 0,
     "checkpointing": "auto", "checkpoint_seconds": 60.0, "probe": 0.0,
 }  # fmt: skip
 """Where a run lies, and what changes how it gets there but not where to."""
@@ -47,7 +47,14 @@ class State(msgspec.Struct):
 
 def identity(job: TrainJob) -> str:
     """What the numbers of a run follow from, but for its files: where they lie is no part of it."""
-    return Digest.of_bytes(encode(msgspec.structs.replace(job, **_ELSEWHERE))).text
+    rewards = tuple(map(_named, job.rewards))
+    return Digest.of_bytes(encode(msgspec.structs.replace(job, rewards=rewards, **_ELSEWHERE))).text
+
+
+def _named(reward: str) -> str:
+    """A reward without the folder of its file."""
+    file, colon, name = reward.partition(":")
+    return f"{Path(file).name}{colon}{name}" if file.endswith(".py") else reward
 
 
 def save(folder: Path, state: State, trained: Trained, optimisers: Optimisers, known: Known | None = None) -> None:
