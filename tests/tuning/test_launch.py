@@ -57,14 +57,11 @@ def test_every_report_arrives_as_it_was_said(fake: Fake) -> None:
 
 
 def test_the_trainer_reads_the_job_that_was_given(fake: Fake) -> None:
-    job = fake(
-        f'cp "$4" seen.json; echo "$1 $2 $3" >&2\n{says(RESULT)}'.replace("seen.json", "$(dirname $4)/seen.json")
-    )
+    job = fake(f'cp "$4" "$(dirname $4)/seen.json"; echo "$1 $2 $3" >&2\n{says(RESULT)}')
     train(job, lambda progress: None)
     assert decode((job.out / "seen.json").read_bytes(), TrainJob) == job
-    assert (job.out / "trainer.log").read_text() == "-P -m freehold.tuning.child\n", (
-        "no module of the folder where one stands"
-    )
+    # -P: no module is taken from the folder where somebody happens to stand.
+    assert (job.out / "trainer.log").read_text() == "-P -m freehold.tuning.child\n"
 
 
 def test_no_secret_of_the_environment_reaches_the_trainer(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
