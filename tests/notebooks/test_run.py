@@ -141,7 +141,10 @@ ODD = [
     "sys.stderr.write('\\udcff\\n');",
     "sorted(name for name in os.environ if name.startswith('T_'))",
     "betas = 0\nbetas",
-    "try:\n    input('Your key: ')\nexcept EOFError as error:\n    print(error)",
+    "try:\n    input('Your key: ')\nexcept EOFError as error:\n    print(error)\nsys.stdout.close()",
+    "import torch, threading, time\nthreading.Thread(target=time.sleep, args=(3600,)).start()\n"
+    "made = torch.zeros(2, device='cuda:0'), torch.tensor([1]).to(0), torch.ones(1).cuda().to(device='cuda')\n"
+    "print({str(each.to(torch.float64, non_blocking=True).device) for each in made}, flush=True)",
     "raise ValueError('one\\ntwo \\udcff')",
 ]
 DOORS = (
@@ -160,7 +163,7 @@ def test_an_odd_notebook_beside_odd_files(home: Path, tmp_path: Path, monkeypatc
         monkeypatch.setenv(name, "1")
     done, cells = run(write(tmp_path / "n.ipynb", ODD), "--set", "betas=(0.9,{1:2})")
     assert done.returncode == 1
-    assert r"error: cell 10 of n.ipynb: ValueError: one two \udcff. What was done is in" in done.stderr
+    assert r"error: cell 11 of n.ipynb: ValueError: one two \udcff. What was done is in" in done.stderr
     assert done.stderr.count("error: ") == 1
     assert (shown(cells[0]), shown(cells[2]), shown(cells[3])) == ("5", "True", "'x = 5'")
     assert printed(cells[1]) == "second\n"
@@ -171,7 +174,8 @@ def test_an_odd_notebook_beside_odd_files(home: Path, tmp_path: Path, monkeypatc
     assert shown(cells[6]) == "['T_LANG', 'T_MODEL']"
     assert shown(cells[7]) == "(0.9, {1: 2})"
     assert printed(cells[8]) == "Your key: EOF when reading a line\n"
-    assert cells[9]["outputs"][-1]["evalue"] == "one\ntwo \\udcff"
+    assert printed(cells[9]) == "{'cpu'}\n"
+    assert cells[10]["outputs"][-1]["evalue"] == "one\ntwo \\udcff"
 
 
 def job(path: Path, out: Path) -> NotebookJob:

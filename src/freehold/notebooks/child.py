@@ -7,8 +7,10 @@ import ast
 import builtins
 import code
 import io
+import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -116,6 +118,9 @@ class Tee(io.TextIOBase):
     def writable(self) -> bool:
         """It is."""
         return True
+
+    def close(self) -> None:
+        """It stays open: the next cell prints too."""
 
     def fileno(self) -> int:
         """Of what is shown: child processes write there."""
@@ -268,4 +273,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    sys.stdout.flush()
+    if any(not each.daemon for each in threading.enumerate() if each is not threading.main_thread()):
+        os._exit(ended)  # what a cell left running ends with its last cell, as in Jupyter
+    sys.exit(ended)
