@@ -1,5 +1,6 @@
 """Rows that teach nothing, or too much at once: losses and gradients stay numbers, and say what they should."""
 
+import json
 import math
 from array import array
 from collections.abc import Sequence
@@ -7,17 +8,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from freehold.core.errors import BadData
+from freehold.core.errors import BadData, WorkerFailed
 from freehold.core.request import Message
-from freehold.data.rows import Document, Judged, Labelled, Preference, Prompt, Row
-from freehold.tuning import model
+from freehold.data.rows import AnyRow, Document, Judged, Labelled, Preference, Prompt, Row, write_rows
+from freehold.tuning import classifier, model
 from freehold.tuning.classifier import Head, measure
+from freehold.tuning.job import TrainJob
 from freehold.tuning.objectives import objectives
 from freehold.tuning.objectives.base import Drawn, Example
 from freehold.tuning.render import Renderer, Sample
-from tests.recipes.kit import write_base
+from tests.recipes.kit import write_adapter, write_base
+from tests.tuning.test_objectives import Run, run
+
+__all__ = ["run"]
 
 SAMPLE = Sample(array("i", [1, 2]), array("f", [0.0, 1.0]), cut=False)
 
@@ -272,3 +278,85 @@ def test_documents_are_examples_of_their_own(base: Path) -> None:
     made = list(objectives()["text"].examples([Document("x" * 20), Document("y")], renderer(base, 16)))
     assert [each.number for each in made] == list(range(len(made)))
     assert len(made) == 3
+
+
+SAME = Message("assistant", "yes")
+ODD: dict[str, tuple[list[AnyRow], float | None]] = {
+    "sft": ([Row(turns("Who?", ""))], None),
+    "text": ([Document("x")], None),
+    "dpo": ([Preference(turns("Who?"), chosen=(SAME,), rejected=(SAME,))], math.log(2)),
+    "orpo": ([Preference(turns("Who?"), chosen=(SAME,), rejected=(SAME,))], None),
+    "kto": ([Judged(turns("Who?", "yes"), label=False)], 0.5),
+    "grpo": ([Prompt(turns("Who?"))], 0.0),
+    "classify": ([Labelled("x", "a"), Labelled("y", "b")], math.log(2)),
+}
+
+
+@pytest.mark.parametrize("objective", list(ODD))
+def test_one_row_is_enough_to_train_and_never_too_little_for_a_number(
+    base: Path, run: Run, tmp_path: Path, objective: str
+) -> None:
+    rows, start = ODD[objective]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    job = TrainJob(
+        out=tmp_path / "run", train=tmp_path / "rows.jsonl", held_out=tmp_path / "rows.jsonl", base=base, steps=3,
+        objective=objective, rank=2, dtype="f32", threads=1, rewards=("regex:",), group=2, max_answer=4,  # type: ignore[arg-type]
+        learning_rate=5e-2,
+    )  # fmt: skip
+    result = run(job)
+    assert (result.rows, result.rows_dropped, len(result.losses)) == (len(rows), 0, 3)
+    assert all(map(math.isfinite, (*result.losses, *result.gradient_norms)))
+    if start is not None:
+        assert result.losses[0] == pytest.approx(start, abs=1e-5)
+    if objective == "dpo":
+        assert result.losses == pytest.approx([start] * 3), "of two equal answers none becomes likelier"
+        assert result.gradient_norms == pytest.approx([0.0] * 3, abs=1e-5)
+    if objective == "classify":
+        assert result.measured["accuracy"] == 1.0
+
+
+def test_a_held_out_loss_that_is_no_number_ends_it_at_once(base: Path, run: Run, tmp_path: Path) -> None:
+    """And not hours later, with an answer that cannot be read."""
+    broken = tmp_path / "broken"
+    write_base(broken)
+    tensors = load_file(broken / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    [lost] = model.tokenizer(base).encode("@").ids
+    tensors["model.embed_tokens.weight"][lost] = math.nan
+    save_file(tensors, broken / "model.safetensors")
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    write_rows(tmp_path / "train.jsonl", [Row(turns("a", "b"))])
+    write_rows(tmp_path / "held_out.jsonl", [Row(turns("@", "b"))])
+    job = TrainJob(
+        out=tmp_path / "run", train=tmp_path / "train.jsonl", held_out=tmp_path / "held_out.jsonl", base=broken,
+        steps=2, rank=2, dtype="f32", threads=1,
+    )  # fmt: skip
+    with pytest.raises(WorkerFailed, match="not a number at step 0, before anything was learned"):
+        run(job)
+
+
+def test_a_classifier_of_a_base_whose_last_file_is_its_head(base: Path, tmp_path: Path) -> None:
+    """As those of Qwen 2.5 7B are: what is taken out of that file leaves none of its own."""
+    parted, out = tmp_path / "parted", tmp_path / "out"
+    write_base(parted)
+    tensors = {name: value.half() for name, value in load_file(parted / "model.safetensors").items()}
+    (parted / "model.safetensors").unlink()
+    shards = {"model-1-of-2.safetensors": tensors, "model-2-of-2.safetensors": {"lm_head.weight": torch.ones(372, 64)}}
+    for file, part in shards.items():
+        save_file({name: value.half() for name, value in part.items()}, parted / file)
+    index = {"metadata": {}, "weight_map": {name: file for file, part in shards.items() for name in part}}
+    (parted / "model.safetensors.index.json").write_text(json.dumps(index))
+    config = json.loads((parted / "config.json").read_text())
+    (parted / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    head = Head(("no", "yes"), torch.nn.Parameter(torch.stack([torch.zeros(64), torch.ones(64)])))
+    classifier.save(parted, write_adapter(tmp_path / "adapter", 1), head, out)
+    last = load_file(out / "model-2-of-2.safetensors")
+    assert {name: (value.dtype, tuple(value.shape)) for name, value in last.items()} == {
+        "score.weight": (torch.float16, (2, 64))
+    }
+    listed = json.loads((out / "model.safetensors.index.json").read_text())["weight_map"]
+    assert (listed["score.weight"], "lm_head.weight" in listed) == ("model-2-of-2.safetensors", False)
+    [guesses] = classifier.classify(out, ["Who?"])
+    assert {guess.label for guess in guesses} == {"no", "yes"}
+    assert sum(guess.probability for guess in guesses) == pytest.approx(1.0)

@@ -1,5 +1,6 @@
 """The training loop. Everything it does follows from its job; it can be killed anywhere and goes on where it was."""
 
+import math
 import os
 import signal
 import time
@@ -321,7 +322,7 @@ class Trainer:
         torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), _CLIP)
         value = loss.item()
-        if not (torch.isfinite(norm) and value == value):
+        if not (torch.isfinite(norm) and math.isfinite(value)):
             raise self._no_number(step)
         for one in self.optimisers:
             one.step()
@@ -355,6 +356,8 @@ class Trainer:
             return False
         if state.step not in {point.step for point in state.held_out_losses}:
             loss = self._held_out_loss()
+            if not math.isfinite(loss):
+                raise self._no_number(state.step)
             state.held_out_losses.append(HeldOutLoss(state.step, loss))
             self.say(Progress("measuring", state.step, self.steps, held_out_loss=loss))
         return self.best.judge(state)
