@@ -2,13 +2,19 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from freehold.cli import notebook as verb
+from freehold.core.errors import BadInput, NotEnoughMemory
+from freehold.notebooks.job import NotebookJob
+from freehold.notebooks.run import run as execute
 from tests.recipes.kit import write_base
 
 SFT = [
@@ -124,6 +130,109 @@ def test_what_cannot_be_is_refused_at_once(home: Path, tmp_path: Path, args: lis
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert cells == []
+
+
+ODD = [
+    "import logging, os, sys, helper\nlogging.basicConfig(stream=sys.stderr, format='%(message)s')\nhelper.x",
+    "%%capture\nlogging.warning('second')\nclass A:\n    pass",
+    "import pickle\n\ntype(pickle.loads(pickle.dumps(A()))) is A",
+    "%time lines = open('helper.py').read()\n!ls \\\n   -l\nlines",
+    "print('x' * 3000000)\nprint('more')",
+    "sys.stderr.write('\\udcff\\n');",
+    "sorted(name for name in os.environ if name.startswith('T_'))",
+    "betas = 0\nbetas",
+    "try:\n    input('Your key: ')\nexcept EOFError as error:\n    print(error)\nsys.stdout.close()",
+    "import torch, threading, time\nthreading.Thread(target=time.sleep, args=(3600,)).start()\n"
+    "made = torch.zeros(2, device='cuda:0'), torch.tensor([1]).to(0), torch.ones(1).cuda().to(device='cuda')\n"
+    "print({str(each.to(torch.float64, non_blocking=True).device) for each in made}, flush=True)",
+    "raise ValueError('one\\ntwo \\udcff')",
+]
+DOORS = (
+    "T_TOKEN", "t_api_key", "T_AWS_ACCESS_KEY_ID", "T_CREDENTIALS", "T_MYSQL_PWD", "T_PASSPHRASE", "T_SSH_AUTH_SOCK",
+    "T_SECRET", "T_PASSWD",
+)  # fmt: skip
+
+
+def test_an_odd_notebook_beside_odd_files(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules of Python's own names lie in its folder, as they do in people's folders."""
+    for name in ("code.py", "random.py", "msgspec.py"):
+        (tmp_path / name).write_text("raise SystemExit('the wrong module')")
+    (tmp_path / "helper.py").write_text("x = 5")
+    (tmp_path / "out.ipynb").write_text("of a run before")
+    for name in (*DOORS, "T_LANG", "T_PWD", "T_MODEL"):
+        monkeypatch.setenv(name, "1")
+    done, cells = run(write(tmp_path / "n.ipynb", ODD), "--set", "betas=(0.9,{1:2})")
+    assert done.returncode == 1
+    assert r"error: cell 11 of n.ipynb: ValueError: one two \udcff. What was done is in" in done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert (shown(cells[0]), shown(cells[2]), shown(cells[3])) == ("5", "True", "'x = 5'")
+    assert printed(cells[1]) == "second\n"
+    assert "cell 4: not run: !ls" in done.stderr
+    assert printed(cells[4]).endswith("x\n(what it printed further is not kept)\n")
+    assert done.stdout.count("x") > 3_000_000, "and all of it is shown"
+    assert printed(cells[5]) == "\\udcff\n"
+    assert shown(cells[6]) == "['T_LANG', 'T_MODEL']"
+    assert shown(cells[7]) == "(0.9, {1: 2})"
+    assert printed(cells[8]) == "Your key: EOF when reading a line\n"
+    assert printed(cells[9]) == "{'cpu'}\n"
+    assert cells[10]["outputs"][-1]["evalue"] == "one\ntwo \\udcff"
+
+
+def job(path: Path, out: Path) -> NotebookJob:
+    return NotebookJob(notebook=path, out=out, home=path.parent / "home", work=path.parent / "work")
+
+
+def test_what_was_done_before_its_process_was_killed_is_kept(home: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "n.ipynb", ["print('done')", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"])
+    out = tmp_path / "out.ipynb"
+    out.write_text("of a run before")
+    with pytest.raises(NotEnoughMemory, match="was killed, most likely because memory ran out"):
+        execute(job(path, out))
+    first, second = json.loads(out.read_text())["cells"]
+    assert (printed(first), second["outputs"], second["execution_count"]) == ("done\n", [], None)
+
+
+@pytest.mark.parametrize(
+    ("out", "said"), [("none/out.ipynb", r"no such folder: .*none"), (".", "is a folder"), ("file/x", "no such folder")]
+)
+def test_a_place_where_nothing_can_be_written_is_refused_before_hours_of_work(
+    tmp_path: Path, out: str, said: str
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match=said):
+        execute(job(write(tmp_path / "n.ipynb", ["open('ran', 'w')"]), tmp_path / out))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("out", ["n.ipynb", "sub/../n.ipynb", "link.ipynb"])
+def test_no_notebook_is_written_over_itself(home: Path, tmp_path: Path, out: str) -> None:
+    path = write(tmp_path / "n.ipynb", ["1"])
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link.ipynb").symlink_to(path)
+    before = path.read_bytes()
+    with pytest.raises(BadInput, match="--out is the notebook itself"):
+        verb.run(path, out=tmp_path / out)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_an_interrupt_at_a_terminal_keeps_what_was_done(home: Path, tmp_path: Path) -> None:
+    """There both processes get the signal, and the second gets it from the first again."""
+    sources = ["print('done')", "open('ran', 'w').close()\nimport time\ntime.sleep(600)", "print('never')"]
+    path, out = write(tmp_path / "n.ipynb", sources), tmp_path / "out.ipynb"
+    command = [sys.executable, "-m", "freehold", "notebook", "run", str(path), "--out", str(out)]
+    child = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "ran").exists():
+        assert child.poll() is None
+        time.sleep(0.05)
+    os.killpg(child.pid, signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "the notebook was interrupted" in said
+    first, second, third = json.loads(out.read_text())["cells"]
+    assert printed(first) == "done\n"
+    assert second["outputs"][-1]["ename"] == "KeyboardInterrupt"
+    assert third["outputs"] == []
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from itertools import islice
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,3 +49,21 @@ def test_no_batch_has_more_rows_than_it_may(sizes: list[int], rows: int) -> None
     packed = batches(sizes, 10_000, 1, 0, rows)
     assert max(map(len, packed)) <= rows
     assert sorted(index for batch in packed for index in batch) == list(range(len(sizes)))
+
+
+@given(st.integers(1, 8), st.integers(1, 8), st.integers(1, 300))
+def test_rows_that_fit_exactly_fill_their_batches(each: int, rows: int, count: int) -> None:
+    packed = batches([each * 3] * count, each * 3 * rows, 1, 0)
+    assert sorted(map(len, packed), reverse=True)[: count // rows] == [rows] * (count // rows)
+    assert len(packed) == -(-count // rows)
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_one_token_too_many_is_a_batch_more(over: int) -> None:
+    assert len(batches([32, 32 + over], 64, 1, 0)) == 1 + over
+
+
+def test_one_row_and_none() -> None:
+    assert batches([5], 64, 1, 0) == [[0]]
+    assert batches([], 64, 1, 0) == []
+    assert list(islice(schedule([5], 64, 1), 3)) == [[0], [0], [0]]

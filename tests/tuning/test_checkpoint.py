@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from freehold.core.errors import Damaged
 from freehold.tuning import checkpoint
 from freehold.tuning.checkpoint import State
-from freehold.tuning.job import HeldOutLoss
+from freehold.tuning.job import Architecture, HeldOutLoss, Judge, TrainJob
 from freehold.tuning.optimiser import build
 
 STATE = State(
@@ -153,3 +156,82 @@ def test_nothing_that_can_run_code_is_in_it(tmp_path: Path) -> None:
     for name in NAMES:
         assert f'"model/{name}"'.encode() in names
         assert f'"optimiser/0/{name}/exp_avg_sq"'.encode() in names
+
+
+JOB = TrainJob(out=Path("/out"), train=Path("/rows"), base=Path("/base"), rewards=("json", "/home/a/own.py:score"))
+ELSEWHERE: dict[str, object] = {
+    "out": Path("/other"), "train": Path("/other"), "held_out": Path("/other"), "base": Path("/other"), "threads": 7,
+    "checkpointing": "on", "checkpoint_seconds": 1.0, "probe": 9.0, "rewards": ("json", "/home/b/own.py:score"),
+}  # fmt: skip
+ANOTHER: dict[str, object] = {
+    "method": "dora", "objective": "dpo", "beta": 0.2, "judge": Judge(name="j", path=Path("/j"), rubric="r"),
+    "group": 4, "max_answer": 9, "temperature": 0.5, "architecture": Architecture(layers=9), "rank": 8, "alpha": 8.0,
+    "learning_rate": 1e-4, "warmup": 0.1, "weight_decay": 0.1, "epochs": 1.0, "steps": 5, "seconds": 9.0,
+    "batch_tokens": 99, "batch": 3, "max_length": 99, "prompt_weight": 0.5, "seed": 2, "dtype": "f32",
+    "base_dtype": "nf4", "evaluations": 2, "patience": 2, "rewards": ("exact", "/home/a/own.py:score"),
+}  # fmt: skip
+
+
+def test_every_setting_either_makes_another_run_or_does_not() -> None:
+    assert {*ELSEWHERE, *ANOTHER} == set(TrainJob.__struct_fields__)
+
+
+@pytest.mark.parametrize("name", sorted({*ELSEWHERE, *ANOTHER}))
+def test_a_run_goes_on_only_as_the_job_that_it_was(tmp_path: Path, name: str) -> None:
+    run = Run()
+    run.step(0)
+    run.save(tmp_path, msgspec.structs.replace(STATE, job=checkpoint.identity(JOB)))
+    for changes, same_run in ((ELSEWHERE, True), (ANOTHER, False)):
+        if name in changes:
+            job = msgspec.structs.replace(JOB, **{name: changes[name]})
+            other = Run()
+            state = checkpoint.load(tmp_path, other.trained, other.optimisers, job=checkpoint.identity(job))
+            assert (state.step, same(other.weights, run.weights)) == ((3, True) if same_run else (0, False))
+
+
+def test_a_checkpoint_of_before_jobs_were_told_apart_is_taken(tmp_path: Path) -> None:
+    run = Run()
+    run.save(tmp_path)
+    assert checkpoint.load(tmp_path, run.trained, run.optimisers, job="sha256:x").job == "sha256:x"
+
+
+def other_file(path: Path) -> None:
+    save_file({"x": torch.ones(1)}, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        ("state.json", lambda path: path.write_bytes(b"")),
+        ("state.json", lambda path: path.write_bytes(b'{"step": "three"}')),
+        ("state.json", lambda path: path.write_bytes(b"\xff\xfe")),
+        ("state.safetensors", lambda path: path.write_bytes(path.read_bytes()[:-9])),
+        ("state.safetensors", lambda path: path.write_bytes(b"")),
+        ("state.safetensors", Path.unlink),
+        ("state.safetensors", other_file),
+    ],
+)
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, name: str, harm: Callable[[Path], object]) -> None:
+    run = Run()
+    run.step(0)
+    run.save(tmp_path)
+    harm(tmp_path / "checkpoint" / name)
+    with pytest.raises(Damaged, match=rf"the checkpoint {tmp_path}/checkpoint is damaged: .") as caught:
+        Run().load(tmp_path)
+    assert caught.value.remedy == "Remove it to begin anew"
+
+
+def test_a_checkpoint_of_other_shapes_is_named(tmp_path: Path) -> None:
+    Run().save(tmp_path)
+    wider = {name: nn.Parameter(torch.zeros(9, 9)) for name in NAMES}
+    with pytest.raises(Damaged, match="is damaged"):
+        checkpoint.load(tmp_path, wider, build(wider, "lora", 0.01, 0.1, torch.float32))
+
+
+def test_what_the_first_model_said_comes_back_by_its_numbers(tmp_path: Path) -> None:
+    run, known = Run(), {3: torch.tensor([1.5, 2.5]), -1: torch.tensor([0.25, 1e-30])}
+    checkpoint.save(tmp_path, State(), run.trained, run.optimisers, known)
+    found: dict[int, torch.Tensor] = {}
+    checkpoint.load(tmp_path, run.trained, run.optimisers, found)
+    assert list(found) == [3, -1]
+    assert all(torch.equal(found[number], known[number]) for number in known)

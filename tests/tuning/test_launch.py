@@ -13,7 +13,7 @@ import pytest
 
 from freehold.core import errors
 from freehold.core.errors import FreeholdError, Interrupted, NotEnoughMemory, WorkerFailed
-from freehold.tuning.job import HeldOutLoss, Progress, TrainError, TrainJob, TrainResult, decode, encode
+from freehold.tuning.job import Architecture, HeldOutLoss, Progress, TrainError, TrainJob, TrainResult, decode, encode
 from freehold.tuning.launch import require_extra, train
 
 RESULT = TrainResult(
@@ -57,10 +57,11 @@ def test_every_report_arrives_as_it_was_said(fake: Fake) -> None:
 
 
 def test_the_trainer_reads_the_job_that_was_given(fake: Fake) -> None:
-    job = fake(f'cp "$3" seen.json; echo "$1 $2" >&2\n{says(RESULT)}'.replace("seen.json", "$(dirname $3)/seen.json"))
+    job = fake(f'cp "$4" "$(dirname $4)/seen.json"; echo "$1 $2 $3" >&2\n{says(RESULT)}')
     train(job, lambda progress: None)
     assert decode((job.out / "seen.json").read_bytes(), TrainJob) == job
-    assert (job.out / "trainer.log").read_text() == "-m freehold.tuning.child\n"
+    # -P: no module is taken from the folder where somebody happens to stand.
+    assert (job.out / "trainer.log").read_text() == "-P -m freehold.tuning.child\n"
 
 
 def test_no_secret_of_the_environment_reaches_the_trainer(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,3 +164,25 @@ def test_no_job_is_outside_the_bounds(key: str, value: object) -> None:
     decode(json.dumps(fields).encode(), TrainJob)
     with pytest.raises(msgspec.ValidationError, match=key):
         decode(json.dumps(fields | {key: value}).encode(), TrainJob)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"learning_rate": 2.0}, "`float` < 1.0 - at `learning_rate`"),
+        ({"learning_rate": float("inf")}, "got `null` - at `learning_rate`"),
+        ({"rank": 0}, "`int` >= 1 - at `rank`"),
+        ({"batch_tokens": 8}, "`int` >= 16 - at `batch_tokens`"),
+        ({"method": "qlora"}, "enum value 'qlora' - at `method`"),
+        ({"seed": -1}, "at `seed`"),
+        ({"warmup": 1.5}, "at `warmup`"),
+        ({"epochs": "3"}, "got `str` - at `epochs`"),
+        ({"architecture": Architecture(vocab=1)}, "at `architecture.vocab`"),
+    ],
+)
+def test_a_job_that_cannot_be_is_refused_before_it_starts(tmp_path: Path, fields: dict[str, object], said: str) -> None:
+    job = TrainJob(out=tmp_path / "run", train=tmp_path / "rows.jsonl", **fields)  # type: ignore[arg-type]
+    error = refusal(job)
+    assert type(error) is errors.BadInput
+    assert said in error.message
+    assert not job.out.exists()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
@@ -69,3 +70,56 @@ def test_a_watch_sees_what_was_held_for_a_while() -> None:
 
 def test_the_peak_is_this_processes_own(tmp_path: Path) -> None:
     assert 50 << 20 < memory.peak_rss() < 1 << 40
+
+
+def test_a_base_in_four_bits_is_held_beside_its_file(job: Jobs) -> None:
+    plain, packed = (
+        estimate(SHAPE, job(base_dtype=kind), 1 << 28, 400, checkpointing=False, size=2) for kind in ("stored", "nf4")
+    )
+    numbers = 30 * (2 * 576 * 576 + 2 * 192 * 576 + 3 * 1536 * 576)
+    assert packed.packed == numbers * 9 // 16  # four bits each, and a float32 to 64 of them
+    assert packed.private - plain.private == packed.packed
+    whole = estimate(SHAPE, job(base_dtype="nf4", method="full"), 1 << 28, 400, checkpointing=False, size=2)
+    assert whole.packed == 0, "what is trained is not quantised"
+
+
+def test_a_head_of_its_own_is_trained_too(job: Jobs) -> None:
+    untied = msgspec.structs.replace(SHAPE, tied=False)
+    one, two = (
+        estimate(shape, job(method="full"), 0, 400, checkpointing=False, size=2).states for shape in (SHAPE, untied)
+    )
+    assert two - one == 16 * 49152 * 576
+
+
+@pytest.mark.parametrize(
+    ("fields", "checkpointing", "remedy"),
+    [
+        ({"batch_tokens": 4096, "max_length": 1024}, True, "Set batch_tokens = 2048 or max_length = 512"),
+        ({"batch_tokens": 20, "max_length": 16}, True, "Set batch_tokens = 16 or max_length = 16"),
+        (
+            {"batch_tokens": 64, "max_length": 64},
+            False,
+            'Set checkpointing = "on", which goes on from the last checkpoint; else set batch_tokens = 32 or '
+            "max_length = 32",
+        ),
+    ],
+)
+def test_the_way_out_of_a_shortage_asks_for_what_a_job_can_have(
+    job: Jobs, fields: dict[str, object], checkpointing: bool, remedy: str
+) -> None:
+    assert memory.shortage(job(**fields), checkpointing=checkpointing).remedy == remedy
+
+
+@pytest.mark.parametrize(
+    ("error", "out"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (RuntimeError(), False),
+    ],
+)
+def test_memory_that_ran_out_is_told_from_other_errors(error: RuntimeError, out: bool) -> None:
+    assert memory.ran_out(error) is out

@@ -142,3 +142,20 @@ def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
     assert rates.index(max(rates)) in (9, 10)
     assert rates[0] == pytest.approx(0.1)
     assert 0 < rates[-1] < 0.02
+
+
+@pytest.mark.parametrize(
+    ("steps", "warmup", "rates"),
+    [
+        (1, 0.0, [1.0]),
+        (1, 1.0, [1.0]),
+        (2, 0.0, [1.0, 1.0]),
+        (2, 1.0, [0.5, 1.0]),
+        (3, 0.0, [1.0, 1.0, 0.5]),
+        (4, 0.5, [0.5, 1.0, 1.0, 0.5]),
+        (4, 1.0, [0.25, 0.5, 0.75, 1.0]),
+        (5, 0.3, [0.5, 1.0, 1.0, 2 / 3, 1 / 3]),
+    ],
+)
+def test_few_steps_all_move(steps: int, warmup: float, rates: list[float]) -> None:
+    assert [rate(step, steps, warmup) for step in range(steps)] == pytest.approx(rates)

@@ -77,3 +77,86 @@ def test_what_is_no_reward_is_refused(tmp_path: Path, spec: str, said: str):
 def test_none_at_all_is_refused():
     with pytest.raises(BadRecipe, match="needs rewards"):
         rewards([], Path())
+
+
+OWN = """
+import json, helper
+def plain(prompt, answer, reference):
+    if answer == "bad":
+        raise KeyError(prompt)
+    return helper.worth(answer)
+async def late(prompt, answer, reference):
+    return 1
+def flag(prompt, answer, reference):
+    return answer == reference
+def text(prompt, answer, reference):
+    return " 2.5 "
+def several(prompt, answer, reference):
+    return [1.0, 2.0]
+def noisy(prompt, answer, reference):
+    print("x" * 200_000)
+    return float(len(answer))
+def ends(prompt, answer, reference):
+    raise SystemExit(0)
+def few(prompt):
+    return 1
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder with functions, and a module beside them."""
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "helper.py").write_text("def worth(answer):\n    return len(answer)\n")
+    return tmp_path
+
+
+def test_functions_may_use_what_lies_beside_them_and_say_worth_in_several_ways(own: Path):
+    assert worth("own.py:plain", "abc", folder=own) == 3
+    assert worth("own.py:flag", "a", "a", folder=own) == 1
+    assert worth("own.py:text", "a", folder=own) == 2.5
+    # More than a pipe holds, both ways, and characters of all kinds.
+    assert worth("own.py:noisy", "é\n\udc00" * 100_000, folder=own) == 300_000
+
+
+@pytest.mark.parametrize("name", ["late", "several", "ends", "few", "nothing", "__name__"])
+def test_what_is_no_reward_function_is_named(own: Path, name: str):
+    with pytest.raises(BadInput, match=rf"own\.py:{name} failed; what it said is in trainer\.log"):
+        worth(f"own.py:{name}", "a", folder=own)
+
+
+@pytest.mark.parametrize("body", ["def score(:", "import no_such_package", "raise SystemExit(1)", "", "\x00"])
+def test_a_file_that_cannot_be_loaded_is_named(tmp_path: Path, body: str):
+    (tmp_path / "own.py").write_text(body)
+    with pytest.raises(BadInput, match=r"own\.py:score failed"):
+        worth("own.py:score", "a", folder=tmp_path)
+
+
+def test_one_answer_that_fails_fails_all_and_the_next_are_asked_anew(own: Path):
+    total = rewards(["own.py:plain"], own)
+    assert total([]) == []
+    with pytest.raises(BadInput, match="failed"):
+        total([Answer("", "abc", ""), Answer("", "bad", "")])
+    assert total([Answer("", "abc", "")]) == [3]
+
+
+def test_a_judge_that_nobody_named_is_refused():
+    with pytest.raises(BadRecipe, match="judge needs to know who grades"):
+        rewards(["json", "judge"], Path())
+    assert rewards(["judge", "json"], Path(), lambda answers: [0.25] * len(answers))([Answer("", "1", "")]) == [1.25]
+
+
+@pytest.mark.parametrize(
+    ("spec", "text", "reference", "wanted"),
+    [
+        ("exact", "STRASSE", "straße", 1), ("exact", "", "", 1), ("exact", "", "x", 0), ("exact", "a\tb\n", "a b", 1),
+        ("json", " null ", "", 1), ("json", '{"a": 1} and more', "", 0), ("json", '"\\ud800"', "", 1),
+        ("number", "", "", 0), ("number", "1,2,3", "123", 1), ("number", "12 of 30", "30", 1),
+        ("maths", "", "", 0), ("maths", r"\boxed{}", "3", 0), ("maths", "0/5", "0", 1), ("maths", "-0", "0", 1),
+        ("maths", r"\boxed{\frac{10}{4}}", "2.5", 1), ("maths", "1/3", "0.333", 0), ("maths", r"\boxed{3", "3", 1),
+        ("regex:b$", "a" * 65_535 + "b", "", 1), ("regex:b", "a" * 65_536 + "b", "", 0), ("regex:", "", "", 1),
+        ("regex:a:b", "a:b", "", 1),
+    ],
+)  # fmt: skip
+def test_rules_at_their_edges(spec: str, text: str, reference: str, wanted: float):
+    assert worth(spec, text, reference) == wanted

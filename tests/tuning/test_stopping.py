@@ -81,3 +81,28 @@ def test_what_is_seen_does_not_depend_on_where_a_run_went_on(losses: list[float]
     for loss in losses[at:]:
         resumed.add(loss)
     assert (resumed.mean, resumed.lowest) == (Rise(losses).mean, Rise(losses).lowest)
+
+
+def test_weights_that_another_job_left_behind_are_not_taken(tmp_path: Path) -> None:
+    judged(tmp_path, [3, 1, 2], 1)
+    weight, state = nn.Parameter(torch.full((2,), 7.0)), State(step=9)
+    Best(tmp_path, {"weight": weight}, 1).take(state)
+    assert weight.tolist() == [7.0, 7.0], "nothing was measured of this one"
+
+
+def test_weights_of_a_run_that_goes_on_are_the_best_of_both_parts(tmp_path: Path) -> None:
+    _, state, _ = judged(tmp_path, [3, 1, 2], 5)
+    weight = nn.Parameter(torch.full((2,), 7.0))
+    state.step, state.held_out_losses = 30, [*state.held_out_losses, HeldOutLoss(30, 1.5)]
+    best = Best(tmp_path, {"weight": weight}, 5)
+    assert not best.judge(state)
+    best.take(state)
+    assert (state.best_step, weight.tolist()) == (10, [1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("steps", "evaluations", "found"),
+    [(1, 4, {0, 1}), (2, 3, {0, 1, 2}), (10, 1, {10}), (10, 0, set()), (3, 2, {0, 3})],
+)
+def test_points_of_few_steps(steps: int, evaluations: int, found: set[int]) -> None:
+    assert points(steps, evaluations) == found

@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from freehold.core.errors import BadData
+from freehold.core.errors import BadData, BadModelFile
 from freehold.data.rows import read_rows
 from freehold.tuning.job import TrainJob
 from freehold.tuning.launch import train
 from freehold.tuning.model import chat_template, tokenizer
 from freehold.tuning.objectives.tokens import Tokens, read, write
 from freehold.tuning.render import Renderer
+from tests.tuning.test_objectives import Run, run
+
+__all__ = ["run"]
 
 
 def test_rows_come_back(tmp_path: Path) -> None:
@@ -49,3 +52,15 @@ def test_they_are_learned_as_the_same_rows_rendered(job: Callable[..., TrainJob]
     assert first.gradient_norms == second.gradient_norms
     assert len(first.gradient_norms) == 3
     assert all(norm > 0 for norm in first.gradient_norms)
+
+
+@pytest.mark.parametrize("where", ["train", "held_out"])
+def test_tokens_that_the_base_does_not_know_are_refused(
+    job: Callable[..., TrainJob], base: Path, run: Run, tmp_path: Path, where: str
+) -> None:
+    """As of a tokenizer to which a notebook added some."""
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("train", "held_out")}
+    for name, path in files.items():
+        write(path, [Tokens((1, 2), (1, 1)), Tokens((299, 300 if name == where else 299), (1, 1))])
+    with pytest.raises(BadModelFile, match=rf"the rows have token 300, and {base.name} knows only 300"):
+        run(job(objective="tokens", **files))

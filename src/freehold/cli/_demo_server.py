@@ -44,7 +44,7 @@ def served(settings: Settings, *, keep: bool) -> "Iterator[ServerState]":
         return
     settings.runs.mkdir(parents=True, exist_ok=True)
     log = settings.runs / "server.log"
-    command = [sys.executable, "-m", "freehold", "serve", "--port", "0", "--home", str(settings.home)]
+    command = [sys.executable, "-P", "-m", "freehold", "serve", "--port", "0", "--home", str(settings.home)]
     with log.open("wb") as output:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

@@ -79,7 +79,7 @@ def _run(
     if data is not None and not data.is_file():
         raise BadInput(f"no such data file: {data}", "Check the path")
     target = out or notebook.with_name(f"{notebook.stem}.executed.ipynb")
-    if target.absolute() == notebook.absolute():
+    if target.resolve() == notebook.resolve():
         raise BadInput("--out is the notebook itself", "Give another name")
     with opened(home) as (settings, store):
         if model and not Path(model).is_dir():
@@ -107,6 +107,8 @@ def _value(text: str) -> tuple[str, Any]:
     if not equals or not name.strip().isidentifier():
         raise BadInput(f"--set {text!r} sets nothing", "Write NAME=VALUE, as in --set max_steps=5")
     try:
-        return name.strip(), ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError):
+        found = ast.literal_eval(value.strip())
+        # What Python would not read again, as inf, is no value to hand on.
+        return name.strip(), found if ast.literal_eval(repr(found)) == found else value.strip()
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return name.strip(), value.strip()

@@ -7,24 +7,27 @@ import ast
 import builtins
 import code
 import io
+import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
-
-import msgspec
 
 from freehold.core.errors import FreeholdError, Interrupted
 from freehold.notebooks import notebook
-from freehold.notebooks.job import NotebookJob, Ran
+from freehold.notebooks.job import NotebookJob, Ran, decode, encode
 from freehold.notebooks.shim import install
 from freehold.notebooks.shim.session import Session
 
 _TEXT = 1 << 20
 """Characters of a cell's output that are kept."""
+_CUT = "\n(what it printed further is not kept)\n"
 
 
 class Namespace(dict[str, Any]):
@@ -38,18 +41,34 @@ class Namespace(dict[str, Any]):
         super().__setitem__(name, self.session.value(name, value))
 
 
+class Main(ModuleType):
+    """What `__main__` is to a notebook: pickle looks its classes up there."""
+
+    def __init__(self, names: Namespace) -> None:
+        super().__init__("__main__")
+        self._names = names
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._names[name]
+        except KeyError:
+            raise AttributeError(f"the notebook has no {name}") from None
+
+
 class Outputs:
     """What a cell prints and shows, in order, as a notebook keeps it."""
 
     def __init__(self) -> None:
         self.kept: list[dict[str, Any]] = []
-        self._size = 0
+        self._room = _TEXT
 
     def stream(self, name: str, text: str) -> None:
-        """Add to what was printed."""
-        self._size += len(text)
-        if self._size > _TEXT:
+        """Add to what was printed, as far as there is room."""
+        if not text or self._room < 0:
             return
+        kept = _encodable(text[: self._room])
+        self._room -= len(text)
+        text = kept if self._room >= 0 else kept + _CUT
         if self.kept and self.kept[-1].get("name") == name:
             self.kept[-1]["text"] += text
         else:
@@ -57,29 +76,51 @@ class Outputs:
 
     def result(self, value: Any, number: int) -> None:
         """Add the value of the last line."""
-        shown = {"text/plain": repr(value)[:_TEXT]}
+        shown = {"text/plain": _encodable(repr(value)[:_TEXT])}
         self.kept.append({"output_type": "execute_result", "data": shown, "metadata": {}, "execution_count": number})
 
     def error(self, error: BaseException) -> None:
         """Add what went wrong."""
-        lines = traceback.format_exception(error)
-        self.kept.append(
-            {"output_type": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": lines}
-        )
+        lines = [_encodable(line) for line in traceback.format_exception(error)]
+        name = type(error).__name__
+        self.kept.append({"output_type": "error", "ename": name, "evalue": _said(error), "traceback": lines})
+
+
+def _encodable(text: str) -> str:
+    """As a file can hold it: names of files, for one, may have halves of characters."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _said(error: BaseException) -> str:
+    """What an error says, if it can."""
+    if isinstance(error, SyntaxError):
+        return _encodable(str(error))
+    first = next(traceback.TracebackException.from_exception(error).format_exception_only())
+    return _encodable(first.partition(": ")[2].removesuffix("\n"))
 
 
 class Tee(io.TextIOBase):
-    """A stream that is shown and kept."""
+    """A stream that is shown, and kept among the outputs of the cell that runs, whoever holds it."""
 
-    def __init__(self, name: str, shown: Any, outputs: Outputs) -> None:
-        self._name, self._shown, self._outputs = name, shown, outputs
+    encoding = "utf-8"
+
+    def __init__(self, name: str, shown: Any) -> None:
+        self._name, self._shown = name, shown
+        self.outputs = Outputs()
 
     def write(self, text: str) -> int:
         """Show it and keep it."""
         self._shown.write(text)
         self._shown.flush()
-        self._outputs.stream(self._name, text)
+        self.outputs.stream(self._name, text)
         return len(text)
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def close(self) -> None:
+        """It stays open: the next cell prints too."""
 
     def fileno(self) -> int:
         """Of what is shown: child processes write there."""
@@ -94,7 +135,8 @@ class Interpreter(code.InteractiveInterpreter):
     """Runs one cell after the other in one namespace; an error is kept, not shown."""
 
     def __init__(self, session: Session) -> None:
-        super().__init__(Namespace(session))
+        self.names = Namespace(session)
+        super().__init__(self.names)
         self.error: BaseException | None = None
 
     def showtraceback(self) -> None:
@@ -111,7 +153,7 @@ class Interpreter(code.InteractiveInterpreter):
         name = f"<cell {number}>"
         try:
             tree = ast.parse(source, name)
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             return error
         first, last = _parted(source, tree)
         for text, symbol in ((first, "exec"), (last, "single")):
@@ -134,16 +176,20 @@ def _parted(source: str, tree: ast.Module) -> tuple[str, str]:
 
 
 def execute(job: NotebookJob) -> Ran:
-    """Run a notebook's cells up to the first error, and write it."""
+    """Run a notebook's cells up to the first error; it is written after each, so that no death takes what was done."""
     begin = time.monotonic()
     document = notebook.read(job.notebook)
     session = Session(job)
     install(session)
-    interpreter = Interpreter(session)
-    error, at, skipped = "", 0, 0
+    # As in Jupyter. Not before here: a notebook's neighbours may have the names of modules that its stand-ins need.
+    sys.path.insert(0, "")
+    interpreter, tees = Interpreter(session), (Tee("stdout", sys.stdout), Tee("stderr", sys.stderr))
+    sys.modules["__main__"] = Main(interpreter.names)
+    at = skipped = 0
     failure: BaseException | None = None
     for cell in document.cells:
         cell["outputs"], cell["execution_count"] = [], None
+    notebook.write(document, job.out)
     for number, cell in enumerate(document.cells, 1):
         wanted = notebook.cell_of(notebook.source_of(cell), job.skip)
         if wanted.why:
@@ -152,11 +198,11 @@ def execute(job: NotebookJob) -> Ran:
             continue
         for line in wanted.dropped:
             session.say(f"cell {number}: not run: {line}")
-        failure = _run(interpreter, cell, wanted.source, number)
+        failure = _run(interpreter, tees, cell, wanted.source, number)
+        notebook.write(document, job.out)
         if failure is not None:
-            error, at = _line(failure), number
+            at = number
             break
-    notebook.write(document, job.out)
     if isinstance(failure, KeyboardInterrupt | Interrupted):
         raise KeyboardInterrupt
     return Ran(
@@ -165,14 +211,16 @@ def execute(job: NotebookJob) -> Ran:
         out=job.out,
         seconds=time.monotonic() - begin,
         unused=session.unused(),
-        error=error,
+        error="" if failure is None else _line(failure),
         cell=at,
     )
 
 
-def _run(interpreter: Interpreter, cell: dict[str, Any], source: str, number: int) -> BaseException | None:
+def _run(
+    interpreter: Interpreter, tees: tuple[Tee, Tee], cell: dict[str, Any], source: str, number: int
+) -> BaseException | None:
     outputs = Outputs()
-    with _captured(outputs, number):
+    with _captured(tees, outputs, number):
         failure = interpreter.run(source, number)
     if failure is not None:
         outputs.error(failure)
@@ -181,7 +229,7 @@ def _run(interpreter: Interpreter, cell: dict[str, Any], source: str, number: in
 
 
 @contextmanager
-def _captured(outputs: Outputs, number: int) -> Iterator[None]:
+def _captured(tees: tuple[Tee, Tee], outputs: Outputs, number: int) -> Iterator[None]:
     def display(value: Any) -> None:
         if value is not None:
             outputs.result(value, number)
@@ -189,7 +237,9 @@ def _captured(outputs: Outputs, number: int) -> Iterator[None]:
             before[0].flush()
 
     before = sys.stdout, sys.stderr, sys.displayhook
-    sys.stdout, sys.stderr = Tee("stdout", sys.stdout, outputs), Tee("stderr", sys.stderr, outputs)
+    for tee in tees:
+        tee.outputs = outputs
+    sys.stdout, sys.stderr = tees
     sys.displayhook = display
     try:
         yield
@@ -198,23 +248,33 @@ def _captured(outputs: Outputs, number: int) -> Iterator[None]:
 
 
 def _line(error: BaseException) -> str:
-    return error.line() if isinstance(error, FreeholdError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, FreeholdError):
+        return _encodable(error.line())
+    name, said = type(error).__name__, _said(error)
+    return f"{name}: {said}" if said else name
 
 
-def _path(kind: type, value: Any) -> Any:
-    return Path(value) if kind is Path else kind(value)
+def _interrupt(*_: object) -> None:
+    """Once: the terminal's own signal and that of the parent would else also end what the first one began."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def main() -> int:
     """Run; the exit code says only that there is an answer."""
-    job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=NotebookJob, dec_hook=_path)
+    job = decode(Path(sys.argv[1]).read_bytes(), NotebookJob)
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         ran = execute(job)
     except KeyboardInterrupt:
         return 130
-    Path(sys.argv[2]).write_bytes(msgspec.json.encode(ran, enc_hook=str))
+    Path(sys.argv[2]).write_bytes(encode(ran))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    sys.stdout.flush()
+    if any(not each.daemon for each in threading.enumerate() if each is not threading.main_thread()):
+        os._exit(ended)  # what a cell left running ends with its last cell, as in Jupyter
+    sys.exit(ended)

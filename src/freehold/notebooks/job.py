@@ -1,9 +1,12 @@
 """What a notebook's process is asked, and what it answers."""
 
+import ast
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 
 class NotebookJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,3 +39,23 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True):
     """Values that nothing asked for."""
     error: str = ""
     cell: int = 0
+
+
+def encode(value: NotebookJob | Ran) -> bytes:
+    """As JSON; the user's values as Python spells them, which has more kinds of them than JSON."""
+    if isinstance(value, NotebookJob):
+        value = msgspec.structs.replace(value, values={name: repr(each) for name, each in value.values.items()})
+    return msgspec.json.encode(value, enc_hook=str)
+
+
+def decode(data: bytes, kind: type[T]) -> T:
+    """The value of type `kind` that `encode` wrote."""
+    value = msgspec.json.decode(data, type=kind, dec_hook=_path)
+    if isinstance(value, NotebookJob):
+        spelt = value.values
+        value = msgspec.structs.replace(value, values={name: ast.literal_eval(each) for name, each in spelt.items()})
+    return value
+
+
+def _path(kind: type, value: Any) -> Any:
+    return Path(value) if kind is Path else kind(value)

@@ -1,5 +1,6 @@
 """An .ipynb file: cells of text in JSON (nbformat 4), read and written without Jupyter."""
 
+import ast
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +13,11 @@ from freehold.formats.atomic import replacing
 
 MAX_SIZE = 1 << 28
 _INSTALLS = re.compile(r"^\s*[!%]\s*(uv\s+)?(pip|pip3|conda|mamba|apt|apt-get)\b", re.MULTILINE)
-_CAPTURE = re.compile(r"^\s*%%capture\b")
 _CELL_MAGIC = re.compile(r"^\s*%%(\w+)")
-_SHELL = re.compile(r"^(\s*)([!%].*)$")
-_HARMLESS = ("time", "timeit", "html", "markdown")
+_LINE = re.compile(r"^(\s*)([!%].*)$")
+_TIMED = re.compile(r"^%time\s+(?=\S)")
+_PYTHON = ("capture", "time", "timeit")
+"""Magics whose cells are Python all the same."""
 
 
 class Notebook(msgspec.Struct):
@@ -48,7 +50,16 @@ def read(path: Path) -> Notebook:
     cells = document.get("cells") if isinstance(document, dict) else None
     if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
         raise BadInput(f"{path} is no notebook of format 4: it has no cells", "Open and save it with a current Jupyter")
-    return Notebook(document, [cell for cell in cells if cell.get("cell_type") == "code"])
+    code = [cell for cell in cells if cell.get("cell_type") == "code"]
+    for number, cell in enumerate(code, 1):
+        if not _is_text(cell.get("source", "")):
+            raise BadInput(f"{path} is no notebook: code cell {number} has no text", "Open and save it with Jupyter")
+    return Notebook(document, code)
+
+
+def _is_text(source: object) -> bool:
+    lines = source if isinstance(source, list) else [source]
+    return all(isinstance(line, str) for line in lines)
 
 
 def write(notebook: Notebook, path: Path) -> None:
@@ -60,33 +71,48 @@ def write(notebook: Notebook, path: Path) -> None:
 def source_of(cell: dict[str, Any]) -> str:
     """A cell's text, which files keep as one string or as lines."""
     source = cell.get("source", "")
-    return source if isinstance(source, str) else "".join(map(str, source))
+    return source if isinstance(source, str) else "".join(source)
 
 
 def cell_of(source: str, skip: Sequence[str] = ()) -> Cell:
-    """What to run of a cell's text: nothing of cells that install, of magics, or that `skip` matches."""
+    """What to run of a cell's text: nothing of cells that install, of other languages, or that `skip` matches."""
     pattern = next((pattern for pattern in skip if re.search(pattern, source)), None)
     if pattern is not None:
         return Cell("", f"--skip {pattern}")
-    if _CAPTURE.match(source) or _INSTALLS.search(source):
+    if _wrong(source) is None:
+        return Cell(source)
+    if _INSTALLS.search(source):
         return Cell("", "it installs or downloads")
     magic = _CELL_MAGIC.match(source)
-    if magic and magic[1] not in _HARMLESS[:2]:
+    if magic and magic[1] not in _PYTHON:
         return Cell("", f"%%{magic[1]} is not Python")
-    kept, dropped = [], []
-    for line in source.split("\n"):
-        found = _SHELL.match(line)
-        kept.append(f"{found[1]}pass" if found else line)
-        dropped += [found[2]] if found else []
-    # A string over several lines may have lines that only look so.
-    return Cell(source) if dropped and _parses(source) else Cell("\n".join(kept), "", tuple(dropped))
+    return _python(source)
 
 
-def _parses(source: str) -> bool:
-    import ast
+def _python(source: str) -> Cell:
+    """Without the lines for a shell or for IPython: those at which Python stops, since texts have lines like them."""
+    lines, dropped = source.split("\n"), list[str]()
+    while (at := _wrong("\n".join(lines))) is not None and (found := _LINE.match(lines[at])):
+        indent, said = found.groups()
+        if _TIMED.match(said):
+            lines[at] = indent + _TIMED.sub("", said)
+            continue
+        lines[at] = f"{indent}pass"
+        if not said.startswith("%%"):
+            dropped.append(said)
+        # A shell reads on behind a backslash.
+        while said.endswith("\\") and at + 1 < len(lines):
+            at += 1
+            said, lines[at] = lines[at], ""
+    return Cell("\n".join(lines), "", tuple(dropped))
 
+
+def _wrong(source: str) -> int | None:
+    """The line, from 0, at which it stops being Python; None where all of it is."""
     try:
         ast.parse(source)
-    except (SyntaxError, ValueError):
-        return False
-    return True
+    except SyntaxError as error:
+        return min((error.lineno or 1) - 1, source.count("\n"))
+    except (ValueError, RecursionError, MemoryError):
+        return 0
+    return None

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 MAX_JOBS = 1000
 """Jobs that are kept; a new one takes the place of the oldest that has ended."""
-COMMAND = (sys.executable, "-m", "freehold.recipes.child")
+COMMAND = (sys.executable, "-P", "-m", "freehold.recipes.child")
 MOST_STEPS = 1000
 """Steps that are told of, evenly taken."""
 _GRACE = 40.0

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from freehold.core.digest import Digest
+from freehold.core.errors import Damaged
 from freehold.tuning import files
 from freehold.tuning.job import HeldOutLoss, TrainJob, encode
 
@@ -20,7 +21,7 @@ Known = dict[int, torch.Tensor]
 """What the model that training began with says of examples."""
 _NUMBERS, _SUMS = "reference/numbers", "reference/sums"
 _ELSEWHERE: dict[str, Any] = {
-    "out": Path(), "train": Path(), "held_out": None, "base": None, "rewards": (), "threads": 0,
+    "out": Path(), "train": Path(), "held_out": None, "base": None, "threads": 0,
     "checkpointing": "auto", "checkpoint_seconds": 60.0, "probe": 0.0,
 }  # fmt: skip
 """Where a run lies, and what changes how it gets there but not where to."""
@@ -46,7 +47,14 @@ class State(msgspec.Struct):
 
 def identity(job: TrainJob) -> str:
     """What the numbers of a run follow from, but for its files: where they lie is no part of it."""
-    return Digest.of_bytes(encode(msgspec.structs.replace(job, **_ELSEWHERE))).text
+    rewards = tuple(map(_named, job.rewards))
+    return Digest.of_bytes(encode(msgspec.structs.replace(job, rewards=rewards, **_ELSEWHERE))).text
+
+
+def _named(reward: str) -> str:
+    """A reward without the folder of its file."""
+    file, colon, name = reward.partition(":")
+    return f"{Path(file).name}{colon}{name}" if file.endswith(".py") else reward
 
 
 def save(folder: Path, state: State, trained: Trained, optimisers: Optimisers, known: Known | None = None) -> None:
@@ -77,16 +85,24 @@ def _write(folder: Path, state: State, tensors: dict[str, torch.Tensor]) -> None
 
 
 def load(folder: Path, trained: Trained, optimisers: Optimisers, known: Known | None = None, *, job: str = "") -> State:
-    """Put the last whole checkpoint into all that is given; a fresh State where there is none of this `job`."""
+    """Put the last whole checkpoint into all that is given; a fresh State where there is none of this `job`.
+
+    Raises Damaged for files that are no longer what was written.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    for name in ("checkpoint", "checkpoint.old"):
-        if (folder / name / "state.json").exists():
-            state = msgspec.json.decode((folder / name / "state.json").read_bytes(), type=State)
-            if state.job not in ("", job):
-                break
-            tensors = load_file(folder / name / "state.safetensors")
-            _restore(tensors, trained, optimisers, {} if known is None else known)
+    for path in (folder / "checkpoint", folder / "checkpoint.old"):
+        if (path / "state.json").exists():
+            try:
+                state = msgspec.json.decode((path / "state.json").read_bytes(), type=State)
+                if state.job not in ("", job):
+                    break
+                tensors = load_file(path / "state.safetensors")
+                _restore(tensors, trained, optimisers, {} if known is None else known)
+            except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, msgspec.MsgspecError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise Damaged(f"the checkpoint {path} is damaged: {reason}", "Remove it to begin anew") from error
             state.job = job
             return state
     return State(job=job)

@@ -89,17 +89,18 @@ def save(base: Path, adapter: Path, head: Head, out: Path) -> None:
     config = json.loads((out / "config.json").read_bytes())
     last = sorted(out.glob("*.safetensors"))[-1]
     for shard in sorted(out.glob("*.safetensors")):
-        tensors = {name: tensor.clone() for name, tensor in load_file(shard).items() if name != "lm_head.weight"}
+        found = load_file(shard)
+        tensors = {name: tensor.clone() for name, tensor in found.items() if name != "lm_head.weight"}
         if shard == last:
-            dtype = next(iter(tensors.values())).dtype
+            dtype = next(iter(found.values())).dtype
             tensors[WEIGHT] = head.score.detach().cpu().to(dtype).contiguous()
         save_file(tensors, shard, metadata={"format": "pt"})
     index = out / "model.safetensors.index.json"
     if index.exists():
-        found = json.loads(index.read_bytes())
-        found["weight_map"].pop("lm_head.weight", None)
-        found["weight_map"][WEIGHT] = last.name
-        index.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+        listed = json.loads(index.read_bytes())
+        listed["weight_map"].pop("lm_head.weight", None)
+        listed["weight_map"][WEIGHT] = last.name
+        index.write_text(json.dumps(listed, indent=2) + "\n", "utf-8")
     end = config.get("eos_token_id")
     config |= {
         "architectures": [_architecture(config["model_type"])],

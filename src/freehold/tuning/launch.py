@@ -61,7 +61,7 @@ def plan(job: TrainJob, on_progress: Callable[[Progress], None]) -> TrainPlan:
 def train(job: TrainJob, on_progress: Callable[[Progress], None]) -> TrainResult:
     """Run `job` to its end, or on from its last checkpoint.
 
-    Raises MissingExtra, BadData, BadModelFile, NotEnoughMemory, DiskFull, WorkerFailed; Interrupted after a
+    Raises BadInput, MissingExtra, BadData, BadModelFile, NotEnoughMemory, DiskFull, WorkerFailed; Interrupted after a
     KeyboardInterrupt, with a checkpoint written.
     """
     return _run(job, on_progress, TrainResult)
@@ -77,15 +77,26 @@ def _run(
 ) -> Answer:
     """The child's answer, of the kind that `job` asks for."""
     require_extra()
+    asked = _checked(job)
     job.out.mkdir(parents=True, exist_ok=True)
     path = job.out / "job.json"
-    path.write_bytes(encode(job))
-    command = [sys.executable, "-m", f"freehold.tuning.{module}", str(path)]
+    path.write_bytes(asked)
+    command = [sys.executable, "-P", "-m", f"freehold.tuning.{module}", str(path)]
     with (job.out / "trainer.log").open("wb") as log, _child(command, log.fileno()) as child:
         result = _follow(child, on_progress)
     if not isinstance(result, kind):
         raise _death(child.returncode, (job.out / "trainer.log").read_text("utf-8", "replace"))
     return result
+
+
+def _checked(job: TrainJob | CompareJob) -> bytes:
+    """The job as the child reads it. Raises BadInput for a value that no job can have."""
+    asked = encode(job)
+    try:
+        decode(asked, type(job))
+    except msgspec.ValidationError as error:
+        raise errors.BadInput(f"no such training: {error}".replace("`$.", "`"), "Change that setting") from error
+    return asked
 
 
 @contextmanager

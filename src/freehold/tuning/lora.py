@@ -15,7 +15,7 @@ from torch import nn
 from freehold.core.errors import BadModelFile, Unsupported
 from freehold.tuning import files
 from freehold.tuning.decoder.functions import Adapter, Linear, Magnitude
-from freehold.tuning.merge import firsts_of, scale_of
+from freehold.tuning.merge import config_of, firsts_of, scale_of
 
 FILE = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -51,7 +51,7 @@ def attach(
 
 def restore(linears: Mapping[str, Linear], folder: Path) -> None:
     """Put a saved adapter beside the projections that it was made for. Raises BadModelFile, Unsupported."""
-    config = json.loads((folder / "adapter_config.json").read_bytes())
+    config = config_of(folder)
     tensors = {name.removeprefix(_PREFIX): tensor.float() for name, tensor in load_file(folder / FILE).items()}
     dora = bool(config.get("use_dora"))
     for first in sorted(firsts_of({_PREFIX + name for name in tensors}, dora=dora)):

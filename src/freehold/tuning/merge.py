@@ -35,21 +35,29 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     Raises MissingExtra, BadModelFile when the adapter was made for another base, Unsupported for kinds other than LoRA.
     """
     require_extra()
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import save_file
 
     from freehold.tuning.model import copy_companions
 
-    config = json.loads((adapter / "adapter_config.json").read_bytes())
+    config = config_of(adapter)
     check_begun(adapter / "adapter_config.json", config)
     scale = scale_of(config)
+    file = adapter / "adapter_model.safetensors"
+    if not file.is_file():
+        raise BadModelFile(f"the adapter {adapter} has no {file.name}", "Save it as safetensors")
     out.mkdir(parents=True, exist_ok=True)
     copy_companions(base, out)
     index = base / "model.safetensors.index.json"
     if index.exists():
         (out / index.name).write_bytes(index.read_bytes())
-    with safe_open(adapter / "adapter_model.safetensors", "pt") as difference:
+    try:
+        opened = safe_open(file, "pt")
+    except (OSError, SafetensorError) as error:
+        raise BadModelFile(f"cannot read {file}: {error}", "Save the adapter again") from error
+    with opened as difference:
         unused = firsts_of(set(difference.keys()), dora=bool(config.get("use_dora")))
+        _check_rank(difference, unused, config["r"])
         for shard in sorted(base.glob("*.safetensors")):
             with safe_open(shard, "pt") as weights:
                 tensors = {
@@ -69,6 +77,14 @@ def firsts_of(keys: set[str], *, dora: bool) -> set[str]:
     if keys != wanted:
         raise BadModelFile(f"{min(keys ^ wanted)} of the adapter is no half of a pair", "Check the adapter folder")
     return firsts
+
+
+def _check_rank(difference: Any, firsts: set[str], rank: int) -> None:
+    """The scale is by the rank that is said: with another, all of the adapter would be too strong or too weak."""
+    for key in sorted(firsts):
+        found = difference.get_slice(key).get_shape()[0]
+        if found != rank:
+            raise BadModelFile(f"the adapter says rank {rank}, and {key} has {found}", "Check adapter_config.json")
 
 
 def _beside(key: str, suffix: str) -> str:
@@ -97,6 +113,17 @@ def _brought(name: str, rows: "Tensor", lengths: "Tensor") -> "Tensor":
         raise BadModelFile(f"the adapter does not fit {name}", "Use the base it was made for")
     made: Tensor = rows * (lengths / rows.norm(dim=1).clamp_min(1e-12))[:, None]
     return made
+
+
+def config_of(adapter: Path) -> dict[str, Any]:
+    """What adapter_config.json says. Raises BadModelFile."""
+    try:
+        config = json.loads((adapter / "adapter_config.json").read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadModelFile(f"cannot read adapter_config.json of {adapter}: {error}", "Check the folder") from error
+    if not isinstance(config, dict):
+        raise BadModelFile(f"adapter_config.json of {adapter} is not a JSON object", "Check the folder")
+    return config
 
 
 def scale_of(config: dict[str, object]) -> float:

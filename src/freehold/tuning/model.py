@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from freehold.convert import tokenizer as companions
 from freehold.core.errors import BadInput, BadModelFile
 from freehold.engines.llamacpp.vocabulary import vocabulary
 from freehold.tuning import files
@@ -42,11 +43,8 @@ def chat_template(folder: Path, *, needed: bool = True) -> tuple[str, dict[str, 
     """The base's template and the special tokens it may name. Raises BadModelFile for none where one is `needed`."""
     config = _json(folder / "tokenizer_config.json")
     names = {key: _token(config.get(key)) for key in ("bos_token", "eos_token", "pad_token", "unk_token")}
-    path = folder / "chat_template.jinja"
-    template = path.read_text("utf-8") if path.exists() else config.get("chat_template")
-    if template is None and not needed:
-        template = ""
-    if not isinstance(template, str):
+    template = companions.chat_template(folder)
+    if needed and not template:
         raise BadModelFile(
             f"{folder} has no chat template", "Use an instruction-tuned base, or add chat_template.jinja"
         )

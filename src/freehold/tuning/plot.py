@@ -3,8 +3,12 @@
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from freehold.tuning.job import HeldOutLoss
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Curve = tuple[Mapping[int, float], Mapping[int, float]]
 """Losses and held-out losses by step."""
@@ -37,7 +41,7 @@ def draw(losses: Sequence[float], held_out: Sequence[HeldOutLoss], path: Path) -
     if held_out:
         axes.plot([p.step for p in held_out], [p.loss for p in held_out], "o-", color="tab:orange", label="held out")
     axes.set(xlabel="step", ylabel="loss (nats per token)", title="Training loss")
-    axes.set_ylim(bottom=0)
+    _floor(axes, [*losses, *(point.loss for point in held_out)])
     axes.legend()
     figure.savefig(path, metadata={"Software": None})
 
@@ -55,9 +59,15 @@ def compare(curves: Mapping[str, Curve], path: Path) -> None:
         if held_out:
             axes.plot(list(held_out), list(held_out.values()), "o--", color=colour, label=f"{name}, held out")
     axes.set(xlabel="step", ylabel="loss (nats per token)", title="Training loss, running mean")
-    axes.set_ylim(bottom=0)
+    _floor(axes, [loss for curve in curves.values() for part in curve for loss in part.values()])
     axes.legend()
     figure.savefig(path, format="png", metadata={"Software": None})
+
+
+def _floor(axes: "Axes", losses: Sequence[float]) -> None:
+    """Begin at zero, unless rewards made losses negative."""
+    if min(losses, default=0.0) >= 0:
+        axes.set_ylim(bottom=0)
 
 
 def _smooth(losses: Sequence[float]) -> list[float]:

@@ -88,8 +88,7 @@ class Renderer:
             for encoding in self._tokenizer.encode_batch(texts, add_special_tokens=False):
                 ids = encoding.ids[: self._max_length]
                 cut = len(encoding.ids) >= self._max_length
-                weights = array("f", [0.0] * len(ids))
-                weights[-1] = float(not cut)
+                weights = array("f", [*[0.0] * (len(ids) - 1), float(not cut)][: len(ids)])
                 yield Sample(array("i", ids), weights, cut)
 
     def texts(self, texts: Sequence[str]) -> Iterator[Sample]:

@@ -69,8 +69,8 @@ class Best:
         """Put the best weights into the model, where later ones are worse."""
         from safetensors.torch import load_file
 
-        if not self.patience or state.best_step == state.step or not self.path.exists():
-            return
+        if not state.held_out_losses or not self.patience or state.best_step == state.step or not self.path.exists():
+            return  # what an earlier job in this folder kept is no weights of this one
         with torch.no_grad():
             for name, value in load_file(self.path).items():
                 self.trained[name].copy_(value)

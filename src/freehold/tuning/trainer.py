@@ -1,5 +1,6 @@
 """The training loop. Everything it does follows from its job; it can be killed anywhere and goes on where it was."""
 
+import math
 import os
 import signal
 import time
@@ -13,7 +14,7 @@ import torch
 
 from freehold.convert import adapter_to_gguf
 from freehold.convert.origin import gguf_in
-from freehold.core.errors import BadData, BadInput, Unsupported, WorkerFailed
+from freehold.core.errors import BadData, BadInput, BadModelFile, Unsupported, WorkerFailed
 from freehold.data.rows import AnyRow, read_kind, texts
 from freehold.tuning import checkpoint, classifier, lora, memory, model, optimiser, scratch
 from freehold.tuning.batches import batches, schedule
@@ -134,6 +135,7 @@ class Trainer:
         # Numbers of their own: what is known of an example goes by its number.
         self.held_out = [each._replace(number=-1 - each.number) for each in held_out if each.supervised]
         self._tell_cut(len(rows))
+        self._check_tokens()
         self._load()
 
     def _rows(self, path: Path) -> Sequence[Any]:
@@ -148,6 +150,18 @@ class Trainer:
         raise BadData(
             f"no row of {self.job.train.name} has an answer that counts", "Give answers a weight, or write them"
         )
+
+    def _check_tokens(self) -> None:
+        """Raises BadModelFile for a base whose tokenizer has tokens that it does not know itself."""
+        if self.job.method == "scratch":
+            return
+        samples = (sample for example in (*self.examples, *self.held_out) for sample in example.samples)
+        most, vocab = max(max(sample.ids) for sample in samples), Shape.read(self.base).vocab
+        if most >= vocab:
+            raise BadModelFile(
+                f"the rows have token {most}, and {self.base.name} knows only {vocab}",
+                "Use a base and a tokenizer that belong together",
+            )
 
     def _renderer(self) -> Renderer:
         needed = self.job.objective not in ("text", "tokens", "classify")
@@ -308,7 +322,7 @@ class Trainer:
         torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), _CLIP)
         value = loss.item()
-        if not (torch.isfinite(norm) and value == value):
+        if not (torch.isfinite(norm) and math.isfinite(value)):
             raise self._no_number(step)
         for one in self.optimisers:
             one.step()
@@ -342,6 +356,8 @@ class Trainer:
             return False
         if state.step not in {point.step for point in state.held_out_losses}:
             loss = self._held_out_loss()
+            if not math.isfinite(loss):
+                raise self._no_number(state.step)
             state.held_out_losses.append(HeldOutLoss(state.step, loss))
             self.say(Progress("measuring", state.step, self.steps, held_out_loss=loss))
         return self.best.judge(state)

@@ -76,6 +76,10 @@ def _map_real(session: Session) -> None:
         made, split = datasets.Dataset.from_list(records), options.get("split")
         if split is None:
             return datasets.DatasetDict({"train": made})
-        return made.select(data.chosen(split, len(made)))
+        parts = []
+        for each in map(str, split) if isinstance(split, list | tuple) else [str(split)]:
+            data.tell_same(session, path, each)
+            parts.append(made.select(data.chosen(each, len(made))))
+        return parts if isinstance(split, list | tuple) else parts[0]
 
     datasets.load_dataset = load_dataset

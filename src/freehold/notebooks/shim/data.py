@@ -1,5 +1,6 @@
 """What notebooks do with `datasets`, on files of this machine, for where that package is not installed."""
 
+import math
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from freehold.notebooks.shim.session import Session
 _BATCH = 1000
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant"}
 """ShareGPT's words for who speaks."""
-_SPLIT = re.compile(r"(\w+)(?:\[(\d*)(%?):(\d*)(%?)\])?")
+_SPLIT = re.compile(r"(\w+)(?:\[(-?\d*)(%?):(-?\d*)(%?)\])?")
 Columns = dict[str, list[Any]]
 
 
@@ -79,21 +80,24 @@ class Dataset:
         function: Callable[..., Mapping[str, Any]],
         *,
         batched: bool = False,
-        batch_size: int = _BATCH,
+        batch_size: int | None = _BATCH,
         remove_columns: Sequence[str] | str | None = None,
         fn_kwargs: Mapping[str, Any] | None = None,
         with_indices: bool = False,
+        input_columns: Sequence[str] | str | None = None,
         **_: Any,
     ) -> "Dataset":
-        """With the columns that `function` gives added, or put in the place of those of their name."""
-        given, dropped = dict(fn_kwargs or {}), _names(remove_columns)
+        """With the columns that `function` gives added, or put in the place of those of their name.
+
+        What gives nothing back changes nothing.
+        """
+        dropped, call = _names(remove_columns), _caller(function, input_columns, with_indices, fn_kwargs)
         made: list[dict[str, Any]] = []
-        step = batch_size if batched else 1
+        step = (batch_size if batch_size and batch_size > 0 else len(self) or 1) if batched else 1
         for begin in range(0, len(self), step):
             indices = list(range(begin, min(begin + step, len(self))))
             batch: Any = self[begin : begin + step] if batched else self[begin]
-            extra = (indices if batched else begin,) if with_indices else ()
-            found = dict(function(batch, *extra, **given))
+            found = dict(call(batch, indices if batched else begin) or {})
             if batched:
                 made += Dataset(_joined(self._kept(begin, step, dropped, found), found)).to_list()
             else:
@@ -106,13 +110,30 @@ class Dataset:
         kept = {name: values[begin : begin + step] for name, values in self._columns.items() if name not in dropped}
         return kept if all(len(values) == count for values in kept.values()) or not found else {}
 
-    def filter(self, function: Callable[..., bool], **_: Any) -> "Dataset":
-        """The rows for which `function` is true."""
-        return self.select([index for index in range(len(self)) if function(self[index])])
+    def filter(
+        self,
+        function: Callable[..., Any],
+        *,
+        batched: bool = False,
+        fn_kwargs: Mapping[str, Any] | None = None,
+        with_indices: bool = False,
+        input_columns: Sequence[str] | str | None = None,
+        **_: Any,
+    ) -> "Dataset":
+        """The rows for which `function` is true; of a batch it says so for each row."""
+        call = _caller(function, input_columns, with_indices, fn_kwargs)
+        if batched:
+            kept = call(self[:], list(range(len(self))))
+        else:
+            kept = [call(row, index) for index, row in enumerate(self)]
+        return self.select([index for index, keep in enumerate(kept) if keep])
 
     def select(self, indices: Sequence[int]) -> "Dataset":
-        """The rows of these numbers."""
+        """The rows of these numbers. Raises BadInput for one that is not there."""
         chosen = list(indices)
+        missing = next((index for index in chosen if not -len(self) <= index < len(self)), None)
+        if missing is not None:
+            raise BadInput(f"the data set has {len(self)} rows, and no row {missing}", "Give a file with more rows")
         return Dataset({name: [values[index] for index in chosen] for name, values in self._columns.items()})
 
     def shuffle(self, seed: int | None = None, **_: Any) -> "Dataset":
@@ -121,11 +142,28 @@ class Dataset:
         random.Random(seed or 0).shuffle(order)  # noqa: S311  an order, not a secret
         return self.select(order)
 
-    def train_test_split(self, test_size: float = 0.25, seed: int | None = None, **_: Any) -> "dict[str, Dataset]":
-        """Two parts, `train` and `test`: a share of the rows or a number of them."""
-        count = round(test_size * len(self)) if isinstance(test_size, float) else test_size
-        mixed = self.shuffle(seed)
-        return {"train": mixed.select(range(count, len(self))), "test": mixed.select(range(count))}
+    def train_test_split(
+        self,
+        test_size: float | None = None,
+        train_size: float | None = None,
+        shuffle: bool = True,
+        seed: int | None = None,
+        **_: Any,
+    ) -> "dict[str, Dataset]":
+        """Two parts, `train` and `test`: shares of the rows or numbers of them. Raises BadInput for an empty one."""
+        total = len(self)
+        if test_size is None:
+            test_size = 0.25 if train_size is None else (1.0 if isinstance(train_size, float) else total) - train_size
+        tested = math.ceil(round(test_size * total, 6)) if isinstance(test_size, float) else test_size
+        if isinstance(train_size, float):
+            train_size = math.floor(round(train_size * total, 6))
+        trained = total - tested if train_size is None else int(train_size)
+        if min(tested, trained) < 1 or tested + trained > total:
+            raise BadInput(f"{total} rows make no {trained} to train and {tested} to test", "Change test_size")
+        rows = self.shuffle(seed) if shuffle else self
+        first = rows.select(range(tested)) if shuffle else rows.select(range(trained, trained + tested))
+        rest = range(tested, tested + trained) if shuffle else range(trained)
+        return {"train": rows.select(rest), "test": first}
 
     def rename_column(self, before: str, after: str) -> "Dataset":
         """With another name for a column."""
@@ -154,24 +192,69 @@ class Dataset:
         return pandas.DataFrame(self._columns)
 
 
+def _caller(
+    function: Callable[..., Any],
+    columns: Sequence[str] | str | None,
+    indexed: bool,
+    given: Mapping[str, Any] | None,
+) -> Callable[[Mapping[str, Any], Any], Any]:
+    """A function as it is told of a row or a batch: whole, or by some columns; their numbers too, if it asks."""
+    names = _names(columns)
+
+    def call(batch: Mapping[str, Any], at: Any) -> Any:
+        values = [batch[name] for name in names] if names else [batch]
+        return function(*values, *([at] if indexed else []), **(given or {}))
+
+    return call
+
+
 def loader(session: Session) -> Callable[..., Any]:
     """`load_dataset` for files of this machine, and for what the user named in place of a hub's."""
 
     def load_dataset(
-        path: str, name: str | None = None, data_files: Any = None, split: str | None = None, **_: Any
-    ) -> "Dataset | dict[str, Dataset]":
-        said, records = session.records(path, data_files)
+        path: str, name: str | None = None, data_files: Any = None, split: Any = None, **_: Any
+    ) -> "Dataset | dict[str, Dataset] | list[Dataset]":
+        if isinstance(split, list | tuple):
+            return [part(path, data_files, str(each)) for each in split]
+        if split is not None:
+            return part(path, data_files, str(split))
+        names = map(str, data_files) if isinstance(data_files, dict) else ["train"]
+        return {each: load(path, data_files, each) for each in names}
+
+    def load(path: str, files: Any, split: str) -> Dataset:
+        said, records = session.records(path, _files(path, files, split))
         if not records:
             raise BadInput(f"{said} has no rows", "Give a file that has")
-        made = Dataset.from_list(records)
-        return {"train": made} if split is None else _part(made, split)
+        return Dataset.from_list(records)
+
+    def part(path: str, files: Any, split: str) -> Dataset:
+        """`train[:500]` and `train[10%:20%]` as `datasets` means them; of one file every split has all rows."""
+        if not isinstance(files, dict) or session.from_a_hub(path):
+            tell_same(session, path, split)
+        whole = load(path, files, split)
+        return whole.select(chosen(split, len(whole)))
 
     return load_dataset
 
 
-def _part(whole: Dataset, split: str) -> Dataset:
-    """`train[:500]` and `train[10%:20%]` as `datasets` means them; every name means the one split that there is."""
-    return whole.select(chosen(split, len(whole)))
+def tell_same(session: Session, path: str, split: str) -> None:
+    """Say that what a notebook may measure on is what it learns from."""
+    if _split_name(split) != "train":
+        session.say(f"split {split!r} of {path} has the same rows as 'train' here: it is one file")
+
+
+def _split_name(split: str) -> str:
+    return split.partition("[")[0]
+
+
+def _files(path: str, files: Any, split: str) -> Any:
+    """Those of a split, where each has its own."""
+    if not isinstance(files, dict):
+        return files
+    name = _split_name(split)
+    if name not in files:
+        raise BadInput(f"the data set {path!r} has no split {name!r}, only {', '.join(map(str, files))}", "Name one")
+    return files[name]
 
 
 def chosen(split: str, count: int) -> range:
@@ -181,9 +264,10 @@ def chosen(split: str, count: int) -> range:
         raise BadInput(f"the split {split!r} is not understood", "As in split = 'train[:500]'")
     ends = []
     for text, percent, otherwise in ((found[2], found[3], 0), (found[4], found[5], count)):
-        value = int(text) if text else otherwise
-        ends.append(round(count * value / 100) if text and percent else value)
-    return range(min(ends[0], count), min(ends[1], count))
+        value = otherwise if text in (None, "", "-") else int(text)
+        value = round(count * value / 100) if text and percent else value
+        ends.append(max(0, count + value) if value < 0 else min(value, count))
+    return range(*ends)
 
 
 def standardize(dataset: Any, *_: Any, **__: Any) -> Any:
@@ -196,8 +280,11 @@ def standardize(dataset: Any, *_: Any, **__: Any) -> Any:
 
 
 def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
-    role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-    return {"role": _ROLES.get(str(role), role), "content": content}
+    role = turn.get("role", turn.get("from"))
+    role = _ROLES.get(str(role), role)
+    if "from" in turn or "value" in turn:
+        return {"role": role, "content": turn.get("content", turn.get("value"))}
+    return {**turn, "role": role}
 
 
 def _joined(kept: Columns, found: Mapping[str, Any]) -> Columns:

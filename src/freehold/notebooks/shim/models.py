@@ -49,6 +49,10 @@ class Model:
             raise AttributeError(name)
         return getattr(self.live(), name)
 
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """What it computes."""
+        return self.live()(*args, **options)
+
     def __repr__(self) -> str:
         made = f" with the adapter {self.adapter}" if self.adapter else ""
         return f"<{self.name}: {self.base}{made}>"
@@ -85,6 +89,33 @@ class Model:
             options = {**options, **given}
         options.pop("token_type_ids", None)
         return self.live().generate(*args, **options)
+
+    def to(self, *args: Any, **options: Any) -> "Model":
+        """The same, elsewhere or of another type for what it generates. What is trained stays as it is."""
+        self.live().to(*args, **options)
+        return self
+
+    def cuda(self, *_: Any) -> "Model":
+        """The same: it is where it computes best already."""
+        return self
+
+    def eval(self) -> "Model":
+        """The same, for generating."""
+        return self
+
+    def train(self, mode: bool = True) -> "Model":
+        """The same: the trainer has a process of its own."""
+        return self
+
+    def resize_token_embeddings(self, count: int | None = None, *_: Any, **__: Any) -> Any:
+        """The embeddings as they are. Raises Unsupported for more tokens than they are for."""
+        found = self.live().get_input_embeddings()
+        if count is not None and count > found.num_embeddings:
+            raise Unsupported(
+                f"{self.name} knows {found.num_embeddings} tokens, and none can be added to make {count}",
+                "Use tokens that its tokenizer has",
+            )
+        return found
 
     def print_trainable_parameters(self) -> None:
         """As PEFT prints them, as far as they are known before the trainer runs."""

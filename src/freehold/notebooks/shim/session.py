@@ -57,6 +57,8 @@ class Session:
 
     def model(self, name: str) -> Path:
         """A folder with the weights that `name` means here. Raises NotFound naming the way to a local one."""
+        if not name:
+            raise BadInput("no model is named", "Write model_name = ..., or name a local one: --model NAME")
         if Path(name).is_dir():
             return Path(name).absolute()
         wanted = self.job.model or name
@@ -90,8 +92,7 @@ class Session:
 
     def records(self, path: str, files: Any) -> tuple[str, list[dict[str, Any]]]:
         """The name and the records of a data set on this machine. Raises NotFound and BadData."""
-        given = files.get("train") or next(iter(files.values()), None) if isinstance(files, dict) else files
-        found = given if given else path
+        found = files or path
         if self.from_a_hub(path) or "://" in str(found):
             if not self.job.data:
                 raise NotFound(f"the data set {found!r} is not on this machine", "Name a file that is: --data FILE")
@@ -109,9 +110,14 @@ class Session:
 
     def ignored(self, what: str, options: dict[str, Any]) -> None:
         """Say which options are set and not followed."""
-        names = sorted(name for name, value in options.items() if value not in (None, False, "none", "", []))
+        names = sorted(name for name, value in options.items() if not _unset(value))
         if names:
             self.say(f"{what}: not followed here: {', '.join(f'{name} = {options[name]!r}' for name in names)}")
+
+
+def _unset(value: Any) -> bool:
+    """Whether a value asks for nothing. Of arrays and tensors nobody may ask whether they are equal to something."""
+    return value is None or (isinstance(value, bool | float | int | str | list) and value in (False, "none", "", []))
 
 
 def _records(path: Path) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """`SFTConfig`, `SFTTrainer` and `train_on_responses_only`, on Freehold's trainer."""
 
+import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -66,6 +67,7 @@ class Labels(NamedTuple):
     ids: list[list[int]]
     offsets: list[list[tuple[int, int]]]
     cut: list[bool]
+    texts: list[str]
 
 
 def arguments(session: Session) -> type:
@@ -141,8 +143,8 @@ class Trainer:
         self.session, self.model, self.tokenizer, self.args = session, model, tokenizer, args
         self.processing_class = tokenizer
         self.state = SimpleNamespace(log_history=[], global_step=0)
-        self._labels: dict[int, Labels] = {}
-        self._texts: dict[int, list[str]] = {}
+        self._labels: dict[int, tuple[Dataset, Labels]] = {}
+        """By the number of a data set, which it keeps only for as long as it lives."""
 
     @property
     def length(self) -> int:
@@ -161,8 +163,8 @@ class Trainer:
         most = self.length
         ids = [row[:most] for row in found["input_ids"]]
         made = Dataset({"text": texts, "input_ids": ids, "attention_mask": [[1] * len(row) for row in ids]})
-        self._labels[id(made)] = Labels(ids, found["offset_mapping"], [len(row) > most for row in found["input_ids"]])
-        self._texts[id(made)] = texts
+        cut = [len(row) > most for row in found["input_ids"]]
+        self._labels[id(made)] = made, Labels(ids, found["offset_mapping"], cut, texts)
         return made
 
     def _rendered(self, dataset: Any, formatting: Callable[..., Any] | None) -> list[str]:
@@ -172,14 +174,19 @@ class Trainer:
         if formatting is not None:
             return _formatted(dataset, formatting)
         if field in dataset.column_names:
-            return [str(text) for text in dataset[field]]
+            return _texts(dataset[field], f"column {field!r}")
         for name in ("messages", "conversations"):
             if name in dataset.column_names:
-                return [self.tokenizer.apply_chat_template(chat, tokenize=False) for chat in dataset[name]]
+                offered = dataset["tools"] if "tools" in dataset.column_names else [None] * len(dataset)
+                return [self._chat(chat, tools) for chat, tools in zip(dataset[name], offered, strict=True)]
         raise BadData(
             f"the data set has no column {field!r}, only {', '.join(dataset.column_names)}",
             "Name it with dataset_text_field, or give formatting_func",
         )
+
+    def _chat(self, chat: Any, tools: Any) -> str:
+        tools = json.loads(tools) if isinstance(tools, str) and tools else tools
+        return str(self.tokenizer.apply_chat_template(chat, tools=tools or None, tokenize=False))
 
     def learn_responses(self, instruction: str | None, response: str | None) -> None:
         """From here on only what stands between `response` and the next `instruction` is learned."""
@@ -188,7 +195,8 @@ class Trainer:
             self.eval_dataset = self._masked(self.eval_dataset, instruction, response)
 
     def _masked(self, dataset: Dataset, instruction: str | None, response: str | None) -> Dataset:
-        texts, found = self._texts[id(dataset)], self._labels[id(dataset)]
+        found = self._found(dataset)
+        texts = found.texts
         if response is None or instruction is None or not any(response in text for text in texts):
             if response is not None:
                 self.session.say(f"no text has {response!r}: where answers begin is taken from the chat template")
@@ -196,17 +204,28 @@ class Trainer:
         labels = []
         for text, ids, offsets in zip(texts, found.ids, found.offsets, strict=True):
             inside = spans(text, instruction, response)
-            labels.append([token if _within(at, inside) else IGNORED for token, at in zip(ids, offsets, strict=False)])
+            labels.append(
+                [token if _within(at, inside, text) else IGNORED for token, at in zip(ids, offsets, strict=False)]
+            )
         if all(set(row) == {IGNORED} for row in labels):
             raise BadData("no row has an answer to learn from", f"Check that answers begin with {response!r}")
         made = dataset.add_column("labels", labels)
-        self._labels[id(made)], self._texts[id(made)] = found, texts
+        self._labels[id(made)] = made, found
         return made
 
-    def train(self, *_: Any, **__: Any) -> Output:
+    def _found(self, dataset: Dataset) -> Labels:
+        """The tokens of a data set. Raises BadInput for one that was put in the place of those given."""
+        if id(dataset) not in self._labels:
+            raise BadInput(
+                "the trainer's data set was changed after it was made", "Change the rows before SFTTrainer gets them"
+            )
+        return self._labels[id(dataset)][1]
+
+    def train(self, resume_from_checkpoint: Any = None, **options: Any) -> Output:
         """Train in a process of its own; the loss is printed as steps are done."""
         from freehold.tuning.launch import train
 
+        self.session.ignored("train", {"resume_from_checkpoint": resume_from_checkpoint, **options})
         if self.model.trained:
             raise Unsupported(
                 "the model was trained already, and a second training would begin from its merged weights",
@@ -234,12 +253,14 @@ class Trainer:
         from freehold.tuning.objectives.tokens import write
 
         args, lora, out = self.args, self.model.lora, self.session.room("training")
-        write(out / "train.jsonl", _rows(self.train_dataset, self._labels[id(self.train_dataset)]))
+        write(out / "train.jsonl", _rows(self.train_dataset, self._found(self.train_dataset)))
         held_out = None
         if self.eval_dataset is not None:
             held_out = out / "held_out.jsonl"
-            write(held_out, _rows(self.eval_dataset, self._labels[id(self.eval_dataset)]))
+            write(held_out, _rows(self.eval_dataset, self._found(self.eval_dataset)))
         batch = int(args.per_device_train_batch_size) * int(args.gradient_accumulation_steps)
+        if batch < 1:
+            raise BadInput(f"a batch of {batch} rows is none", "Set per_device_train_batch_size = 1 or more")
         planned = int(args.max_steps) if args.max_steps > 0 else 0
         steps = planned or max(1, round(float(args.num_train_epochs) * math.ceil(len(self.train_dataset) / batch)))
         # As transformers 5 has it, a number below one is a share.
@@ -329,16 +350,35 @@ def spans(text: str, instruction: str, response: str) -> list[tuple[int, int]]:
     return found
 
 
-def _within(token: tuple[int, int], inside: Sequence[tuple[int, int]]) -> bool:
-    return token[1] > token[0] and any(begin <= token[0] and token[1] <= end for begin, end in inside)
+def _within(token: tuple[int, int], inside: Sequence[tuple[int, int]], text: str) -> bool:
+    """Whether an answer has the token: its first word too, of which the space may be the end of what stands before."""
+    first, last = token
+    return last > first and any(
+        begin < last <= end and (begin <= first or not text[first:begin].strip(" ")) for begin, end in inside
+    )
 
 
 def _formatted(dataset: Any, formatting: Callable[..., Any]) -> list[str]:
     """Texts of a function that takes all rows at once, or one after the other."""
-    whole = formatting(dataset[:])
-    if isinstance(whole, list):
-        return [str(text) for text in whole]
-    return [str(formatting(row)) for row in dataset]
+    try:
+        whole = formatting(dataset[:])
+    except (TypeError, AttributeError):
+        whole = None  # it wants the texts of one row
+    if isinstance(whole, list) and len(whole) == len(dataset):
+        return _texts(whole, "formatting_func")
+    one = formatting(dataset[0])
+    if isinstance(whole, list) and not (isinstance(one, list) and len(one) == 1):
+        return _texts(whole, "formatting_func")
+    made = [formatting(row) for row in dataset]
+    return _texts([text for each in made for text in (each if isinstance(each, list) else [each])], "formatting_func")
+
+
+def _texts(values: Sequence[Any], where: str) -> list[str]:
+    """Raises BadData for a row without a text, which would be learned as the word None."""
+    for number, value in enumerate(values, 1):
+        if value is None:
+            raise BadData(f"row {number} has no text: {where} says None", "Leave the row out, or give it a text")
+    return [str(value) for value in values]
 
 
 def _rows(dataset: Dataset, found: Labels) -> list[Any]:

@@ -114,7 +114,7 @@ def open_weights(folder: Path) -> Weights:
             with safe_open(path, "pt") as shard:
                 for name in shard.keys():  # noqa: SIM118
                     tensors[name] = shard.get_tensor(name)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise BadModelFile(f"cannot load the base {folder}: {error}", "Check that the folder is complete") from error
     if not tensors:
         raise BadModelFile(f"{folder} has no safetensors", "Check that the folder is complete")

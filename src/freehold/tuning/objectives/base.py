@@ -19,6 +19,8 @@ class Example(NamedTuple):
     question: str = ""
     reference: str = ""
     """What a right answer says, where answers are drawn."""
+    whole: bool = False
+    """Whether something is learned of it as a whole, and not by what comes next."""
 
     @property
     def tokens(self) -> int:
@@ -28,7 +30,7 @@ class Example(NamedTuple):
     @property
     def supervised(self) -> bool:
         """Whether something is left to learn in each sequence."""
-        return all(sample.supervised for sample in self.samples)
+        return all(bool(sample.ids) if self.whole else sample.supervised for sample in self.samples)
 
 
 class Drawn(NamedTuple):

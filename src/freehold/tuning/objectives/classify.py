@@ -23,7 +23,7 @@ class Classify:
         made = renderer.whole([row.text for row in labelled])
         for index, (row, (ids, cut)) in enumerate(zip(labelled, made, strict=True)):
             weights = array("f", [0.0] * (len(ids) - 1) + [1.0] * bool(ids))
-            yield Example((Sample(array("i", ids), weights, cut),), index, reference=row.label)
+            yield Example((Sample(array("i", ids), weights, cut),), index, reference=row.label, whole=True)
 
     def loss(self, policy: Policy, examples: Sequence[Example]) -> Tensor:
         """The mean over texts."""
