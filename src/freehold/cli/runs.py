@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from freehold.cli._lasting import Detach, Lasting
-from freehold.cli._options import Home, Json, Quiet
+from freehold.cli._options import Home, Json, Quiet, require_writable
 from freehold.cli._output import emit, line, note
 from freehold.core.errors import BadInput, Conflict
 from freehold.core.settings import Settings, load
@@ -75,6 +75,7 @@ def compare(
     """Put runs side by side: settings that differ, losses, scores, time, memory."""
     from freehold.cli._runsview import comparison, show_comparison
 
+    require_writable(plot)
     settings = load({"home": home})
     found = list({record.run: record for record in (_find(run, settings) for run in runs)}.values())
     if len(found) < 2:

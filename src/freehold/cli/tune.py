@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from freehold.cli._lasting import Detach, Lasting
-from freehold.cli._options import Home, Json, Quiet, all_finite, finite
+from freehold.cli._options import Home, Json, Quiet, all_finite, finite, require_writable
 from freehold.cli._output import emit, line, pairs, size, table
 from freehold.core.errors import BadInput
 from freehold.core.name import Name
@@ -76,9 +76,10 @@ def command(
     section = {key: value for key, value in given.items() if value is not None}
     if patience:
         section["evaluations"] = max(10, patience + 2)
+    require_writable(report)
     settings = load({"home": home})
     if plan:
-        _plan(base, data, section, settings, json=json, quiet=quiet)
+        _plan(base, data, section, settings, held_out, json=json, quiet=quiet)
         return
     file = _recipe(base, data, out, section, held_out)
     with Lasting(detach=detach) as lasting:
@@ -171,7 +172,16 @@ def _show_candidates(tuned: "Tuned") -> None:
     line(f"{tuned.why}.")
 
 
-def _plan(base: str, data: Path, section: dict[str, Any], settings: "Settings", *, json: bool, quiet: bool) -> None:
+def _plan(
+    base: str,
+    data: Path,
+    section: dict[str, Any],
+    settings: "Settings",
+    held_out: float | None,
+    *,
+    json: bool,
+    quiet: bool,
+) -> None:
     from freehold.cli._makeview import View
     from freehold.recipes import tools
     from freehold.recipes.tuning import plan
@@ -179,7 +189,7 @@ def _plan(base: str, data: Path, section: dict[str, Any], settings: "Settings", 
     found: dict[str, TrainPlan] = {}
     with View(quiet=quiet or json) as view:
         for method in ("lora", "full"):
-            file = _recipe(base, data, "plan", {**section, "method": method}, None)
+            file = _recipe(base, data, "plan", {**section, "method": method}, held_out)
             found[method] = plan(file, settings, seconds=_PROBE, on_event=view, tools=tools.real())
     if json:
         emit(found)

@@ -192,9 +192,12 @@ class Pool:
             self._look.set()
 
     def choices(self, key: Key) -> dict[str, Path]:
-        """The adapters that the workers of a model hold now, so that another one can hold them too."""
+        """The adapters that the workers of a model hold now, so that another one can hold them too.
+
+        Blocks. One that was removed from the store meanwhile could not be loaded again.
+        """
         held = (each.model.choices for each in self.workers if each.key[:2] == key[:2])
-        return {name: path for choices in held for name, path in choices.items()}
+        return {name: path for choices in held for name, path in choices.items() if path.exists()}
 
     def release(self, digest: Digest) -> int:
         """End the workers of one model as soon as nobody uses them. Returns how many there are."""
