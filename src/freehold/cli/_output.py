@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -161,5 +162,9 @@ class Bar:
         else:
             speed = f" {size(int(rate))}/s{left}" if rate else ""
             text = f"{self._label}: {100 * done // total if total else 100} % of {size(total)}{speed}"
-        sys.stderr.write(f"\r\x1b[K{text}" + ("\n" if ended else "") if self._live else f"{text}\n")
+        if self._live:
+            shown = text[: shutil.get_terminal_size().columns - 1]  # a line that wraps is not drawn over
+            sys.stderr.write(f"\r\x1b[K{shown}" + ("\n" if ended else ""))
+        else:
+            sys.stderr.write(f"{text}\n")
         sys.stderr.flush()

@@ -204,7 +204,8 @@ class Batches:
             await self._bring(job)
 
     def _next(self) -> Job | None:
-        waiting = [job for job in (self._jobs or {}).values() if not job.ended and job.id not in self._stopping]
+        known = [job for job in (self._jobs or {}).values() if job.kind in self.kinds]  # others wait for their version
+        waiting = [job for job in known if not job.ended and job.id not in self._stopping]
         return min(waiting, key=lambda job: (job.status != "cancelling", job.created), default=None)
 
     async def _bring(self, job: Job) -> None:

@@ -225,12 +225,14 @@ class Pool:
     async def _find_or_start(
         self, key: Key, model: ModelFile, lease: Callable[[], AbstractContextManager[object]]
     ) -> Held:
-        held = next((held for held in self._held.values() if held.key.serves(key)), None)
-        if held is not None and held.worker.alive:
-            return held
+        serving = [held for held in self._held.values() if held.key.serves(key)]
+        held = next((held for held in serving if held.worker.alive), None)
         if held is not None:
-            self._count_death(held)
-            await self._end(held)
+            return held
+        for dead in serving:
+            if self._held.get(dead.key) is dead:  # nobody else has ended it meanwhile
+                self._count_death(dead)
+                await self._end(dead)
         task = next((task for started, task in self._starts.items() if started.serves(key)), None)
         if task is None:
             self._check_deaths(key, model)
