@@ -160,7 +160,7 @@ async def test_a_paused_job_goes_on_where_it_was(bench: Bench):
     await bench.jobs.pause("openai", job.id)
     assert (await bench.jobs.pause("openai", job.id)).status == "paused", "it stays so"
     await bench.jobs.resume("openai", job.id)
-    with pytest.raises(BadInput, match="the job is (queued|running)"):
+    with pytest.raises(BadInput, match=r"the job is (queued|running)"):
         await bench.jobs.resume("openai", job.id)
     await soon(lambda: len(bench.began) == 2, 20)
     await bench.jobs.pause("openai", job.id)
@@ -172,6 +172,23 @@ async def test_a_paused_job_goes_on_where_it_was(bench: Bench):
         "The job was paused", "The job was resumed", "The job was paused", "The job was resumed",
     ]  # fmt: skip
     await bench.close()
+
+
+def refused(kind: str) -> bytes:
+    report = {"type": "error", "kind": kind, "message": "it is so", "remedy": "Change it"}
+    return msgspec.json.encode(report) + b"\n"
+
+
+ENDS: dict[str, tuple[Callable[[Bench], bytes], str, str]] = {
+    "refuses": (lambda bench: refused("BadData"), "invalid_data", "it is so. Change it"),
+    "has no memory": (lambda bench: refused("NotEnoughMemory"), "insufficient_memory", "it is so"),
+    "the gate": (lambda bench: bench.made(""), "gate_failed", "kept the model"),
+    "says nothing": (lambda bench: b"\n", "worker_failed", "the process of the job"),
+    "nonsense": (lambda bench: b"{]\n", "worker_failed", "the process of the job"),
+    "no letters": (lambda bench: b'{"type":"\xff"}\n', "worker_failed", "the process of the job"),
+    "another form": (lambda bench: b'{"type":"made"}\n', "worker_failed", "the process of the job"),
+    "no curve": (lambda bench: bench.made().replace(b"bench", b"nowhere"), "internal_error", "server failed at this"),
+}
 
 
 @pytest.mark.parametrize("how", ENDS)
