@@ -45,6 +45,8 @@ def command(
         sampling=Sampling(temperature=temperature, seed=seed),
     )
     question = _question(prompt)
+    for text in (question or "", system):
+        text.encode()  # says now what is no text, and not when the model is loaded
     seen = _images(image or [])
     if seen and question is None:
         raise BadInput("there is no question about the image", 'Ask one: freehold run NAME "PROMPT" --image FILE')

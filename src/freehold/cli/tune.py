@@ -1,5 +1,6 @@
 """Tune a model on a data file: the recipe's tune step alone."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ import typer
 from freehold.cli._lasting import Detach, Lasting
 from freehold.cli._options import Home, Json, Quiet, all_finite, finite, require_writable
 from freehold.cli._output import emit, line, pairs, size, table
-from freehold.core.errors import BadInput
+from freehold.core.errors import BadInput, BadName
 from freehold.core.name import Name
 from freehold.core.settings import load
 
@@ -151,8 +152,24 @@ def _show(tuned: "Tuned", base: str) -> None:
     if tuned.measured:
         line(f'  freehold classify {tuned.name} "…"')
         return
-    named = tuned.name if tuned.method in ("full", "dora") else f"{base}+{tuned.name}"
+    named = tuned.name
+    if tuned.method not in ("full", "dora"):
+        kept = _kept_as(base, tuned.name)
+        if kept != base:
+            line(f"  freehold pull {shlex.quote(base)} --as {kept}")
+        named = f"{kept}+{tuned.name}"
     line(f'  freehold run {named} "…"')
+
+
+def _kept_as(base: str, other: str) -> str:
+    """What a base is called when an adapter runs beside it: a folder or file has to be in the store for that."""
+    if not base.startswith((".", "/", "~")) and not Path(base).exists():
+        return base
+    try:
+        name = str(Name.parse(Path(base).stem))
+    except BadName:
+        name = "base"
+    return name if name != other else "base"
 
 
 def _accuracy(measured: dict[str, float]) -> str:
