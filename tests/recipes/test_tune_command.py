@@ -93,10 +93,14 @@ OPTIONS: list[tuple[list[str], dict[str, Any]]] = [
         {"seconds": 90.0, "batch_tokens": 512, "patience": 2, "evaluations": 10, "method": "lora", "rank": 16},
     ),
     (["--epochs", "2.5", "--method", "rslora"], {"epochs": 2.5, "method": "rslora", "objective": "sft", "steps": 0}),
+    (
+        ["--objective", "grpo", "--reward", "maths", "--reward", "regex:^It", "--alpha", "3", "--checkpointing", "off"],
+        {"objective": "grpo", "rewards": ("maths", "regex:^It"), "alpha": 3.0, "checkpointing": "off"},
+    ),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("options", "asked"), OPTIONS, ids=["many", "time", "epochs"])
+@pytest.mark.parametrize(("options", "asked"), OPTIONS, ids=["many", "time", "epochs", "rewards"])
 def test_each_option_reaches_the_trainer(
     command: Path, fakes: Fakes, capsys: pytest.CaptureFixture[str], options: list[str], asked: dict[str, Any]
 ) -> None:
@@ -180,6 +184,12 @@ def test_a_plan_tries_each_method_and_keeps_nothing(
         (["--out", "desk", "--held-out", "1.5"], "[data] held_out"),
         (["--out", "desk", "--learning-rate", "nan"], "--learning-rate"),
         (["--plan", "--method", "full", "--time", "-5m"], "time"),
+        (["--plan", "--held-out", "1.5"], "[data] held_out"),
+        (["--out", "desk", "--objective", "grpo", "--reward", "judge", "--judge", "x"], "rewards has judge"),
+        (["--out", "desk", "--judge", "x"], "judge and rubric are for rewards"),
+        (["--out", "desk", "--rubric", "x"], "judge and rubric are for rewards"),
+        (["--out", "desk", "--log", "paper"], "[tune] log"),
+        (["--out", "desk", "--report", "none/x.json"], "there is no folder none"),
     ],
 )
 def test_what_cannot_be_asked(

@@ -91,14 +91,17 @@ def compare(
 
 
 @group.command("stop")
-def stop(run: RunName, quiet: Quiet = False, home: Home = None) -> None:
+def stop(run: RunName, json: Json = False, quiet: Quiet = False, home: Home = None) -> None:
     """Stop a run as Ctrl-C does: it writes a checkpoint and can be gone on with."""
     from freehold.recipes import records
 
     settings, record = _found(run, home)
     if record.now == "running":
-        note(f"stopping {record.run}: it ends its step and writes a checkpoint", quiet=quiet)
+        note(f"stopping {record.run}: it ends its step and writes a checkpoint", quiet=quiet or json)
     stopped = records.stop(settings, record)
+    if json:
+        emit({"run": stopped.run, "state": stopped.now})
+        return
     how = f"go on with 'freehold runs resume {stopped.run}'" if stopped.now == "paused" else "it had ended by itself"
     line(f"{stopped.run} is {stopped.now}: {how}")
 
