@@ -1,6 +1,7 @@
 """Options that several verbs share, so that they read the same everywhere, and the store that they open."""
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,8 @@ def require_writable(*files: Path | None) -> None:
             raise BadInput(f"{file} is a folder", "Name a file")
         if file is not None and not file.parent.is_dir():
             raise NotFound(f"there is no folder {file.parent}", "Make it first")
+        if file is not None and not os.access(file.parent, os.W_OK | os.X_OK):
+            raise BadInput(f"nothing can be written to {file.parent}", "Check its permissions, or name another folder")
 
 
 def finite(value: float | None) -> float | None:
