@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from freehold.serving.diary import Diary, Room, Tuning
 from freehold.serving.files import Files
 from freehold.serving.jobs import Folder, Job, Journal, Noted
 from freehold.store import Store
+from freehold.store.kept import Kept
 from tests.serving.support import FakeEngine, in_loop
 
 DAMAGE = {
@@ -69,6 +71,27 @@ def test_what_is_no_file_of_ours_is_let_alone(files: Files, settings: Settings):
     assert [each.id for each in again.all()] == [kept.id]
     again.remove(kept.id)
     assert {path.name for path in files.folder.iterdir()} == {"lost+found", ".Trash-0", "notes.txt"}
+
+
+def test_a_folder_that_was_removed_is_made_again(files: Files, settings: Settings):
+    lost = files.write([b"a"], "rows", "batch")
+    shutil.rmtree(settings.files)
+    kept = files.write([b"b"], "rows", "batch")
+    assert files.path(kept.id).read_bytes() == b"b\n"
+    files.remove(lost.id)
+    assert [each.id for each in files.all()] == [kept.id]
+
+
+def test_what_is_kept_of_conversations_is_found_beside_what_is_not(settings: Settings):
+    Kept(settings.answers, 1 << 20).put("resp_1", b"one")
+    for name in (".Trash-0", "resp_2.z", "lost+found"):
+        (settings.answers / name).mkdir()
+    (settings.answers / ".resp_3.z.abc.tmp").write_bytes(b"half")
+    again = Kept(settings.answers, 1 << 20)
+    assert again.keys("resp_") == ["resp_1"]
+    assert again.put("resp_4", b"two")
+    assert (again.get("resp_1"), again.get("resp_4")) == (b"one", b"two")
+    assert not (settings.answers / ".resp_3.z.abc.tmp").exists()
 
 
 def test_what_another_process_is_sending_stays_until_it_ends(files: Files, settings: Settings):

@@ -188,6 +188,8 @@ class Files:
 
     def _check_room(self, size: int) -> None:
         self._sweep()
+        with disk_errors(self.folder):  # somebody may have removed it to have all forgotten
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if len(self._loaded()) >= MAX_FILES:
             raise NoRoom(f"{MAX_FILES} files are kept already", "Delete some of them")
         if size > MAX_FILE + (1 << 20):  # the form around a file takes some bytes too

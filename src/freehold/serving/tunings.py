@@ -283,7 +283,7 @@ class Tunings:
         self._finishing.discard(job.id)
         job.fault = Fault(error.code, error.line(), param=error.param)
         job.turn("failed")
-        with suppress(FreeholdError):  # the next server tries again
+        with suppress(FreeholdError, OSError):  # the next server tries again, if its folder is there
             await asyncio.to_thread(self._noted, job, f"The job failed: {error.line()}", "error")
             await asyncio.to_thread(self._room(job).finish)
 
