@@ -19,6 +19,9 @@ from freehold.serving.jobs import Folder, Job, Journal
 from freehold.store import Store
 from tests.serving.support import FakeEngine, in_loop, soon
 
+PATIENCE = 50.0
+"""Seconds: disks write late where others are at work."""
+
 
 class Words:
     """Rows are words, each its own id; its answer is the word in capitals."""
@@ -71,7 +74,7 @@ class Bench:
         return await self.jobs.create("words", "batch", path, seconds, {})
 
     async def ended(self, job: Job, status: str = "completed") -> str:
-        await soon(lambda: job.ended, 20)
+        await soon(lambda: job.ended, PATIENCE)
         assert job.status == status, job.faults
         results = self.jobs.folder(job).results
         return results.read_text() if results.exists() else ""
@@ -108,7 +111,7 @@ async def test_rows_are_answered_refused_and_counted(settings: Settings, store: 
 async def test_a_batch_that_is_cancelled_accounts_for_every_row(settings: Settings, store: Store):
     async with bench_of(settings, store) as bench:
         job = await bench.add("one", "two", "three")
-        await soon(lambda: bench.kind.asked == ["one"])
+        await soon(lambda: bench.kind.asked == ["one"], PATIENCE)
         with pytest.raises(BadInput, match="the batch is in_progress"):
             await bench.jobs.remove("words", job.id)
         await bench.jobs.cancel("words", job.id)
@@ -120,7 +123,7 @@ async def test_a_batch_that_is_cancelled_accounts_for_every_row(settings: Settin
 async def test_settings_that_change_hold_for_the_next_batch(settings: Settings, store: Store):
     async with bench_of(settings, store) as bench:
         job = await bench.add("one", "x" * 2000, "two")
-        await soon(lambda: bench.kind.asked == ["one"])
+        await soon(lambda: bench.kind.asked == ["one"], PATIENCE)
         bench.desk.adopt(msgspec.structs.replace(settings, max_body=1024))
         bench.kind.go.set()
         assert await bench.ended(job) == f'"ONE"\n"{"X" * 2000}"\n"TWO"'
@@ -140,7 +143,7 @@ async def test_a_batch_whose_time_is_over_keeps_what_it_has(settings: Settings, 
 async def test_a_folder_that_was_removed_costs_its_batch_alone(settings: Settings, store: Store):
     async with bench_of(settings, store) as bench:
         gone, next_one = await bench.add("one"), await bench.add("two")
-        await soon(lambda: bench.kind.asked == ["one"])
+        await soon(lambda: bench.kind.asked == ["one"], PATIENCE)
         shutil.rmtree(bench.jobs.folder(gone).path)
         bench.kind.go.set()
         assert await bench.ended(next_one) == '"TWO"'

@@ -33,6 +33,8 @@ if not said.endswith(b"\\n"):
     sys.stdin.read()
 """
 """Says what a file holds; when that does not end a line, waits to be told to end."""
+PATIENCE = 50.0
+"""Seconds: processes begin late, and disks write late, where others are at work."""
 CHECKED = b'{"type":"checked","train":3,"held_out":1}\n'
 CSV = "loss,held_out_loss\n2.5,3.0\n1.5,\n,2.0\n"
 
@@ -81,7 +83,7 @@ class Bench:
     async def reached(self, *statuses: str, identifier: str = "ftjob-1") -> Tuning:
         self.jobs.start()
         job = await self.job(identifier)
-        await soon(lambda: job.status in statuses, 20)
+        await soon(lambda: job.status in statuses, PATIENCE)
         return job
 
     async def diary(self) -> list[str]:
@@ -142,7 +144,7 @@ async def test_a_job_that_is_changed_as_it_begins_is_not_made(bench: Bench, chan
     ended = "cancelled" if change == "cancel" else "paused"
     assert job.status == ended
     for runner in bench.jobs._runners.values():
-        await asyncio.wait_for(runner, 20)
+        await asyncio.wait_for(runner, PATIENCE)
     assert (job.status, job.fault, job.results) == (ended, None, "")
     assert "make" not in bench.began
     found = Room(bench.settings.tunings, job.id).load()
@@ -156,13 +158,13 @@ async def test_a_paused_job_goes_on_where_it_was(bench: Bench):
     bench.say(make=b"working")
     bench.add(status="queued", checked=True)
     job = await bench.reached("running")
-    await soon(lambda: bench.began == ["make"])
+    await soon(lambda: bench.began == ["make"], PATIENCE)
     await bench.jobs.pause("openai", job.id)
     assert (await bench.jobs.pause("openai", job.id)).status == "paused", "it stays so"
     await bench.jobs.resume("openai", job.id)
     with pytest.raises(BadInput, match=r"the job is (queued|running)"):
         await bench.jobs.resume("openai", job.id)
-    await soon(lambda: len(bench.began) == 2, 20)
+    await soon(lambda: len(bench.began) == 2, PATIENCE)
     await bench.jobs.pause("openai", job.id)
     bench.say(make=bench.made())
     await bench.jobs.resume("openai", job.id)
@@ -202,7 +204,9 @@ async def test_how_a_job_fails(bench: Bench, how: str):
     assert job.fault is not None
     assert (job.fault.code, words in job.fault.message) == (code, True), job.fault
     folder = bench.settings.tunings / job.id
-    await soon(lambda: {path.name for path in folder.iterdir()} == {"diary.jsonl", "recipe.toml", "state.json"})
+    await soon(
+        lambda: {path.name for path in folder.iterdir()} == {"diary.jsonl", "recipe.toml", "state.json"}, PATIENCE
+    )
     assert "The job failed" in (await bench.diary())[-1]
     bench.say(make=bench.made())
     await bench.reached("succeeded", "failed", identifier="ftjob-2")
@@ -215,7 +219,7 @@ async def test_what_passes_is_waited_for(bench: Bench, kind: str):
     bench.say(make=refused(kind))
     bench.add(status="queued", checked=True)
     job = await bench.reached("running")
-    await soon(lambda: len(bench.began) > 1, 20)
+    await soon(lambda: len(bench.began) > 1, PATIENCE)
     assert job.status == "running"
     bench.say(make=bench.made())
     await bench.reached("succeeded")
@@ -227,7 +231,7 @@ async def test_a_server_that_ends_leaves_a_job_to_the_next(bench: Bench, store: 
     bench.say(make=b"working")
     bench.add(status="queued", checked=True)
     await bench.reached("running")
-    await soon(lambda: bench.began == ["make"])
+    await soon(lambda: bench.began == ["make"], PATIENCE)
     await bench.close()
     found = Room(bench.settings.tunings, "ftjob-1").load()
     assert found is not None
