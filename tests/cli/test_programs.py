@@ -30,6 +30,16 @@ def test_the_texts_are_commands() -> None:
     assert set(COMMANDS) >= TEXTS
 
 
+def test_a_modelfile(inside: Freehold, tiny: str, tmp_path: Path) -> None:
+    (tmp_path / "Modelfile").write_text('FROM tiny\nSYSTEM "Be kind."\nPARAMETER temperature 0.5\n')
+    assert inside("create", "kind").returncode == 0
+    told = json.loads(inside("show", "kind", "--modelfile", "--json").stdout)
+    assert told["name"] == "kind"
+    assert {"PARAMETER temperature 0.5", "SYSTEM Be kind."} <= set(told["modelfile"].replace('"', "").splitlines())
+    shown = inside("show", "kind", "--modelfile").stdout
+    assert shown.split("\n", 1)[1] == told["modelfile"]
+
+
 @pytest.mark.parametrize("number", [0, 1, 2])
 @pytest.mark.parametrize("words", [("stop", "starter"), ("stop", "--all")])
 def test_how_many_workers_were_stopped(inside: Freehold, fake: Fake, words: tuple[str, ...], number: int) -> None:

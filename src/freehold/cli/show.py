@@ -29,7 +29,7 @@ def command(
 ) -> None:
     """Show what a model is, where it came from and what is known about it."""
     if modelfile:
-        _print_modelfile(Name.parse(name), home)
+        _print_modelfile(Name.parse(name), home, json)
         return
     if SEPARATOR in name:
         _show_foreign(name, load({"home": home}), json)
@@ -55,11 +55,14 @@ def command(
     _print_facts(facts, labels)
 
 
-def _print_modelfile(name: Name, home: Path | None) -> None:
+def _print_modelfile(name: Name, home: Path | None, json: bool) -> None:
     from freehold.store import creating
 
     with opened(home) as (_, store):
         text = creating.modelfile_of(store, name).text()
+    if json:
+        emit({"name": str(name), "modelfile": text})
+        return
     line(f"# Its files: freehold cp {name} ./folder, and this Modelfile beside them")
     line(text.removesuffix("\n"))
 
