@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -40,9 +41,27 @@ def test_a_running_server_is_named_where_it_is(inside: Freehold, home: Path) -> 
     assert [each["name"] for each in told["clients"]] == [client.name for client in CLIENTS]
 
 
+@pytest.mark.parametrize("model", ["base:latest+desk", "org/base+desk:v2", "ollama::llama3:8b"])
+def test_whatever_answers_can_be_named(inside: Freehold, model: str) -> None:
+    told = json.loads(inside("connect", "--model", model, "--json").stdout)
+    named = model.replace(":latest", "")
+    texts = {each["name"]: each["text"] for each in told["clients"]}
+    assert f'"model": "{named}"' in texts["curl"]
+    assert shlex.split(texts["curl"])[-1].startswith("{")
+    assert tomllib.loads(texts["codex"])["model"] == named
+    compile(texts["langchain"], "langchain", "exec")
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [(["olama"], "Did you mean ollama"), (["zzz"], "Known: curl"), (["curl", "--model", "a b"], "not a model name")],
+    [
+        (["olama"], "Did you mean ollama"),
+        (["zzz"], "Known: curl"),
+        (["curl", "--model", "a b"], "not a model name"),
+        (["curl", "--model", "a+b+c"], "not a model name: 'b+c'"),
+        (["curl", "--model", 'lmstudio::it\'s "here"'], "cannot stand in such a line"),
+        (["curl", "--model", "ollama::$(date)"], "cannot stand in such a line"),
+    ],
 )
 def test_what_is_not_known_is_named(inside: Freehold, wrong: list[str], said: str) -> None:
     done = inside("connect", *wrong)

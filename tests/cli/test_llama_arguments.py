@@ -1,5 +1,6 @@
 """llama-server's command line as Freehold reads it."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,10 @@ def test_variables_and_what_goes_before_them():
 
 
 @pytest.mark.parametrize("line", ["-c", "-c x", "-c -5", "-np 65", "--temp hot", "--no-such", "-fa maybe", "-ngl lots",
-                                  "--pooling most", "--seed x", "--top-p 2"])  # fmt: skip
+                                  "--pooling most", "--seed x", "--top-p 2", "-ngl --5", "-ngl 1-", "-ngl ²",
+                                  "-ngl 9999999",
+                                  "--seed --5", "--seed 1-2", "--seed 1.5", f"--seed {'9' * 5000}", "-c nan",
+                                  "--temp nan", "--temp inf"])  # fmt: skip
 def test_wrong_arguments(line: str):
     with pytest.raises(BadInput):
         parse(line.split(), {})
@@ -140,9 +144,66 @@ def test_keys_from_a_file(tmp_path: Path):
     assert _llama_server._keys(parse(["--api-key", "k", "--api-key-file", str(tmp_path / "keys")], {})) == [
         "k", "one", "two",
     ]  # fmt: skip
+    (tmp_path / "keys").write_text("  a key of words \r\n\n")
+    assert _llama_server._keys(parse(["--api-key-file", str(tmp_path / "keys")], {})) == ["a key of words"]
+
+
+@pytest.mark.parametrize("line", ["--api-key-file FILE", "--api-key ,", "--api-key  --api-key-file FILE"])
+def test_a_server_that_was_to_ask_for_a_key_and_has_none_is_not_started(tmp_path: Path, line: str):
+    (tmp_path / "keys").write_text("\n  \n")
+    given = parse(line.replace("FILE", str(tmp_path / "keys")).split(" "), {})
+    with pytest.raises(BadInput, match="hold no key"):
+        _llama_server._keys(given)
+    assert _llama_server._keys(parse([], {"LLAMA_API_KEY": ""})) == []
+
+
+def refused(
+    args: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[int | str | None, str]:
+    """The exit code and what is said on stderr."""
+    monkeypatch.setattr("sys.argv", ["freehold-llama-server", *args])
+    monkeypatch.setattr("sys.excepthook", sys.excepthook)
+    with pytest.raises(SystemExit) as ended:
+        _llama_server.main()
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    return ended.value.code, shown.err
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--seed", "--5"], "--seed is '--5'"),
+        (["--api-key-file", "none"], "none: No such file or directory"),
+        (["--api-key-file", "."], "Is a directory"),
+        (["--api-key-file", "odd"], "--api-key-file: odd is not UTF-8 (byte 3)"),
+        (["-m", "m.gguf", "--chat-template-file", "odd"], "--chat-template-file: odd is not UTF-8 (byte 3)"),
+        (["-m", "m.gguf", "--mmproj", "none"], "there is no projector"),
+        (["-m", "m.gguf", "-a", "\udce9", "--lora", "none"], "there is no adapter"),
+        (["--host", "0.0.0.0"], "no keys exist"),
+        (["--host", "127.0.0.1,192.168.0.9", "--port", "0"], "no keys exist"),
+    ],
+)
+def test_what_keeps_it_from_starting_is_one_line(
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    args: list[str],
+    said: str,
+):
+    monkeypatch.chdir(tmp_path)
+    write_gguf(tmp_path / "m.gguf")
+    (tmp_path / "odd").write_bytes(b"abc\xe9")
+    code, error = refused(args, monkeypatch, capsys)
+    assert code == 2
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert said in error
 
 
 def test_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.excepthook", sys.excepthook)
     for flag, said in (("--help", "--ctx-size"), ("--version", "freehold")):
         monkeypatch.setattr("sys.argv", ["freehold-llama-server", flag])
         with pytest.raises(SystemExit) as ended:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -103,6 +104,45 @@ def test_show_evidence_as_json(inside: Freehold, proven: str) -> None:
     shown = json.loads(inside("show", proven, "--json").stdout)
     assert [fact["name"] for fact in shown["facts"]] == ["token_f1", "token_f1", "note"]
     assert shown["manifest"]["licence"] == "MIT"
+
+
+FACT = {"subject": "sha256:x", "name": "loss", "value": 1.5, "grade": "verified"}
+EVIDENCE = {
+    "no list": {"facts": 7},
+    "a text": {"facts": "loss"},
+    "no facts": {"facts": [7, None, "loss", [], {}]},
+    "a name that is none": {"facts": [{**FACT, "name": {"a": 1}}, {**FACT, "name": 7}, {**FACT, "name": ["x"]}]},
+    "a value of many": {"facts": [{**FACT, "value": [1, [2]]}, {**FACT, "value": {"x": 1}}]},
+    "a subject of many": {"facts": [{**FACT, "subject": [1]}, {**FACT, "subject": {"text": {}}}]},
+    "no grade": {"facts": [{**FACT, "grade": {}}]},
+}
+
+
+@pytest.mark.parametrize("what", EVIDENCE)
+def test_evidence_that_came_with_a_model_is_shown_or_left_out(
+    inside: Freehold, home: Path, gguf: Path, what: str
+) -> None:
+    facts: Any = EVIDENCE[what]["facts"]
+    mixed = {"facts": [*facts, {**FACT, "more": [[[]]]}] if isinstance(facts, list) else facts}
+    with Store.open(load({}).store) as store:
+        proof = store.add_bytes(msgspec.json.encode(mixed))
+        import_gguf(store, gguf, Name.parse("told"), evidence=(proof,))
+    done = inside("show", "told")
+    assert done.returncode == 0, done.stderr
+    assert ("loss" in done.stdout) == isinstance(facts, list)
+    told = json.loads(inside("show", "told", "--json").stdout)["facts"]
+    assert told == ([FACT] if isinstance(facts, list) else [])
+
+
+def test_evidence_that_is_too_deep_is_left_out(inside: Freehold, home: Path, gguf: Path) -> None:
+    with Store.open(load({}).store) as store:
+        deep = [b"[" * depth + b"]" * depth for depth in (400, 900, 100_000)]
+        text = b",".join(msgspec.json.encode({**FACT, "value": msgspec.Raw(each)}) for each in deep[:2])
+        proofs = [store.add_bytes(b'{"facts":[' + each + b"]}") for each in (text, deep[2])]
+        import_gguf(store, gguf, Name.parse("told"), evidence=tuple(proofs))
+    for more in ((), ("--json",)):
+        done = inside("show", "told", *more)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("verb", ["show", "rm", "run"])

@@ -126,6 +126,7 @@ def test_every_field_can_be_set_in_the_environment(folder: Path) -> None:
         ("PARALLEL", "0"),
         ("KEEP_ALIVE", "-1"),
         ("KEEP_ALIVE", "soon"),
+        ("KEEP_ALIVE", "inf"),
         ("MAX_BODY", "1"),
         ("QUEUE_SHARE", "0"),
         ("QUEUE_SHARE", "1.5"),

@@ -51,7 +51,7 @@ def test_an_empty_file_and_one_of_a_single_byte(client: httpx.Client):
 def test_files_are_still_there_after_a_restart(settings: Settings, store: Store):
     with live(create_app(settings, store, engine=FakeEngine())) as url, httpx.Client(base_url=url) as client:
         sent = send(client, b"kept").json()
-    (settings.files / "123-abc.part").write_bytes(b"torn")
+    (settings.files / "0-abc.part").write_bytes(b"torn")
     (settings.files / "file-000000000000000000000000.data").write_bytes(b"without a description")
     (settings.files / ".file-1.json.ab.tmp").write_bytes(b"{")
     with live(create_app(settings, store, engine=FakeEngine())) as url, httpx.Client(base_url=url) as client:

@@ -122,3 +122,20 @@ async def test_what_would_fail_every_row_is_said_once(settings: Settings, store:
     job = await run(settings, store, wish, [row("a", {"messages": BODY["messages"]})])
     assert (job.done, job.failed) == (0, 1), "a row without a model is its own fault"
     assert "model" in read(wish.errors)[0]["response"]["body"]["error"]["message"]
+
+
+@in_loop
+async def test_answers_are_not_lost_with_the_folder_that_they_were_to_go_to(
+    settings: Settings, store: Store, wish: Wish, tmp_path: Path
+):
+    (tmp_path / "answers").mkdir()
+    wish = wish._replace(out=tmp_path / "answers" / "out.jsonl")
+    wish.rows.write_text(row("r"))
+
+    def tell(job: Job) -> None:
+        if wish.out.parent.is_dir() and not job.ended:
+            wish.out.parent.rmdir()
+
+    job = await answered(settings, store, wish, tell, FakeEngine())
+    assert (job.status, job.done) == ("completed", 1)
+    assert [each["custom_id"] for each in read(wish.out)] == ["r"]

@@ -10,6 +10,7 @@ from freehold.cli import main
 from freehold.core.name import Name
 from freehold.core.settings import load
 from freehold.recipes import tools
+from freehold.serving import ready
 from freehold.store import Store
 from tests.recipes.kit import Fakes, pairs, write_csv
 
@@ -45,7 +46,10 @@ def test_an_adapter_and_how_to_run_it(command: Path, capsys: pytest.CaptureFixtu
     assert said["speed"].endswith("tokens/s, computed in f32")
     curve = Path(said["loss curve"].strip())
     assert {path.name for path in curve.parent.iterdir()} >= {"loss.png", "data-card.md", "journal.jsonl"}
-    assert lines[-1] == '  freehold run ./base+desk "…"'
+    assert lines[-2:] == ["  freehold pull ./base --as base", '  freehold run base+desk "…"']
+    assert main.run(lines[-2].split()[1:]) == 0
+    with Store.open(load({}).store) as store:
+        assert ready.source(store, "base+desk").adapter_file().exists(), "and it runs so"
     assert "[3/3] tune" in err
     with Store.open(load({}).store) as store:
         assert store.get(Name.parse("desk")).part("adapter")
@@ -55,6 +59,26 @@ def test_a_whole_model_runs_alone(command: Path, capsys: pytest.CaptureFixture[s
     out, _ = tuned(capsys, "--out", "org/desk:v1", "--method", "full")
     assert out.splitlines()[-1] == '  freehold run org/desk:v1 "…"'
     assert names() == ["org/desk:v1"]
+
+
+@pytest.mark.parametrize(
+    ("base", "out", "said"),
+    [
+        ("my base", "desk", ["freehold pull 'my base' --as base", 'freehold run base+desk "…"']),
+        ("../workshop/base", "desk", ["freehold pull ../workshop/base --as base", 'freehold run base+desk "…"']),
+        ("kept", "desk", ['freehold run kept+desk "…"']),
+    ],
+)
+def test_what_to_type_next_can_be_typed(
+    command: Path, capsys: pytest.CaptureFixture[str], base: str, out: str, said: list[str]
+) -> None:
+    if base == "kept":
+        assert main.run(["pull", "./base", "--as", "kept"]) == 0
+    elif base == "my base":
+        (command / "base").rename(command / "my base")
+    capsys.readouterr()
+    assert main.run(["tune", base, "desk.csv", "--out", out]) == 0
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()][-len(said) :] == said
 
 
 OPTIONS: list[tuple[list[str], dict[str, Any]]] = [
@@ -69,10 +93,14 @@ OPTIONS: list[tuple[list[str], dict[str, Any]]] = [
         {"seconds": 90.0, "batch_tokens": 512, "patience": 2, "evaluations": 10, "method": "lora", "rank": 16},
     ),
     (["--epochs", "2.5", "--method", "rslora"], {"epochs": 2.5, "method": "rslora", "objective": "sft", "steps": 0}),
+    (
+        ["--objective", "grpo", "--reward", "maths", "--reward", "regex:^It", "--alpha", "3", "--checkpointing", "off"],
+        {"objective": "grpo", "rewards": ("maths", "regex:^It"), "alpha": 3.0, "checkpointing": "off"},
+    ),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("options", "asked"), OPTIONS, ids=["many", "time", "epochs"])
+@pytest.mark.parametrize(("options", "asked"), OPTIONS, ids=["many", "time", "epochs", "rewards"])
 def test_each_option_reaches_the_trainer(
     command: Path, fakes: Fakes, capsys: pytest.CaptureFixture[str], options: list[str], asked: dict[str, Any]
 ) -> None:
@@ -156,6 +184,12 @@ def test_a_plan_tries_each_method_and_keeps_nothing(
         (["--out", "desk", "--held-out", "1.5"], "[data] held_out"),
         (["--out", "desk", "--learning-rate", "nan"], "--learning-rate"),
         (["--plan", "--method", "full", "--time", "-5m"], "time"),
+        (["--plan", "--held-out", "1.5"], "[data] held_out"),
+        (["--out", "desk", "--objective", "grpo", "--reward", "judge", "--judge", "x"], "rewards has judge"),
+        (["--out", "desk", "--judge", "x"], "judge and rubric are for rewards"),
+        (["--out", "desk", "--rubric", "x"], "judge and rubric are for rewards"),
+        (["--out", "desk", "--log", "paper"], "[tune] log"),
+        (["--out", "desk", "--report", "none/x.json"], "there is no folder none"),
     ],
 )
 def test_what_cannot_be_asked(

@@ -130,6 +130,24 @@ async def test_a_worker_gets_those_that_it_had_and_the_new_one(filled: Store, se
 
 
 @in_loop
+async def test_one_that_was_removed_keeps_no_other_from_being_loaded(filled: Store, settings: Settings, tmp_path: Path):
+    add_gguf(filled, "three", write_adapter(tmp_path / "three.gguf", seed=9))
+    engine = FakeEngine()
+    desk = Desk(settings, filled, engine)
+    for name in ("base+one", "base+two"):
+        await answer(desk, name)
+    await desk.forget(Name.parse("one"))
+    with refused(UnknownModel, "one"):
+        await answer(desk, "base+one")
+    assert await answer(desk, "base+two") == "Hello world", "the worker that has both goes on"
+    await answer(desk, "base+three")
+    given = [str(filled.resolve(Name.parse(name))) for name in ("two", "three")]
+    assert list(engine.workers[-1].model.choices) == given
+    assert all(path.exists() for path in engine.workers[-1].model.choices.values())
+    await desk.close()
+
+
+@in_loop
 async def test_a_worker_in_use_goes_on(filled: Store, settings: Settings):
     engine = FakeEngine()
     desk = Desk(settings, filled, engine)

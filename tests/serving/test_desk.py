@@ -1,6 +1,8 @@
 import asyncio
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,7 +11,7 @@ from freehold.core.digest import Digest
 from freehold.core.errors import BadInput, Busy, ContextOverflow, Timeout, UnknownModel, Unsupported, WorkerFailed
 from freehold.core.event import Failed, Finished, Started, Text
 from freehold.core.name import Name
-from freehold.core.request import Constraint, EmbedRequest, Message, Request
+from freehold.core.request import Constraint, EmbedRequest, Message, Request, RerankRequest
 from freehold.core.settings import Settings
 from freehold.serving.desk import Desk
 from freehold.store import Store
@@ -232,6 +234,57 @@ async def test_an_answer_that_takes_too_long_for_a_server_that_stops_is_told_so(
     assert isinstance(last, Failed)
     assert "stopping" in last.error.message
     assert engine.workers[0].cancelled == 1
+    await desk.close()
+
+
+@pytest.mark.parametrize("what", ["embed", "rerank", "count", "load", "ask"])
+@in_loop
+async def test_whatever_is_asked_of_a_server_that_stops_ends_with_it(desk: Desk, engine: FakeEngine, what: str):
+    engine.start_seconds = 30.0
+    desk.adopt(msgspec.structs.replace(desk.settings, drain_seconds=0.1))
+    asked: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+        "embed": lambda: desk.embed(EmbedRequest(model="helpdesk", inputs=("x",))),
+        "rerank": lambda: desk.rerank(RerankRequest(model="helpdesk", query="x", documents=("y",))),
+        "count": lambda: desk.count(_ask()),
+        "load": lambda: desk.load(_ask()),
+        "ask": lambda: desk.ask(_ask(), "properties"),
+    }
+    running = asyncio.create_task(asked[what]())
+    await soon(lambda: desk.pool.loading)
+    desk.drain()
+    with pytest.raises(Busy, match="the server is stopping"):
+        await asyncio.wait_for(running, 10)
+    await desk.close()
+
+
+@pytest.mark.parametrize("named", ["once", "twice"])
+@in_loop
+async def test_a_model_that_is_removed_while_it_answers(desk: Desk, engine: FakeEngine, store: Store, named: str):
+    if named == "twice":
+        store.put(Name.parse("other"), store.get(Name.parse("helpdesk")))
+    engine.hold.clear()
+    running = asyncio.create_task(_all(desk, _ask()))
+    await soon(lambda: engine.workers and engine.workers[0].running)
+    blob = engine.workers[0].model.path
+    await desk.forget(Name.parse("helpdesk"))
+    engine.hold.set()
+    last = (await running)[-1]
+    assert isinstance(last, Finished if named == "twice" else Failed)
+    assert (engine.workers[0].alive, blob.exists()) == (named == "twice", named == "twice")
+    with pytest.raises(UnknownModel):
+        await _all(desk, _ask())
+    await desk.close()
+
+
+@in_loop
+async def test_a_model_that_is_removed_while_it_is_loaded(desk: Desk, engine: FakeEngine):
+    engine.start_seconds = 30.0
+    running = asyncio.create_task(_all(desk, _ask()))
+    await soon(lambda: desk.pool.loading)
+    await desk.forget(Name.parse("helpdesk"))
+    with pytest.raises(WorkerFailed, match="stopped while it was loaded"):
+        await running
+    assert (engine.workers, desk.pool.loading, desk.admission.waiting) == ([], [], 0)
     await desk.close()
 
 

@@ -33,6 +33,16 @@ async def test_keys(headers: dict, status: int):
         assert (await client.get("/health")).status_code == 200
 
 
+@pytest.mark.parametrize("shown", ["schlüssel".encode(), "schlüssel".encode("latin-1"), b"schl\xffssel"])
+@in_loop
+async def test_a_key_may_have_any_letters(shown: bytes):
+    async with _client(["schlüssel"]) as client:
+        for headers in ([(b"authorization", b"Bearer " + shown)], [(b"x-api-key", shown)]):
+            assert (await client.get("/x", headers=headers)).status_code == (
+                200 if shown == "schlüssel".encode() else 401
+            )
+
+
 @in_loop
 async def test_without_keys_all_are_admitted():
     async with _client([]) as client:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from freehold.core.digest import Digest
-from freehold.core.errors import BadModelFile, Busy, NotEnoughMemory
+from freehold.core.errors import BadModelFile, Busy, NotEnoughMemory, WorkerFailed
 from freehold.core.request import FOREVER
 from freehold.core.settings import Settings
 from freehold.engines.base import ModelFile
@@ -252,7 +252,7 @@ async def test_closing_cancels_a_start(settings: Settings, tmp_path):
     await soon(lambda: leases.held == 1)
     await pool.close()
     assert leases.held == 0
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(WorkerFailed):
         await task
 
 
@@ -420,4 +420,50 @@ async def test_what_is_loading_is_told_until_it_is_there(settings: Settings, tmp
     await soon(lambda: {loading.part for _, loading in pool.loading} == {0.0, 0.5})  # one after the other
     await asyncio.gather(*tasks)
     assert pool.loading == []
+    await pool.close()
+
+
+@in_loop
+async def test_a_model_is_stopped_while_it_is_loaded(settings: Settings, tmp_path):
+    engine, leases = FakeEngine(), Leases()
+    engine.start_seconds = 30
+    pool = Pool(engine, settings)
+
+    async def use(name: str) -> None:
+        async with pool.worker(_key(name), _model(tmp_path, name), leases):
+            pass
+
+    waiting = [asyncio.create_task(use("a")) for _ in range(2)]
+    other = asyncio.create_task(use("b"))
+    await soon(lambda: len(pool.loading) == 2)
+    assert await pool.stop(_key("a").digest) == 1
+    for task in waiting:
+        with pytest.raises(WorkerFailed, match="a was stopped while it was loaded"):
+            await task
+    assert [loading.model.label for _, loading in pool.loading] == ["b"], "it goes on"
+    assert await pool.stop() == 1
+    with pytest.raises(WorkerFailed):
+        await other
+    assert (engine.workers, leases.held, await pool.stop()) == ([], 0, 0)
+    engine.start_seconds = 0
+    await use("a")
+    assert len(pool.workers) == 1
+    await pool.close()
+
+
+@in_loop
+async def test_one_that_died_is_not_replaced_where_another_can_serve(settings: Settings, tmp_path):
+    engine, leases = FakeEngine(), Leases()
+    pool = Pool(engine, settings)
+    wide = _key("a")._replace(context=64)
+    async with pool.worker(_key("a"), _model(tmp_path, "a"), leases):
+        async with pool.worker(wide, _model(tmp_path, "a"), leases):
+            engine.workers[0].alive = False
+            async with pool.worker(_key("a"), _model(tmp_path, "a"), leases) as worker:
+                assert worker is engine.workers[1]
+    for each in engine.workers:
+        each.alive = False
+    async with pool.worker(_key("a"), _model(tmp_path, "a"), leases) as worker:
+        assert worker.alive
+        assert (len(engine.workers), leases.held) == (3, 1), "what is left of both is given back"
     await pool.close()

@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import httpx
@@ -131,6 +132,24 @@ def test_a_taken_port_is_one_line_with_the_port_and_the_remedy(tmp_path, store: 
     assert "--port" in line
     assert "\n" not in line
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("what", ["the record", "the word"])
+def test_a_server_that_cannot_say_where_it_is_ends_in_order(
+    tmp_path, store: Store, what: str, capfd: pytest.CaptureFixture[str]
+):
+    """A home that cannot be written to, and a reader of its output that has gone."""
+    if what == "the record":
+        (tmp_path / "server.json").mkdir()
+
+    def ready(state: ServerState) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BadInput if what == "the record" else BrokenPipeError):
+        serve(Settings(home=tmp_path, port=0), store, ready)
+    assert capfd.readouterr() == ("", ""), "nothing but the error is said"
+    assert not (tmp_path / "server.json").is_file()
+    assert [thread.name for thread in threading.enumerate() if thread.name == "scrub"] == []
 
 
 def test_a_second_server_of_the_same_home_is_refused(tmp_path, store: Store):

@@ -1,7 +1,9 @@
 """The one border between errors and people: every error leaves as one line on stderr and an exit code."""
 
 import errno
+import io
 import os
+import re
 import sys
 from types import TracebackType
 from typing import Self
@@ -10,6 +12,7 @@ import typer
 
 from freehold.core.errors import BadInput, DiskFull, FreeholdError, Interrupted, NotEnoughMemory
 
+_WORD = re.compile(r"[^\s\"']+")
 _USERS_PATH = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
@@ -39,6 +42,34 @@ class Border:
         return True
 
 
+def settle_process() -> None:
+    """What each of our commands begins with: errors that nobody foresaw are one line too, and streams take any text."""
+    if not os.environ.get("FREEHOLD_DEBUG"):
+        sys.excepthook = _last_words
+    _settle_streams()
+
+
+def _last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """For an error that nobody foresaw."""
+    text = " ".join(f"{kind.__name__}: {error}".split())
+    print(f"error: unexpected {text}. Set FREEHOLD_DEBUG=1 for details, and report it", file=sys.stderr)  # noqa: T201
+
+
+def _settle_streams() -> None:
+    """Have all three streams be there, and take any text: what cannot be written in a terminal's letters is spelt.
+
+    A script may close one (`>&-`), and a file's name may be no text at all.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            # The lowest free descriptor is the closed one: no file of ours will be opened there, and written over.
+            nothing = io.FileIO(os.open(os.devnull, os.O_RDWR), "r+", closefd=False)
+            setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(nothing) if number else io.BufferedReader(nothing)))
+        elif number and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def say(error: FreeholdError) -> None:
     """Print an error as its one line."""
     line = error.line() if isinstance(error, Interrupted) else f"error: {error.line()}"
@@ -55,6 +86,8 @@ def translate(error: BaseException) -> FreeholdError | None:
         return NotEnoughMemory("not enough memory to go on", "Close other programs or use a smaller model")
     if isinstance(error, typer.TyperException):
         return _usage(error)
+    if isinstance(error, UnicodeEncodeError):
+        return _no_text(error)
     if isinstance(error, OSError):
         return _from_os(error)
     return None
@@ -64,6 +97,14 @@ def _usage(error: typer.TyperException) -> FreeholdError:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "freehold"
     return BadInput(error.format_message().rstrip(". "), f"See '{path} --help'")
+
+
+def _no_text(error: UnicodeEncodeError) -> FreeholdError | None:
+    """For a word of the command, or a file's name, whose bytes are no UTF-8: nothing else holds a surrogate."""
+    if error.reason != "surrogates not allowed":
+        return None
+    word = next(each.group() for each in _WORD.finditer(error.object) if each.end() > error.start)
+    return BadInput(f"{word[:80]!r} is not UTF-8", "Write it in UTF-8, or give the file another name")
 
 
 def _from_os(error: OSError) -> FreeholdError | None:

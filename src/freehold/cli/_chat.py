@@ -99,7 +99,11 @@ def _typed() -> str | None:
     """A line from the terminal; None at its end. Ctrl-C discards the line."""
     while True:
         try:
-            return input(">>> ").strip()
+            text = input(">>> ").strip()
+            text.encode()
+            return text
+        except UnicodeError:
+            line("(that is not UTF-8; nothing was asked)")
         except KeyboardInterrupt:
             line("\n(/bye or Ctrl-D leaves)")
         except EOFError:

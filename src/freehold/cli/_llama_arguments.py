@@ -237,13 +237,9 @@ def _meant(field: str, value: Any) -> Any:
     match field:
         case "n_gpu_layers":
             words = {"auto": -1, "all": 999}
-            if value not in words and not value.lstrip("-").isdecimal():
-                raise BadInput(f"-ngl is {value[:40]!r}", "Give a number, auto or all")
-            return words.get(value, 0) if value in words else int(value)
+            return words[value] if value in words else _integer("-ngl", value, "Give a number, auto or all", 1 << 20)
         case "seed":
-            if not value.lstrip("-").isdecimal():
-                raise BadInput(f"--seed is {value[:40]!r}", "Give a whole number")
-            return int(value) & 0xFFFFFFFF
+            return _integer("--seed", value, "Give a whole number", 1 << 64) & 0xFFFFFFFF
         case "flash_attn_type":
             return _choice("-fa", value, {"on": "enabled", "off": "disabled", "auto": "auto"})
         case "enable_reasoning":
@@ -258,6 +254,16 @@ def _meant(field: str, value: Any) -> Any:
             return _choice("-ctk", value, {name: name for name in kinds})
         case _:
             return value
+
+
+def _integer(name: str, value: str, remedy: str, most: int) -> int:
+    try:
+        number = int(value)
+    except ValueError:
+        raise BadInput(f"{name} is {value[:40]!r}", remedy) from None
+    if abs(number) > most:
+        raise BadInput(f"{name} is {value[:40]}", f"Give at most {most}")
+    return number
 
 
 def _choice(name: str, value: str, known: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freehold import __version__
-from freehold.cli._border import Border
+from freehold.cli._border import Border, settle_process
 from freehold.cli._llama_arguments import ARGUMENTS, Given, parse
 from freehold.cli._output import line, note
 from freehold.core.errors import BadInput, NotFound, UnknownModel
@@ -31,6 +31,7 @@ _SLOTS = 4
 
 def main() -> None:
     """Run the command."""
+    settle_process()
     with Border() as border:
         _run(sys.argv[1:])
     sys.exit(border.exit_code)
@@ -166,7 +167,14 @@ def _parameters(given: Given, folder: Path | None) -> dict[str, Any]:
 
 def _template(own: dict[str, Any]) -> str:
     file = own.get("chat_template_file")
-    return Path(file).read_text("utf-8") if file else str(own.get("chat_template", ""))
+    return _text_of(file, "--chat-template-file") if file else str(own.get("chat_template", ""))
+
+
+def _text_of(file: str, option: str) -> str:
+    try:
+        return Path(file).read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{option}: {file} is not UTF-8 (byte {error.start})", "Give a text file") from error
 
 
 def _serve(given: Given, settings: Settings, store: "Store", sole: "Sole | None") -> None:
@@ -203,10 +211,14 @@ def _say(state: "ServerState") -> None:
 
 
 def _keys(given: Given) -> list[str]:
-    keys = [key for key in given.own.get("api_key", []) if key]
+    """The keys that are asked for. Raises BadInput where some were to be and none is: all would be let in."""
+    keys = list(given.own.get("api_key", []))
     if given.own.get("api_key_file"):
-        keys += Path(given.own["api_key_file"]).read_text("utf-8").split()
-    return keys
+        keys += _text_of(given.own["api_key_file"], "--api-key-file").splitlines()
+    found = [key.strip() for key in keys if key.strip()]
+    if not found and {"api_key", "api_key_file"} & given.own.keys():
+        raise BadInput("--api-key and --api-key-file hold no key", "Give one, or leave them out")
+    return found
 
 
 def _origins(given: Given, keys: Sequence[str]) -> frozenset[str]:

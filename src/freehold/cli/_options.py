@@ -1,6 +1,7 @@
 """Options that several verbs share, so that they read the same everywhere, and the store that they open."""
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from freehold.core.errors import BadInput, NotFound
+from freehold.core.name import PLUS, SEPARATOR, Name
 from freehold.core.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -20,6 +23,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
 Model = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, as 'freehold list' shows it.")]
+
+
+def full_name(text: str) -> str:
+    """A model's name as it is written in full; BASE+ADAPTER is two, and TOOL::NAME is the tool's. Raises BadName."""
+    return text if SEPARATOR in text else PLUS.join(str(Name.parse(each)) for each in text.split(PLUS, 1))
+
+
+def require_writable(*files: Path | None) -> None:
+    """Files that are written when all is done: what would keep them from it is said now. Raises NotFound, BadInput."""
+    for file in files:
+        if file is not None and file.is_dir():
+            raise BadInput(f"{file} is a folder", "Name a file")
+        if file is not None and not file.parent.is_dir():
+            raise NotFound(f"there is no folder {file.parent}", "Make it first")
+        if file is not None and not os.access(file.parent, os.W_OK | os.X_OK):
+            raise BadInput(f"nothing can be written to {file.parent}", "Check its permissions, or name another folder")
 
 
 def finite(value: float | None) -> float | None:

@@ -1,6 +1,8 @@
 """What verbs print: plain lines, tables, JSON and progress. Control characters never reach the terminal."""
 
+import json
 import re
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -47,10 +49,17 @@ def note(text: str, *, quiet: bool = False) -> None:
 
 def emit(value: Any) -> None:
     """Print a value as indented JSON. Digests and names are shown as their text."""
-    text = msgspec.json.format(msgspec.json.encode(_plain(value)), indent=2).decode()
+    text = _as_json(_plain(value))
     if "\x7f" in text or not text.isascii():  # JSON escapes only part of the control characters: not these
         text = _UNESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
     sys.stdout.write(text + "\n")
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    except UnicodeEncodeError:  # the name of a file that is no text, which Python's own JSON spells and reads again
+        return json.dumps(msgspec.to_builtins(value), indent=2)
 
 
 def _plain(value: Any) -> Any:
@@ -105,7 +114,7 @@ def size(count: int) -> str:
 def count(number: int) -> str:
     """A number of parameters for people: 11.2M, 7.6B."""
     for limit, unit in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
-        if number >= limit:
+        if number >= 0.99995 * limit:  # what would be written as 1000.0 of the smaller unit
             return f"{number / limit:.1f}{unit}"
     return str(number) if number else ""
 
@@ -153,5 +162,9 @@ class Bar:
         else:
             speed = f" {size(int(rate))}/s{left}" if rate else ""
             text = f"{self._label}: {100 * done // total if total else 100} % of {size(total)}{speed}"
-        sys.stderr.write(f"\r\x1b[K{text}" + ("\n" if ended else "") if self._live else f"{text}\n")
+        if self._live:
+            shown = text[: shutil.get_terminal_size().columns - 1]  # a line that wraps is not drawn over
+            sys.stderr.write(f"\r\x1b[K{shown}" + ("\n" if ended else ""))
+        else:
+            sys.stderr.write(f"{text}\n")
         sys.stderr.flush()

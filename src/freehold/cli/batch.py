@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from freehold.cli._options import DryRun, Home, Json, Quiet, opened
+from freehold.cli._options import DryRun, Home, Json, Quiet, opened, require_writable
 from freehold.cli._output import Bar, emit, line, note
 from freehold.core.errors import BadInput, Conflict, NotFound
 
@@ -73,9 +73,7 @@ def _wish(rows: Path, out: Path | None, errors: Path | None, model: str) -> "Wis
     same = [path for path in (out, errors) if path.absolute() == rows.absolute()]
     if same or out.absolute() == errors.absolute():
         raise BadInput(f"{(same or [out])[0]} would be written over", "Choose other names with --out and --errors")
-    missing = [path.parent for path in (out, errors) if not path.parent.is_dir()]
-    if missing:
-        raise NotFound(f"there is no folder {missing[0]}", "Make it first")
+    require_writable(out, errors)
     return Wish(rows, out, errors, model)
 
 

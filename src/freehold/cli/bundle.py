@@ -1,5 +1,6 @@
 """Carry models to machines without a network: export, import and verify bundles."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,7 +82,7 @@ def import_(file: File, dry_run: DryRun = False, json: Json = False, quiet: Quie
         moved = ", in place of another model" if name in done.moved else ""
         line(f"{'would import' if dry_run else 'imported'} {name}: {digest.short}{moved}")
     note(f"{size(done.added)} new in the store", quiet=quiet)
-    hint = f"{len(done.wheels)} wheels stay in the bundle: tar -xf {file} wheels"
+    hint = f"{len(done.wheels)} wheels stay in the bundle: tar -xf {shlex.quote(str(file))} wheels"
     note(hint, quiet=quiet or not done.wheels)
 
 

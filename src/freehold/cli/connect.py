@@ -1,16 +1,19 @@
 """Show the line to change in a client or app so that it uses this server."""
 
+import re
 from difflib import get_close_matches
 from typing import Annotated
 
 import typer
 
 from freehold.cli._clients import CLIENTS, Client
-from freehold.cli._options import Home, Json, Quiet
+from freehold.cli._options import Home, Json, Quiet, full_name
 from freehold.cli._output import emit, line, note
 from freehold.core.errors import BadInput
-from freehold.core.name import Name
 from freehold.core.settings import load
+
+_PLAIN = re.compile(r"[A-Za-z0-9._:/+@-]+")
+"""Names that need no quotes in any of the lines; those of other tools may hold anything."""
 
 
 def command(
@@ -24,7 +27,9 @@ def command(
     from freehold.serving.state import ServerState, running
 
     chosen = _chosen(app)
-    name = str(Name.parse(model))
+    name = full_name(model)
+    if not _PLAIN.fullmatch(name):
+        raise BadInput(f"{name[:120]!r} cannot stand in such a line", "Give it a plain name: freehold adopt")
     settings = load({"home": home})
     state = running(settings)
     url = (state or ServerState(0, "", settings.host, settings.port)).url

@@ -1,6 +1,7 @@
 """Draft questions and answers about a PDF or text, as rows to check and learn from."""
 
 import asyncio
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from freehold.cli._answer import asker, stream
-from freehold.cli._options import DryRun, Home, Json, Quiet, opened
+from freehold.cli._options import DryRun, Home, Json, Quiet, full_name, opened, require_writable
 from freehold.cli._output import emit, line, note
-from freehold.core.errors import Conflict, Interrupted, WorkerFailed
+from freehold.core.errors import Conflict, FreeholdError, Interrupted, WorkerFailed
 from freehold.core.name import PLUS, SEPARATOR, Name
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def command(
     target = out or Path(f"{file.stem}.jsonl")
     if target.exists():
         raise Conflict(f"{target} exists", "Give --out another name, or move it away first")
+    require_writable(target)
     from freehold.data import drafting
 
     found = drafting.passages(file)
@@ -81,22 +83,21 @@ def command(
         _say(target, file, len(wanted), None, json=json, quiet=quiet)
         return
     with opened(home) as (settings, store):
-        drafts = _Drafting(file, _full(model), _author(store, model), pairs=pairs, seed=seed, quiet=quiet or json)
+        drafts = _Drafting(file, full_name(model), _author(store, model), pairs=pairs, seed=seed, quiet=quiet or json)
         try:
             asyncio.run(drafts.run(settings, store, wanted))
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, FreeholdError) as error:
             _write(target, drafts)
             kept = f"{len(drafts.lines)} rows about {drafts.done} of {len(wanted)} passages are in {target}"
+            if isinstance(error, FreeholdError):
+                note(kept, quiet=not drafts.lines)
+                raise
             raise Interrupted(f"interrupted; {kept}" if drafts.lines else "interrupted") from error
     if not drafts.lines:
         reasons = "; ".join(f"{count} times {reason}" for reason, count in drafts.left_out.most_common())
         raise WorkerFailed(f"{model} drafted nothing that can be kept: {reasons}", "Name a larger model: --model NAME")
     _write(target, drafts)
     _say(target, file, len(wanted), drafts, json=json, quiet=quiet)
-
-
-def _full(model: str) -> str:
-    return model if SEPARATOR in model else PLUS.join(str(Name.parse(each)) for each in model.split(PLUS, 1))
 
 
 def _author(store: "Store", model: str) -> str:
@@ -130,4 +131,4 @@ def _say(target: Path, file: Path, passages: int, drafts: _Drafting | None, *, j
     for reason, count in sorted(left_out.items()):
         note(f"  left out {count}: {reason}", quiet=quiet)
     note("Read them: nobody has checked that they are right.", quiet=quiet)
-    line(f"Next: freehold data check {target}")
+    line(f"Next: freehold data check {shlex.quote(str(target))}")

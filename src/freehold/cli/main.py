@@ -1,12 +1,10 @@
 """The entry point: find the verb, run it, turn whatever goes wrong into one line and an exit code."""
 
-import os
 import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import typer
@@ -14,7 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from freehold import __version__
-from freehold.cli._border import Border
+from freehold.cli._border import Border, settle_process
 from freehold.core.errors import BadInput
 
 EPILOG = """Environment: FREEHOLD_HOME, where everything is kept (~/.freehold); FREEHOLD_OFFLINE=1, no packet leaves \
@@ -98,14 +96,7 @@ def run(args: Sequence[str]) -> int:
     return border.exit_code
 
 
-def _last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """For an error that nobody foresaw."""
-    text = " ".join(f"{kind.__name__}: {error}".split())
-    print(f"error: unexpected {text}. Set FREEHOLD_DEBUG=1 for details, and report it", file=sys.stderr)  # noqa: T201
-
-
 def main() -> None:
     """The command `freehold`."""
-    if not os.environ.get("FREEHOLD_DEBUG"):
-        sys.excepthook = _last_words
+    settle_process()
     sys.exit(run(sys.argv[1:]))

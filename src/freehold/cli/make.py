@@ -1,5 +1,6 @@
 """Make a model from a recipe: tune, measure, quantise, release."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,11 +85,12 @@ def _write(data: Path, *, dry_run: bool, json: bool) -> None:
 
     target = Path(f"{data.stem}.toml")
     if target.exists():
-        raise Conflict(f"{target} exists", f"Run 'freehold make {target}', or move it away first")
+        raise Conflict(f"{target} exists", f"Run 'freehold make {shlex.quote(str(target))}', or move it away first")
     made = draft(data, Path.cwd())
     if not dry_run:
-        with target.open("x", encoding="utf-8") as file:
-            file.write(made.text)
+        content = made.text.encode()  # before there is a file: a name that is not UTF-8 cannot stand in a recipe
+        with target.open("xb") as file:
+            file.write(content)
     if json:
         emit(
             {
@@ -107,4 +109,4 @@ def _write(data: Path, *, dry_run: bool, json: bool) -> None:
     for text in made.wrong:
         note(f"  found: {text}")
     line()
-    line(f"Next: freehold make {target}")
+    line(f"Next: freehold make {shlex.quote(str(target))}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from freehold.cli._options import Home, Json, Quiet, opened
+from freehold.cli._options import Home, Json, Quiet, opened, require_writable
 from freehold.cli._output import emit, line, note
 from freehold.core.errors import BadInput, Interrupted, WorkerFailed
 from freehold.core.name import Name
@@ -81,6 +81,7 @@ def _run(
     target = out or notebook.with_name(f"{notebook.stem}.executed.ipynb")
     if target.resolve() == notebook.resolve():
         raise BadInput("--out is the notebook itself", "Give another name")
+    require_writable(target)
     with opened(home) as (settings, store):
         if model and not Path(model).is_dir():
             store.get(Name.parse(model))

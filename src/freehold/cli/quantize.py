@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from freehold.cli._options import DryRun, Home, Json, Quiet, finite, opened
+from freehold.cli._options import DryRun, Home, Json, Quiet, finite, opened, require_writable
 from freehold.cli._output import Bar, emit, line, note, size, table
 from freehold.core.errors import BadInput
 from freehold.core.name import Name
@@ -66,6 +66,7 @@ def command(
         raise BadInput("no name for what is made", "Choose one: --as NAME, or ask for the loss alone: --report")
     if save_imatrix is not None and (text is None or imatrix is not None or no_imatrix):
         raise BadInput("there is no importance matrix to save", "It is made from text: --text FILE")
+    require_writable(save_imatrix)
     with opened(home) as (settings, store), room(settings.home / "work") as folder:
         found = quantized.source(store, source, folder)
         bench = _bench(found, folder, settings, quiet=quiet or json)

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from freehold.cli._answer import Answer, asker, stream
-from freehold.cli._options import Home, Json, Model, Quiet, finite, opened
+from freehold.cli._options import Home, Json, Model, Quiet, finite, full_name, opened
 from freehold.cli._output import emit, line, note
 from freehold.cli._stdin import piped
 from freehold.core.errors import BadInput
-from freehold.core.name import PLUS, SEPARATOR, Name
 from freehold.core.request import Image, Message, Request, Sampling
 
 if TYPE_CHECKING:
@@ -41,11 +40,13 @@ def command(
 ) -> None:
     """Ask a model once, or chat with it. Without PROMPT and in a terminal it is a chat; /help says what it knows."""
     template = Request(
-        model=_checked(name),
+        model=full_name(name),
         max_tokens=max_tokens,
         sampling=Sampling(temperature=temperature, seed=seed),
     )
     question = _question(prompt)
+    for text in (question or "", system):
+        text.encode()  # says now what is no text, and not when the model is loaded
     seen = _images(image or [])
     if seen and question is None:
         raise BadInput("there is no question about the image", 'Ask one: freehold run NAME "PROMPT" --image FILE')
@@ -60,11 +61,6 @@ def command(
             return
         answer = _ask(settings, store, _with(template, system, question, seen), show=not json)
     _finish(answer, json=json, quiet=quiet)
-
-
-def _checked(name: str) -> str:
-    """The name as it is written in full; BASE+ADAPTER is two."""
-    return name if SEPARATOR in name else PLUS.join(str(Name.parse(each)) for each in name.split(PLUS, 1))
 
 
 def _question(prompt: str | None) -> str | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from freehold.cli._lasting import Detach, Lasting
-from freehold.cli._options import Home, Json, Quiet
+from freehold.cli._options import Home, Json, Quiet, require_writable
 from freehold.cli._output import emit, line, note
 from freehold.core.errors import BadInput, Conflict
 from freehold.core.settings import Settings, load
@@ -75,6 +75,7 @@ def compare(
     """Put runs side by side: settings that differ, losses, scores, time, memory."""
     from freehold.cli._runsview import comparison, show_comparison
 
+    require_writable(plot)
     settings = load({"home": home})
     found = list({record.run: record for record in (_find(run, settings) for run in runs)}.values())
     if len(found) < 2:
@@ -90,14 +91,17 @@ def compare(
 
 
 @group.command("stop")
-def stop(run: RunName, quiet: Quiet = False, home: Home = None) -> None:
+def stop(run: RunName, json: Json = False, quiet: Quiet = False, home: Home = None) -> None:
     """Stop a run as Ctrl-C does: it writes a checkpoint and can be gone on with."""
     from freehold.recipes import records
 
     settings, record = _found(run, home)
     if record.now == "running":
-        note(f"stopping {record.run}: it ends its step and writes a checkpoint", quiet=quiet)
+        note(f"stopping {record.run}: it ends its step and writes a checkpoint", quiet=quiet or json)
     stopped = records.stop(settings, record)
+    if json:
+        emit({"run": stopped.run, "state": stopped.now})
+        return
     how = f"go on with 'freehold runs resume {stopped.run}'" if stopped.now == "paused" else "it had ended by itself"
     line(f"{stopped.run} is {stopped.now}: {how}")
 

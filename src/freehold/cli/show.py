@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from freehold.cli._options import Home, Json, Model, opened
 from freehold.cli._outlook import described, print_outlook
 from freehold.cli._output import count, emit, line, pairs, size, table
-from freehold.core.digest import Digest
 from freehold.core.errors import FreeholdError
 from freehold.core.name import SEPARATOR, Name
 from freehold.core.settings import load
@@ -31,16 +29,18 @@ def command(
 ) -> None:
     """Show what a model is, where it came from and what is known about it."""
     if modelfile:
-        _print_modelfile(Name.parse(name), home)
+        _print_modelfile(Name.parse(name), home, json)
         return
     if SEPARATOR in name:
         _show_foreign(name, load({"home": home}), json)
         return
+    from freehold.proofs.card import facts_in
+
     with opened(home) as (settings, store):
         parsed = Name.parse(name)
         manifest = store.get(parsed)
         labels = _labels(store, manifest)
-        facts = [fact for digest in manifest.evidence for fact in _facts(store, digest)]
+        facts = [fact for digest in manifest.evidence for fact in facts_in(store.path(digest).read_bytes())]
         fit, outlook = _fit(store, manifest, settings)
         eye = _eye(store, manifest)
     if json:
@@ -55,11 +55,14 @@ def command(
     _print_facts(facts, labels)
 
 
-def _print_modelfile(name: Name, home: Path | None) -> None:
+def _print_modelfile(name: Name, home: Path | None, json: bool) -> None:
     from freehold.store import creating
 
     with opened(home) as (_, store):
         text = creating.modelfile_of(store, name).text()
+    if json:
+        emit({"name": str(name), "modelfile": text})
+        return
     line(f"# Its files: freehold cp {name} ./folder, and this Modelfile beside them")
     line(text.removesuffix("\n"))
 
@@ -95,16 +98,6 @@ def _labels(store: "Store", manifest: "Manifest") -> dict[str, str]:
     named = {str(entry.digest): str(entry.name) for entry in entries}
     named |= {str(p.digest): str(e.name) for e in entries for p in e.manifest.parts if p.role == "gguf"}
     return named | {str(part.digest): part.filename for part in manifest.parts}
-
-
-def _facts(store: "Store", digest: Digest) -> list[dict[str, Any]]:
-    """The facts of one piece of evidence; none when it is in a form that this version does not read."""
-    try:
-        proof = msgspec.json.decode(store.path(digest).read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return []
-    facts = proof.get("facts", []) if isinstance(proof, dict) else []
-    return [fact for fact in facts if isinstance(fact, dict) and {"subject", "name", "value", "grade"} <= set(fact)]
 
 
 def _fit(store: "Store", manifest: "Manifest", settings: "Settings") -> "tuple[Fit | None, Outlook | None]":

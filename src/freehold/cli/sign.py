@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from freehold.cli._options import DryRun, Home, Json, opened
+from freehold.cli._options import DryRun, Home, Json, opened, require_writable
 from freehold.cli._output import emit, line
 from freehold.cli._signing import is_path, private_key
 from freehold.core.name import Name
@@ -26,6 +26,7 @@ def command(
 
     signer = private_key(key)
     where: Path | None
+    require_writable(out)
     if is_path(what):
         path = expanded(what)
         where = out or models.signature_path(path)

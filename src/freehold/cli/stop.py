@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from freehold.cli._options import Home, Quiet
-from freehold.cli._output import line, note
+from freehold.cli._options import Home, Json, Quiet
+from freehold.cli._output import emit, line, note
 from freehold.cli._server import call, running
 from freehold.core.errors import BadInput, NotFound, Timeout
 from freehold.core.settings import Settings, load
@@ -22,6 +22,7 @@ def command(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="The model to unload.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="Unload every model.")] = False,
     server: Annotated[bool, typer.Option("--server", help="Stop the server itself.")] = False,
+    json: Json = False,
     quiet: Quiet = False,
     home: Home = None,
 ) -> None:
@@ -36,11 +37,16 @@ def command(
         raise NotFound("no server runs", "Start one with 'freehold serve'")
     if server:
         _stop_server(settings, state)
-        line("stopped the server")
+        if json:
+            emit({"server": state.pid})
+        else:
+            line("stopped the server")
         return
     order = {"all": True} if everything else {"model": name}
     stopped = call(state, "POST", "/freehold/v1/workers/stop", Stopped, order).stopped
-    if stopped:
+    if json:
+        emit({"stopped": stopped})
+    elif stopped:
         line(f"unloaded {name or f'{stopped} models'}")
     else:
         note(f"{name or 'nothing'} was not loaded" if name else "nothing was loaded", quiet=quiet)

@@ -24,6 +24,7 @@ Space = Annotated[
 def add(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A public key (FILE.pub of freehold keygen).")],
     space: Space = "_all",
+    json: Json = False,
     home: Home = None,
 ) -> None:
     """Trust a public key."""
@@ -31,7 +32,10 @@ def add(
 
     key = keys.public(file)
     trust.add(load({"home": home}), key, space)
-    line(f"{key.hint[:16]} is trusted for {trust.namespace(space)}")
+    if json:
+        emit({"for": trust.namespace(space), "key": key.hint})
+    else:
+        line(f"{key.hint[:16]} is trusted for {trust.namespace(space)}")
 
 
 @group.command("list")
@@ -50,10 +54,15 @@ def list_(json: Json = False, home: Home = None) -> None:
 def rm(
     key: Annotated[str, typer.Argument(metavar="KEY", help="The key's first digits, as 'trust list' shows them.")],
     space: Annotated[str, typer.Option("--for", metavar="ORG", help="Only for these models.")] = "",
+    json: Json = False,
     home: Home = None,
 ) -> None:
     """Trust a key no more."""
     from freehold.proofs.sign import trust
 
-    for one in trust.remove(load({"home": home}), key, space):
+    removed = trust.remove(load({"home": home}), key, space)
+    if json:
+        emit([{"for": one.namespace, "key": one.key.hint} for one in removed])
+        return
+    for one in removed:
         line(f"{one.key.hint[:16]} is no longer trusted for {one.namespace}")

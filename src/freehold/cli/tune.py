@@ -1,5 +1,6 @@
 """Tune a model on a data file: the recipe's tune step alone."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from freehold.cli._lasting import Detach, Lasting
-from freehold.cli._options import Home, Json, Quiet, all_finite, finite
+from freehold.cli._options import Home, Json, Quiet, all_finite, finite, require_writable
 from freehold.cli._output import emit, line, pairs, size, table
-from freehold.core.errors import BadInput
+from freehold.core.errors import BadInput, BadName
 from freehold.core.name import Name
 from freehold.core.settings import load
 
@@ -76,9 +77,10 @@ def command(
     section = {key: value for key, value in given.items() if value is not None}
     if patience:
         section["evaluations"] = max(10, patience + 2)
+    require_writable(report)
     settings = load({"home": home})
     if plan:
-        _plan(base, data, section, settings, json=json, quiet=quiet)
+        _plan(base, data, section, settings, held_out, json=json, quiet=quiet)
         return
     file = _recipe(base, data, out, section, held_out)
     with Lasting(detach=detach) as lasting:
@@ -150,8 +152,24 @@ def _show(tuned: "Tuned", base: str) -> None:
     if tuned.measured:
         line(f'  freehold classify {tuned.name} "…"')
         return
-    named = tuned.name if tuned.method in ("full", "dora") else f"{base}+{tuned.name}"
+    named = tuned.name
+    if tuned.method not in ("full", "dora"):
+        kept = _kept_as(base, tuned.name)
+        if kept != base:
+            line(f"  freehold pull {shlex.quote(base)} --as {kept}")
+        named = f"{kept}+{tuned.name}"
     line(f'  freehold run {named} "…"')
+
+
+def _kept_as(base: str, other: str) -> str:
+    """What a base is called when an adapter runs beside it: a folder or file has to be in the store for that."""
+    if not base.startswith((".", "/", "~")) and not Path(base).exists():
+        return base
+    try:
+        name = str(Name.parse(Path(base).stem))
+    except BadName:
+        name = "base"
+    return name if name != other else "base"
 
 
 def _accuracy(measured: dict[str, float]) -> str:
@@ -171,7 +189,16 @@ def _show_candidates(tuned: "Tuned") -> None:
     line(f"{tuned.why}.")
 
 
-def _plan(base: str, data: Path, section: dict[str, Any], settings: "Settings", *, json: bool, quiet: bool) -> None:
+def _plan(
+    base: str,
+    data: Path,
+    section: dict[str, Any],
+    settings: "Settings",
+    held_out: float | None,
+    *,
+    json: bool,
+    quiet: bool,
+) -> None:
     from freehold.cli._makeview import View
     from freehold.recipes import tools
     from freehold.recipes.tuning import plan
@@ -179,7 +206,7 @@ def _plan(base: str, data: Path, section: dict[str, Any], settings: "Settings", 
     found: dict[str, TrainPlan] = {}
     with View(quiet=quiet or json) as view:
         for method in ("lora", "full"):
-            file = _recipe(base, data, "plan", {**section, "method": method}, None)
+            file = _recipe(base, data, "plan", {**section, "method": method}, held_out)
             found[method] = plan(file, settings, seconds=_PROBE, on_event=view, tools=tools.real())
     if json:
         emit(found)

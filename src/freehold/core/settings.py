@@ -45,8 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Part of the queue that one client may take while others ask too."""
     queue_seconds: Annotated[float, Meta(gt=0, le=86400)] = 120.0
     """Seconds for which a request may wait for its turn."""
-    keep_alive: Annotated[float, Meta(ge=0)] = 300.0
-    """Seconds for which an idle worker is kept."""
+    keep_alive: Annotated[float, Meta(ge=0, le=1e10)] = 300.0
+    """Seconds for which an idle worker is kept; 1e10 keeps it for good."""
     memory: Annotated[int, Meta(ge=0, le=1 << 60)] = 0
     """Bytes that loaded models may take together; 0 for all that is free."""
     pinned: tuple[str, ...] = ()

@@ -173,7 +173,7 @@ def _exchange(child: "subprocess.Popen[bytes]", request: bytes) -> bytes:
 def _decode(data: bytes) -> _Answer:
     try:
         return msgspec.json.decode(data, type=_Answer)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return _Answer(broken="it writes what is not text")
 
 

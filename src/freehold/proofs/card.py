@@ -13,6 +13,7 @@ from freehold.core.name import Name
 from freehold.store import Store
 
 _KEYS = {"subject", "name", "value", "grade"}
+_Value = str | int | float | bool | None
 
 
 def of(store: Store, name: Name) -> str:
@@ -40,7 +41,22 @@ def facts_in(data: bytes) -> list[dict[str, Any]]:
     facts = proof.get("facts") if isinstance(proof, dict) else None
     if not isinstance(facts, list):
         return []
-    return [fact for fact in facts if isinstance(fact, dict) and set(fact) >= _KEYS]
+    return [_plain(fact) for fact in facts if isinstance(fact, dict) and _is_fact(fact)]
+
+
+def _is_fact(found: dict[str, Any]) -> bool:
+    """Whether it says something of something in plain values: evidence comes from whoever made a bundle."""
+    if not found.keys() >= _KEYS or not isinstance(found["value"], _Value):
+        return False
+    subject = found["subject"]
+    if isinstance(subject, dict):
+        subject = subject["text"] if subject.keys() == {"text"} else None
+    return all(isinstance(each, str) for each in (subject, found["name"], found["grade"]))
+
+
+def _plain(fact: dict[str, Any]) -> dict[str, Any]:
+    """Without what else it holds that is no plain value."""
+    return {key: value for key, value in fact.items() if key == "subject" or isinstance(value, _Value)}
 
 
 def _front(manifest: Manifest) -> str:

@@ -241,11 +241,12 @@ def _flat(recipe: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> Record | None:
-    """None for a record that is just made, or was damaged."""
+    """None for a record that is just made, was damaged, or is of another run: a copy of its folder is none."""
     try:
-        return msgspec.json.decode((folder / _RECORD).read_bytes(), type=Record, dec_hook=_path)
+        found = msgspec.json.decode((folder / _RECORD).read_bytes(), type=Record, dec_hook=_path)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    return found if found.run == folder.name else None
 
 
 def _path(kind: type, value: Any) -> Any:

@@ -27,6 +27,8 @@ ROW_SECONDS = 3600.0
 """In which one row must be answered."""
 _FAULTS = 100
 """Bad lines that are told of."""
+_CHECKED = 1 << 32
+"""Bytes of a row that was found to be short enough, whatever the settings say since."""
 _TRIES = 3
 """Times that a row is asked whose worker dies."""
 _PATIENCE = 30.0
@@ -204,7 +206,8 @@ class Batches:
             await self._bring(job)
 
     def _next(self) -> Job | None:
-        waiting = [job for job in (self._jobs or {}).values() if not job.ended and job.id not in self._stopping]
+        known = [job for job in (self._jobs or {}).values() if job.kind in self.kinds]  # others wait for their version
+        waiting = [job for job in known if not job.ended and job.id not in self._stopping]
         return min(waiting, key=lambda job: (job.status != "cancelling", job.created), default=None)
 
     async def _bring(self, job: Job) -> None:
@@ -212,9 +215,10 @@ class Batches:
         (error,) = await asyncio.gather(self._work(job), return_exceptions=True)
         if error is not None:
             _log.error("the batch %s cannot be gone on with", job.id, exc_info=error)
-            job.faults = [Fault("internal_error", _as_ours(error).line()[:300])]
+            ours = _as_ours(error)
+            job.faults = [Fault(ours.code, ours.line()[:300])]
             job.turn("failed")
-            with suppress(FreeholdError):  # the next server tries again
+            with suppress(FreeholdError, OSError):  # the next server tries again, if its folder is there
                 await asyncio.to_thread(self.folder(job).save, job)
 
     async def _work(self, job: Job) -> None:
@@ -262,7 +266,7 @@ class Batches:
 
     async def _ask_all(self, job: Job, folder: Folder, kind: Kind, journal: Journal) -> None:
         """Have all rows answered, until the batch is cancelled or too old."""
-        rows, turn = folder.rows(self._longest), asyncio.Lock()
+        rows, turn = folder.rows(_CHECKED), asyncio.Lock()
 
         async def hand() -> None:
             while True:
@@ -316,7 +320,7 @@ class Batches:
     def _finish(self, job: Job, folder: Folder, kind: Kind, journal: Journal) -> None:
         """Account for every row, and write what the client will fetch."""
         if job.end != "completed" and job.total:
-            for number, row in folder.rows(self._longest):
+            for number, row in folder.rows(_CHECKED):
                 if number not in journal:
                     journal.add(Noted(number, "left", Usage(), _raw(kind.left(job, row))), sync=False)
         _count(job, journal)

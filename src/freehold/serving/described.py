@@ -65,7 +65,7 @@ class Described(Generic[K]):
         except FileNotFoundError:
             self.remove()
             return None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             _log.warning("the folder %s is damaged and is left out: %s", self.path.name, error)
             return None
         return found if found.id == self.path.name else None

@@ -178,35 +178,23 @@ class Desk:
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector per input."""
-        try:
-            async with asyncio.timeout(request.deadline):
-                async with self._worker(request) as (worker, _, _, ticket):
-                    request = await fitting.texts(worker, request) if request.truncate else request
-                    found = await worker.embed(request)
-                    ticket.took(found.usage.prompt_tokens or ticket.tokens)
-                    return found
-        except TimeoutError:
-            raise _late(request.deadline) from None
+        async with self._within(request), self._worker(request) as (worker, _, _, ticket):
+            request = await fitting.texts(worker, request) if request.truncate else request
+            found = await worker.embed(request)
+            ticket.took(found.usage.prompt_tokens or ticket.tokens)
+            return found
 
     async def rerank(self, request: RerankRequest) -> Ranking:
         """A score for each document."""
-        try:
-            async with asyncio.timeout(request.deadline):
-                async with self._worker(request) as (worker, _, _, ticket):
-                    found = await worker.rerank(request)
-                    ticket.took(found.usage.prompt_tokens or ticket.tokens)
-                    return found
-        except TimeoutError:
-            raise _late(request.deadline) from None
+        async with self._within(request), self._worker(request) as (worker, _, _, ticket):
+            found = await worker.rerank(request)
+            ticket.took(found.usage.prompt_tokens or ticket.tokens)
+            return found
 
     async def ask(self, request: Request, question: Question, body: Mapping[str, Any] | None = None) -> Any:
         """What the engine of the request's model tells of itself, as `engines.base.Worker.ask` has it."""
-        try:
-            async with asyncio.timeout(request.deadline), self._asking:
-                async with self._worker(request, queued=False) as (worker, *_):
-                    return await worker.ask(question, body or {})
-        except TimeoutError:
-            raise _late(request.deadline) from None
+        async with self._within(request), self._asking, self._worker(request, queued=False) as (worker, *_):
+            return await worker.ask(question, body or {})
 
     async def context(self, request: Request) -> int:
         """Tokens of context that the request's model has here."""
@@ -321,13 +309,20 @@ class Desk:
                 self._running.discard(timeout)
 
     @asynccontextmanager
+    async def _within(self, request: Request | EmbedRequest | RerankRequest) -> AsyncIterator[None]:
+        """The same for what is answered in one piece. Raises Timeout, and Busy where the server's end came first."""
+        end = asyncio.get_running_loop().time() + request.deadline
+        try:
+            async with self._until(end):
+                yield
+        except TimeoutError:
+            raise (_late(request.deadline) if end < self._last_moment else stopping()) from None
+
+    @asynccontextmanager
     async def _asked(self, request: Request | EmbedRequest) -> AsyncIterator[Placed]:
         """The same for what takes no tokens, within the request's deadline."""
-        try:
-            async with asyncio.timeout(request.deadline), self._worker(request, brief=True) as found:
-                yield found
-        except TimeoutError:
-            raise _late(request.deadline) from None
+        async with self._within(request), self._worker(request, brief=True) as found:
+            yield found
 
     @asynccontextmanager
     async def _worker(

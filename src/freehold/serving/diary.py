@@ -123,7 +123,7 @@ class Diary:
         for line in lines:
             try:
                 said = msgspec.json.decode(line, type=Said) if line.endswith(b"\n") else None
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 said = None
             if said is None:
                 break

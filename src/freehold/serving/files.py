@@ -21,6 +21,7 @@ from freehold.core.errors import BadInput, NoRoom, NotFound, TooLarge
 from freehold.core.settings import Settings
 from freehold.formats.atomic import disk_errors, disk_full, replacing, size_text, sync_folder
 from freehold.formats.reading import files_below
+from freehold.store import processes
 
 MAX_FILE = 512 << 20
 """Bytes of one file."""
@@ -187,6 +188,8 @@ class Files:
 
     def _check_room(self, size: int) -> None:
         self._sweep()
+        with disk_errors(self.folder):  # somebody may have removed it to have all forgotten
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if len(self._loaded()) >= MAX_FILES:
             raise NoRoom(f"{MAX_FILES} files are kept already", "Delete some of them")
         if size > MAX_FILE + (1 << 20):  # the form around a file takes some bytes too
@@ -202,8 +205,8 @@ class Files:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self.folder.chmod(0o700)
             self._known = {kept.id: kept for kept in map(_described, sorted(self.folder.glob("*.json"))) if kept}
-            for path in self.folder.iterdir():  # what a kill left of an upload or a deletion
-                if path.name.split(".")[0] not in self._known:
+            for path in self.folder.iterdir():
+                if _torn(path):
                     path.unlink(missing_ok=True)
         return self._known
 
@@ -230,15 +233,28 @@ def safe_name(text: str) -> str:
     return _UNSEEN.sub("", re.split(r"[/\\]", text)[-1])[:255].strip() or "file"
 
 
+def _torn(path: Path) -> bool:
+    """Whether a kill left it of an upload or a deletion. What another process is writing is not torn."""
+    if path.suffix == ".part":
+        writer = path.name.partition("-")[0]
+        return not writer.isdecimal() or int(writer) == os.getpid() or not processes.birth(int(writer))
+    if path.suffix == ".data":
+        return not path.with_suffix(".json").exists()
+    return path.name.startswith(".") and path.suffix == ".tmp"
+
+
 def _described(path: Path) -> Kept | None:
-    """What a description says; None for one that no file belongs to, and which is not ours."""
+    """What a description says; None for one that no whole file belongs to: it stays, for who looks."""
     try:
         kept = msgspec.json.decode(path.read_bytes(), type=Kept)
         size = path.with_suffix(".data").stat().st_size
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         _log.warning("the file %s is damaged and is left out: %s", path.name, error)
         return None
-    return kept if _ID.fullmatch(kept.id) and kept.id == path.stem and kept.size == size else None
+    if _ID.fullmatch(kept.id) and kept.id == path.stem and kept.size == size:
+        return kept
+    _log.warning("the file %s is left out: its description is of another", path.name)
+    return None
 
 
 def _over_quota(size: int) -> NoRoom:

@@ -181,7 +181,7 @@ class Journal:
             for line in file:
                 try:
                     noted = msgspec.json.decode(line, type=Noted) if line.endswith(b"\n") else None
-                except msgspec.DecodeError:
+                except (msgspec.DecodeError, UnicodeDecodeError):
                     noted = None
                 if noted is None:
                     break

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from freehold.core.errors import BadInput, FreeholdError
 from freehold.guard import strict_json
-from freehold.serving import docs, ready
+from freehold.serving import docs
 from freehold.serving.desk import Desk
 from freehold.serving.http import json_response
 from freehold.serving.pool import Held, Key, Loading
@@ -79,7 +79,7 @@ async def _stop(incoming: Incoming, desk: Desk) -> Response:
         raise BadInput(f"wrong order: {error}", 'Send {"model": "name"} or {"all": true}') from error
     if order.model is None and not order.all:
         raise BadInput("the order names no model", 'Send {"model": "name"} or {"all": true}')
-    digest = None if order.model is None else ready.source(desk.store, order.model).digest
+    digest = None if order.model is None else await desk.digest(order.model)
     return json_response(Stopped(await desk.pool.stop(digest)))
 
 

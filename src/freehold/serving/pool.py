@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from freehold.core.digest import Digest
-from freehold.core.errors import Busy, NotEnoughMemory
+from freehold.core.errors import Busy, NotEnoughMemory, WorkerFailed
 from freehold.core.request import FOREVER
 from freehold.core.settings import Settings
 from freehold.engines.base import Engine, Fit, ModelFile, Worker
@@ -196,9 +196,12 @@ class Pool:
         return next((held.model for held in self.workers if held.key == key), None)
 
     def choices(self, key: Key) -> dict[str, Path]:
-        """The adapters that the workers of a model hold now, so that another one can hold them too."""
+        """The adapters that the workers of a model hold now, so that another one can hold them too.
+
+        Blocks. One that was removed from the store meanwhile could not be loaded again.
+        """
         held = (each.model.choices for each in self.workers if each.key[:2] == key[:2])
-        return {name: path for choices in held for name, path in choices.items()}
+        return {name: path for choices in held for name, path in choices.items() if path.exists()}
 
     def release(self, digest: Digest) -> int:
         """End the workers of one model as soon as nobody uses them. Returns how many there are."""
@@ -209,37 +212,48 @@ class Pool:
         return len(chosen)
 
     async def stop(self, digest: Digest | None = None) -> int:
-        """End the workers of one model, or all; the requests they hold fail. Returns how many there were."""
+        """End the workers of one model, or all; the requests they hold fail. Returns how many there were.
+
+        Those that are being loaded are not any more.
+        """
+        loading = [task for key, task in self._starts.items() if digest in (None, key.digest)]
+        for task in loading:
+            task.cancel()
+        await asyncio.gather(*loading, return_exceptions=True)
         chosen = [held for held in self._held.values() if digest in (None, held.key.digest)]
         for held in chosen:
             await self._end(held)
-        return len(chosen)
+        return len(chosen) + sum(task.cancelled() for task in loading)
 
     async def close(self) -> None:
         """End everything."""
-        for task in (*self._starts.values(), *([self._sweeper] if self._sweeper else [])):
-            task.cancel()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
             with suppress(asyncio.CancelledError):
-                await task
+                await self._sweeper
         await self.stop()
 
     async def _find_or_start(
         self, key: Key, model: ModelFile, lease: Callable[[], AbstractContextManager[object]]
     ) -> Held:
-        held = next((held for held in self._held.values() if held.key.serves(key)), None)
-        if held is not None and held.worker.alive:
-            return held
+        serving = [held for held in self._held.values() if held.key.serves(key)]
+        held = next((held for held in serving if held.worker.alive), None)
         if held is not None:
-            self._count_death(held)
-            await self._end(held)
+            return held
+        for dead in serving:
+            if self._held.get(dead.key) is dead:  # nobody else has ended it meanwhile
+                self._count_death(dead)
+                await self._end(dead)
         task = next((task for started, task in self._starts.items() if started.serves(key)), None)
         if task is None:
             self._check_deaths(key, model)
             self._loading[key] = Loading(model)
             task = self._starts[key] = asyncio.create_task(self._start(key, model, lease))
             task.add_done_callback(lambda done: self._start_done(key, done))
-        # A client that leaves while the model loads does not stop the load for those who wait with it.
-        return await asyncio.shield(task)
+        await asyncio.wait([task])  # a client that leaves while the model loads does not stop the load for others
+        if task.cancelled():
+            raise WorkerFailed(f"{model.label} was stopped while it was loaded", "Ask again")
+        return task.result()
 
     def _start_done(self, key: Key, task: asyncio.Task[Held]) -> None:
         self._starts.pop(key, None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from freehold.core.errors import Conflict
+from freehold.core.errors import Conflict, FreeholdError
 from freehold.core.settings import Settings
 from freehold.serving import listening
 from freehold.serving.app import create_app
@@ -103,6 +103,7 @@ class _Server(uvicorn.Server):
         self._on_ready = on_ready
         self._desk = desk
         self._reload = Reload(desk, read) if read is not None else None
+        self._failure: FreeholdError | OSError | None = None
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -117,9 +118,21 @@ class _Server(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to stop. Raises what kept it from being found, once all has ended that was begun."""
+        super().run(sockets)
+        if self._failure is not None:
+            raise self._failure
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, write server.json, tell."""
         await super().startup(sockets)
+        try:
+            await self._tell()
+        except (FreeholdError, OSError) as error:
+            self._failure, self.should_exit = error, True
+
+    async def _tell(self) -> None:
         if self._settings is not None:
             self._state.record(self._settings)
         if self._reload is not None:

@@ -1,6 +1,7 @@
 """Where the server of a home listens, for those who look for it, and what it tells them: without its own imports."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -90,7 +91,8 @@ def forget(settings: Settings) -> None:
     """Remove the record of this process, or of one that is gone; never that of another server."""
     state = running(settings)
     if state is None or state.pid == os.getpid():
-        _file(settings).unlink(missing_ok=True)
+        with suppress(OSError):  # one that stays names a process that is gone, and counts for nothing
+            _file(settings).unlink(missing_ok=True)
 
 
 def _file(settings: Settings) -> Path:

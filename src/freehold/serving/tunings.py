@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -117,6 +118,8 @@ class Tunings:
         """The one that checks, and the one that makes."""
         self._finishing: set[str] = set()
         """Jobs whose model is there already."""
+        self._noting = threading.Lock()
+        """What is written last is what holds."""
         self._halted = False
 
     def start(self) -> None:
@@ -209,8 +212,9 @@ class Tunings:
         await asyncio.to_thread(self._noted, job, words)
 
     def _noted(self, job: Tuning, words: str, level: Level = "info") -> None:
-        self._room(job).diary.add(level, words)
-        self._room(job).save(job)
+        with self._noting:
+            self._room(job).diary.add(level, words)
+            self._room(job).save(job)
 
     def _recipe(self, wish: Wish, room: Room) -> bytes:
         """The recipe's text. Raises MissingExtra, BadRecipe, UnknownModel and Unsupported."""
@@ -279,20 +283,25 @@ class Tunings:
         self._finishing.discard(job.id)
         job.fault = Fault(error.code, error.line(), param=error.param)
         job.turn("failed")
-        with suppress(FreeholdError):  # the next server tries again
+        with suppress(FreeholdError, OSError):  # the next server tries again, if its folder is there
             await asyncio.to_thread(self._noted, job, f"The job failed: {error.line()}", "error")
             await asyncio.to_thread(self._room(job).finish)
 
     async def _work(self, job: Tuning, check: bool) -> None:
         """Have a child do it, and heed what it says, unless it is told to stop meanwhile."""
         room = self._room(job)
-        if not check and job.status != "running":
-            job.turn("running")
+        wanted: Status = "validating_files" if check else "running"
+        if job.status != wanted:
+            job.turn(wanted)
             await asyncio.to_thread(self._noted, job, "Fine-tuning job started")
+        if job.status != wanted:
+            return  # cancelled or paused meanwhile
         order = msgspec.to_builtins(Order(room.recipe, self._desk.settings, check), enc_hook=str)
         child = Child(self.command, order, os.environ, f"the job {job.id}")
         try:
             run = self._active[job.id] = await asyncio.to_thread(Run, job, child, room)
+            if job.status != wanted:
+                run.hang_up()
             last = await self._followed(run, check)
         finally:
             self._active.pop(job.id, None)
@@ -317,7 +326,7 @@ class Tunings:
         while line := await run.child.line():
             try:
                 report = recipes.read(line)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 break  # it died in the middle of a word; how it ended says why
             if isinstance(report, Checked | Made | Refused):
                 last = report

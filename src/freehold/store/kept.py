@@ -148,6 +148,8 @@ def _found(folder: Path) -> Iterator[tuple[str, _Known]]:
     """The texts in a folder. What a kill left half written goes."""
     with os.scandir(folder) as scanned:
         for entry in scanned:
+            if not entry.is_file(follow_symlinks=False):
+                continue  # not ours
             if entry.name.startswith("."):
                 Path(entry.path).unlink(missing_ok=True)
             elif entry.name.endswith(_SUFFIX):

@@ -143,7 +143,7 @@ def _follow(child: subprocess.Popen[bytes], on_progress: Callable[[Progress], No
     for line in child.stdout or ():
         try:
             report: Report = decode(line, Report)  # type: ignore[arg-type]
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             break  # it died in the middle of a report; how it ended says why
         if isinstance(report, Progress):
             on_progress(report)

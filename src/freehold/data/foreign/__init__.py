@@ -37,7 +37,7 @@ def values(script: str, path: Path, what: str, package: str) -> list[Any]:
             raise unreadable(path, what, _last(errors))
     try:
         return [msgspec.json.decode(line) for line in said.split(b"\n") if line]
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise unreadable(path, what, str(error)) from error
 
 

@@ -70,6 +70,7 @@ class FileBatches(OpenAIBatches):
 
 def _write(path: Path, journal: Journal, *fates: Fate) -> None:
     if any(journal.count[fate] for fate in fates):
+        path.parent.mkdir(parents=True, exist_ok=True)  # somebody removed it while the rows were asked
         with replacing(path) as temporary, temporary.open("wb") as file:
             file.writelines(record + b"\n" for record in journal.records(*fates))
     else:

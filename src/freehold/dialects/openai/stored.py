@@ -93,7 +93,7 @@ def _read(desk: Desk, identifier: str) -> Stored:
 def _decoded(identifier: str, text: bytes) -> Stored:
     try:
         return msgspec.json.decode(text, type=Stored)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Damaged(f"the chat completion {identifier} cannot be read", "Delete it") from error
 
 

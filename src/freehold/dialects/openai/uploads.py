@@ -80,7 +80,7 @@ def _read(desk: Desk, identifier: str) -> Waiting:
 def _decoded(text: bytes) -> Waiting:
     try:
         return msgspec.json.decode(text, type=Waiting)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Damaged("the upload cannot be read", "Begin another") from error
 
 

@@ -36,7 +36,7 @@ def read(path: Path) -> tuple[Tokens, ...]:
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             row = decoder.decode(line)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadData(f"{path} line {number}: {error}", 'As in {"ids": [1, 2], "weights": [0, 1]}') from error
         if not row.ids or len(row.ids) != len(row.weights):
             raise BadData(f"{path} line {number} has not one weight for each id", "Write as many")

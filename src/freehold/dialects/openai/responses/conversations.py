@@ -57,7 +57,7 @@ def _read(desk: Desk, identifier: str) -> Talk:
 def _decoded(identifier: str, text: bytes) -> Talk:
     try:
         return msgspec.json.decode(text, type=Talk)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Damaged(f"conversation {identifier} cannot be read", "Delete it") from error
 
 

@@ -84,7 +84,7 @@ def _read(desk: Desk, response: str) -> Kept:
     _require_own(response)
     try:
         kept = msgspec.json.decode(desk.kept.get(response), type=Kept)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Damaged(f"response {response} cannot be read", "Delete it") from error
     if kept.response["status"] in UNFINISHED and desk.background.get(response) is None:
         lost = {"code": "server_error", "message": "the server ended before the answer was complete"}
