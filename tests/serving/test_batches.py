@@ -119,14 +119,18 @@ async def test_a_batch_that_is_cancelled_accounts_for_every_row(settings: Settin
         assert (job.done, job.failed, job.left) == (0, 0, 3)
 
 
+@pytest.mark.parametrize("end", ["completed", "cancelled"])
 @in_loop
-async def test_settings_that_change_hold_for_the_next_batch(settings: Settings, store: Store):
+async def test_settings_that_change_hold_for_the_next_batch(settings: Settings, store: Store, end: str):
     async with bench_of(settings, store) as bench:
         job = await bench.add("one", "x" * 2000, "two")
         await soon(lambda: bench.kind.asked == ["one"], PATIENCE)
         bench.desk.adopt(msgspec.structs.replace(settings, max_body=1024))
+        if end == "cancelled":
+            await bench.jobs.cancel("words", job.id)
         bench.kind.go.set()
-        assert await bench.ended(job) == f'"ONE"\n"{"X" * 2000}"\n"TWO"'
+        found = await bench.ended(job, end)
+        assert [len(line) for line in found.splitlines()] == ([5, 2002, 5] if end == "completed" else [10, 2007, 10])
         refused = await bench.add("x" * 2000)
         await bench.ended(refused, "failed")
         assert "line 1 is longer than 1024 bytes" in refused.faults[0].message

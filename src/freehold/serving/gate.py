@@ -61,8 +61,8 @@ class Gate:
             return True
         kind, _, token = headers.get("authorization", "").partition(" ")
         shown = (token.strip() if kind.lower() == "bearer" else "") or headers.get("x-api-key", "")
-        raw = shown.encode("latin-1")  # as the client sent it: a key may have any letters
-        return sum(hmac.compare_digest(raw, key) for key in self._keys) > 0  # each: time tells nothing
+        sent = (shown.encode("latin-1"), shown.encode())  # a client writes a key's letters in UTF-8, or in Latin-1
+        return sum(hmac.compare_digest(each, key) for key in self._keys for each in sent) > 0  # all: time tells nothing
 
 
 def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
