@@ -19,6 +19,8 @@ class Example(NamedTuple):
     question: str = ""
     reference: str = ""
     """What a right answer says, where answers are drawn."""
+    pooled: bool = False
+    """Whether texts count as wholes, one of a single token too."""
 
     @property
     def tokens(self) -> int:
@@ -28,7 +30,7 @@ class Example(NamedTuple):
     @property
     def supervised(self) -> bool:
         """Whether something is left to learn in each sequence."""
-        return all(sample.supervised for sample in self.samples)
+        return all(sample.ids if self.pooled else sample.supervised for sample in self.samples)
 
 
 class Drawn(NamedTuple):
@@ -43,6 +45,8 @@ class Policy(Protocol):
 
     beta: float
     """How much it costs to leave the model that training began with."""
+    scale: float
+    """What cosines are multiplied by before they are compared."""
 
     def loss(self, samples: Sequence[Sample]) -> Tensor:
         """Mean cross-entropy per weighted token."""
@@ -61,6 +65,9 @@ class Policy(Protocol):
 
     def classified(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
         """How much each label is for each text, [examples, labels], and the numbers of the right ones, [examples]."""
+
+    def embedded(self, samples: Sequence[Sample]) -> Tensor:
+        """The vector of each text, of length 1, [samples, hidden]."""
 
 
 class Objective(Protocol):
