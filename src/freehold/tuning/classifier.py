@@ -1,6 +1,6 @@
 """Classifiers: a head, a row to a label, on the last token's state; in transformers' …ForSequenceClassification format.
 
-`Head` is what the trainer adds to a model, by `Labels`; `save` writes both as one folder, `classify` asks such a folder.
+`Head` is what the trainer adds to a model, by `Labels`; `save` writes both as a folder, `classify` asks such a folder.
 """
 
 import json

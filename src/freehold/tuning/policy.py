@@ -64,7 +64,7 @@ class Policy:
         self.head: Head | None = None
         """What labels texts, for an objective that does."""
         self.pooling, self.scale = "mean", 1.0
-        """How vectors of texts are made, and what their cosines are multiplied by, for an objective that compares them."""
+        """How vectors of texts are made, and what multiplies their cosines, for an objective that compares them."""
 
     def loss(self, samples: Sequence[Sample]) -> Tensor:
         """Mean loss per weighted token, in nats."""
