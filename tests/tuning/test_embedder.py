@@ -281,9 +281,7 @@ def test_pairs_that_teach_nothing_are_refused(
     job: Jobs, files: dict[str, Path], tmp_path: Path, rows: list[Pair], said: str
 ) -> None:
     write_rows(tmp_path / "few.jsonl", rows)
-    asked = job(
-        train=tmp_path / "few.jsonl", held_out=None, objective="embed", steps=1, batch_tokens=32, max_length=16
-    )
+    asked = job(train=tmp_path / "few.jsonl", held_out=None, objective="embed", steps=1, batch_tokens=32, max_length=16)
     error = refusal(asked)
     assert isinstance(error, BadData)
     assert said in error.message

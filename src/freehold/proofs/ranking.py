@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float32]
 FIRST = 10
 """Places of a list that somebody looks at."""
-FIGURES = ("recall_at_1", "recall_at_10", "mrr", "ndcg_at_10", "spearman")
-HEADLINE = ("mrr", "spearman")
-"""What one figure stands for all, without scores and with them."""
 
 
 class Linked(NamedTuple):

@@ -92,7 +92,9 @@ def _searched(
     rows: Sequence[Pair], linked: Sequence[ranking.Linked], vectors: dict[str, ranking.Vector]
 ) -> list[Found]:
     searches = ranking.searches(linked, vectors)
-    return [_found(row, str(searches[row.anchor].best), vectors, place=searches[row.anchor].places[0] + 1) for row in rows]
+    return [
+        _found(row, str(searches[row.anchor].best), vectors, place=searches[row.anchor].places[0] + 1) for row in rows
+    ]
 
 
 def _found(

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from freehold.formats.atomic import replacing
-from freehold.proofs.ranking import FIGURES
+from freehold.proofs.metrics import VECTORS
 from freehold.recipes.schema import RecipeFile
 from freehold.recipes.steps.convert import ADAPTER, MODEL
 from freehold.recipes.steps.evaluate import REPORT
@@ -118,7 +118,7 @@ def _measured(file: RecipeFile, results: Mapping[str, Result], store: Store) -> 
             size=sum(source.file(name).size for name in (MODEL, ADAPTER) if source.has(name)),
             tokens_per_second=result.facts.get("tokens_per_second", 0.0),
             rows=int(values["rows"]),
-            vectors={name: values[name] for name in FIGURES if name in values},
+            vectors={name: values[name] for name in VECTORS if name in values},
         )
 
 

@@ -27,6 +27,7 @@ from freehold.store import importing
 from freehold.tuning.job import ADAPTERS, Progress, TrainJob, TrainPlan
 
 TASKS = ("base", "data", "tune")
+_MAKE = "Write a recipe with objective = 'embed', and make it: freehold make"
 
 
 class Tuned(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +66,8 @@ def recipe_of(values: dict[str, dict[str, Any]], folder: Path) -> RecipeFile:
 def tune(file: RecipeFile, settings: Settings, *, on_event: OnEvent, tools: Tools | None = None) -> Tuned:
     """Run the recipe up to its tune step, and let its name point to what came out. Raises what `make` does."""
     with running(file, settings, tools, on_event, record="tune") as run:
+        if run.file.adapted and file.recipe.tune.embeds:
+            raise BadInput(f"{file.recipe.model.base} is a GGUF file, beside which no adapter is served alone", _MAKE)
         run.go(*TASKS)
         if _merges(run):
             run.go("merge")

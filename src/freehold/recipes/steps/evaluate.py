@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,13 +13,15 @@ from freehold.core.digest import Digest
 from freehold.core.errors import BadData
 from freehold.data.rows import Pair
 from freehold.engines.base import ModelFile, Worker
-from freehold.proofs import retrieval
 from freehold.proofs.evaluate import Evaluation, evaluate
 from freehold.recipes.schema import RecipeFile
 from freehold.recipes.steps.convert import ADAPTER, MODEL, TEMPLATE
 from freehold.recipes.steps.data import HELD_OUT
 from freehold.recipes.task import Result, Step, Task, Work
 from freehold.store import Store
+
+if TYPE_CHECKING:
+    from freehold.proofs.retrieval import Retrieval
 
 REPORT = "evaluation.json"
 PARALLEL = 1
@@ -27,7 +30,10 @@ PARALLEL = 1
 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     """One task for each model file."""
-    parameters = {**msgspec.structs.asdict(file.recipe.evaluate), **({"of": "vectors"} if file.recipe.tune.embeds else {})}
+    parameters = {
+        **msgspec.structs.asdict(file.recipe.evaluate),
+        **({"of": "vectors"} if file.recipe.tune.embeds else {}),
+    }
     if file.recipe.tune.method != "scratch":
         yield Task("evaluate base", "evaluate", ("convert base", "data"), parameters)
     yield Task("evaluate tuned", "evaluate", ("convert tuned", "data"), parameters)
@@ -59,9 +65,11 @@ def _ranked(work: Work, subject: Digest) -> Result:
     return Result(files=(work.keep_bytes(found.report(subject), REPORT),), facts=facts)
 
 
-async def _retrieval(work: Work, rows: tuple[Pair, ...]) -> retrieval.Retrieval:
+async def _retrieval(work: Work, rows: tuple[Pair, ...]) -> "Retrieval":
+    from freehold.proofs.retrieval import measure
+
     async with _worker(work) as worker:
-        return await retrieval.measure(
+        return await measure(
             worker, rows, on_progress=lambda done, total: work.moved(done / total, f"{done}/{total} texts")
         )
 

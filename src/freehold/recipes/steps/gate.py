@@ -6,7 +6,7 @@ import msgspec
 
 from freehold.core.errors import BadRecipe
 from freehold.proofs.facts import Fact
-from freehold.proofs.ranking import HEADLINE
+from freehold.proofs.metrics import HEADLINE, LABELS
 from freehold.recipes.schema import GateSection, RecipeFile
 from freehold.recipes.steps.evaluate import REPORT
 from freehold.recipes.task import Result, Step, Task, Work
@@ -14,16 +14,6 @@ from freehold.store import Store
 
 VERDICT = "gate.json"
 _SLACK = 1e-9
-LABELS = {
-    "token_f1": "token F1",
-    "exact_match": "exact match",
-    "recall_at_1": "recall@1",
-    "recall_at_10": "recall@10",
-    "mrr": "MRR",
-    "ndcg_at_10": "nDCG@10",
-    "spearman": "Spearman",
-}
-"""What figures are called for people."""
 _OTHER = "Pairs with scores have min_spearman, others min_recall_at_1 and min_mrr"
 
 
@@ -82,7 +72,7 @@ class Report(msgspec.Struct, frozen=True):
     @property
     def headline(self) -> str:
         """The figure that stands for all."""
-        return next((name for name in HEADLINE if name in self.values()), "token_f1")
+        return next(name for name in HEADLINE if name in self.values())
 
 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
