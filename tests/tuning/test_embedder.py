@@ -178,20 +178,21 @@ def cosines(trainer: Trainer, rows: Sequence[Pair], found: np.ndarray) -> float:
 def test_the_right_text_comes_first_and_the_server_says_so_too(
     job: Jobs, base: Path, files: dict[str, Path], tmp_path: Path, home: Path, method: str, pooling: str
 ) -> None:
-    rate = 1e-2 if method == "lora" else 2e-3
+    rate = 5e-3 if method == "lora" else 2e-3
     trainer, result = run(
         job(
-            **files, objective="embed", method=method, pooling=pooling, steps=60, learning_rate=rate,
+            **files, objective="embed", method=method, pooling=pooling, steps=100, learning_rate=rate,
             batch_tokens=1024, evaluations=2, dtype="f32",
         )
     )  # fmt: skip
     measured = result.measured
     assert measured["held_out_rows"] == 24
     assert measured["mrr"] >= measured["recall_at_1"]
-    assert result.held_out_losses[-1].loss < 0.9 * result.held_out_losses[0].loss
+    assert result.held_out_losses[-1].loss < 0.8 * result.held_out_losses[0].loss
     if method == "lora":
         assert result.model.name == "adapter"
-        assert measured["mrr"] > measured["mrr_of_base"] + 0.1
+        assert measured["mrr"] > 2 * measured["mrr_of_base"]
+        assert measured["recall_at_1"] > measured["recall_at_1_of_base"] + 0.1
         merge(base, result.model, tmp_path / "whole")
         declare(tmp_path / "whole", pooling_of(base, pooling))  # type: ignore[arg-type]
     whole = result.model if method == "full" else tmp_path / "whole"

@@ -210,8 +210,8 @@ def show_next(outcome: "Outcome") -> None:
 
 def show_embeddings(name: str) -> None:
     """How the server is asked for the vector of a text."""
-    from freehold.core.settings import Settings
+    from freehold.core.settings import PORT
 
     body = shlex.quote(json.dumps({"model": name, "input": "Where is my order?"}))
     line("  freehold serve")
-    line(f"  curl http://127.0.0.1:{Settings().port}/v1/embeddings --json {body}")
+    line(f"  curl http://127.0.0.1:{PORT}/v1/embeddings --json {body}")

@@ -110,10 +110,10 @@ def _figures(policy: "Policy", examples: Sequence[Example]) -> dict[str, float]:
     order = sorted(texts, key=lambda each: (-len(each), each))
     for each, vector in zip(order, policy.embedded([texts[each] for each in order]).cpu(), strict=True):
         vectors[each] = vector
-    return ranking.measure(
-        [
-            ranking.Linked(*map(key, example.samples[:2]), tuple(map(key, example.samples[2:])), example.label)
-            for example in examples
-        ],
-        {each: vector.numpy() for each, vector in vectors.items()},
-    )
+    linked = [_linked(example) for example in examples]
+    return ranking.measure(linked, {each: vector.numpy() for each, vector in vectors.items()})
+
+
+def _linked(example: Example) -> ranking.Linked:
+    first, second, *others = map(key, example.samples)
+    return ranking.Linked(first, second, tuple(others), example.label)

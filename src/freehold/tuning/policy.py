@@ -138,14 +138,14 @@ class Policy:
         parts = _windows([len(sample.ids) for sample in samples])
         if len(parts) == 1 or not torch.is_grad_enabled():
             return torch.cat([self._pooled(samples[part]) for part in parts])
-        # What requires no gradient itself would be taken for something that needs none.
+        return torch.cat([self._again(samples[part]) for part in parts])
+
+    def _again(self, samples: Sequence[Sample]) -> Tensor:
+        """The same vectors, of which nothing is kept: they are computed again for the backward pass."""
+        # With no input that asks for a gradient, none would be computed.
         spur = torch.zeros((), requires_grad=True)
-        made = [
-            checkpoint(lambda _, part=part: self._pooled(samples[part]), spur, use_reentrant=True,
-                       preserve_rng_state=False)
-            for part in parts
-        ]  # fmt: skip
-        return torch.cat(made)
+        found: Tensor = checkpoint(lambda _: self._pooled(samples), spur, use_reentrant=True, preserve_rng_state=False)
+        return found
 
     def _pooled(self, samples: Sequence[Sample]) -> Tensor:
         """As llama.cpp pools the states behind the last norm: their mean, or the last token's."""

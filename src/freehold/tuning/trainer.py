@@ -332,17 +332,10 @@ class Trainer:
         left = (self.steps - state.step) * state.seconds / state.step
         self.say(
             Progress(
-                "training",
-                state.step,
-                self.steps,
-                state.losses[-1],
-                speed,
-                left,
-                gradient_norm=state.gradient_norms[-1],
-                memory=memory.most_held(),
-                tokens=state.tokens,
+                "training", state.step, self.steps, state.losses[-1], speed, left,
+                gradient_norm=state.gradient_norms[-1], memory=memory.most_held(), tokens=state.tokens,
             )
-        )
+        )  # fmt: skip
 
     def _tell_cut(self, rows: int) -> None:
         self.cut = sum(any(sample.cut for sample in example.samples) for example in self.examples)
