@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float32]
 FIRST = 10
 """Places of a list that somebody looks at."""
+DIGITS = 6
+"""Of cosines. What differs in less is the same: vectors that have all fallen together are in no order."""
 
 
 class Linked(NamedTuple):
@@ -33,7 +35,7 @@ def measure(pairs: Sequence[Linked], vectors: Mapping[Any, Vector]) -> dict[str,
     """
     if any(math.isnan(pair.score) for pair in pairs):
         return retrieval(pairs, vectors)
-    cosines = [float(vectors[pair.anchor] @ vectors[pair.positive]) for pair in pairs]
+    cosines = [round(float(vectors[pair.anchor] @ vectors[pair.positive]), DIGITS) for pair in pairs]
     return {"spearman": spearman(cosines, [pair.score for pair in pairs])}
 
 
@@ -75,7 +77,7 @@ def searches(pairs: Sequence[Linked], vectors: Mapping[Any, Vector]) -> dict[Has
     known = np.stack([vectors[text] for text in choices])
     found = {}
     for anchor, wanted in right.items():
-        cosines = known @ vectors[anchor]
+        cosines = (known @ vectors[anchor]).round(DIGITS)
         belongs = np.array([text in wanted for text in choices])
         order = [int(at) for at in np.lexsort((belongs, -cosines)) if choices[at] != anchor or choices[at] in wanted]
         places = tuple(place for place, at in enumerate(order) if belongs[at])

@@ -100,5 +100,5 @@ def _searched(
 def _found(
     row: Pair, answer: str, vectors: dict[str, ranking.Vector], *, place: int | None = None, score: float | None = None
 ) -> Found:
-    cosine = round(float(vectors[row.anchor] @ vectors[row.positive]), 6)
+    cosine = round(float(vectors[row.anchor] @ vectors[row.positive]), ranking.DIGITS)
     return Found(Digest.of_bytes(row.encode()), row.anchor, row.positive, answer, cosine, place, score)
