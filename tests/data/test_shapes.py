@@ -316,7 +316,7 @@ def test_rows_that_a_model_wrote_say_so(write: Write) -> None:
 
 def test_a_kind_that_the_records_are_not(write: Write) -> None:
     path = write("a.jsonl", lines({"question": "How?", "answer": "So."}))
-    assert "no pair rows; columns: question, answer" in refusal(path, kind="pair").message
+    assert "no preference rows; columns: question, answer" in refusal(path, kind="preference").message
     assert "unknown kind 'dpo'" in refusal(path, kind="dpo").message
 
 
