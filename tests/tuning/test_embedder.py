@@ -275,6 +275,7 @@ def refusal(job: TrainJob) -> FreeholdError:
         ([Pair("a question", "an answer")], "one pair"),
         ([Pair("one", "two", score=1.0), Pair("three", "four", score=1.0)], "every pair has the score 1"),
         ([Pair("one", "two", score=1.0), Pair("three", "four")], "some pairs have a score"),
+        ([Pair("one", "two", ("five",), 1.0), Pair("three", "four", score=0.0)], "scores have negatives too"),
         ([Pair("one", "two three " * 20), Pair("four five", "six " * 20)], "no step has room for two pairs"),
     ],
 )

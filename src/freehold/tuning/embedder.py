@@ -42,6 +42,8 @@ class Vectors(Aim):
         """Nothing beside the model. Raises BadData for pairs that do not go together, or are too few."""
         if len({scored([example]) for example in (*examples, *held_out)}) > 1:
             raise BadData("some pairs have a score and others have none", "Give all of them one, or none")
+        if scored(examples) and any(len(example.samples) > 2 for example in examples):
+            raise BadData("pairs with scores have negatives too", "Give scores or negatives")
         if scored(examples) and len({example.label for example in examples}) == 1:
             raise BadData(f"every pair has the score {examples[0].label:g}", "Give pairs that differ, or no scores")
         return {}

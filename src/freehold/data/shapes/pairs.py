@@ -55,7 +55,7 @@ def _plan(look: Look) -> Plan:
         if not anchor:
             return ()
         score = _score(record, found.get("score"))
-        _check(anchor, positives, negatives, score)
+        _check(anchor, positives, negatives, scored=score is not None)
         return tuple(Pair(anchor, positive, negatives, score, line) for positive in positives)
 
     return Plan(make, found)
@@ -67,14 +67,12 @@ def _texts(record: Record, column: str | None) -> tuple[str, ...]:
     return tuple(text for text in texts if text)
 
 
-def _check(anchor: str, positives: tuple[str, ...], negatives: tuple[str, ...], score: float | None) -> None:
+def _check(anchor: str, positives: tuple[str, ...], negatives: tuple[str, ...], *, scored: bool) -> None:
     """Raises BadData for a row from which nothing can be told."""
-    if score is None and anchor in positives:
+    if anchor in positives and not scored:
         raise BadData("has the same text on both sides", "Give another text that belongs to it, or leave the row out")
     if set(positives) & set(negatives):
         raise BadData("has a text that belongs to it and does not", "Leave it out of the negatives")
-    if negatives and score is not None:
-        raise BadData("has negatives and a score", "Give one of them")
 
 
 def _score(record: Record, column: str | None) -> float | None:
