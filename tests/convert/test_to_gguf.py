@@ -132,6 +132,16 @@ def test_shards_give_the_same_bytes_as_one_file(model: Path, tmp_path: Path) -> 
     assert (tmp_path / "one.gguf").read_bytes() == (tmp_path / "two.gguf").read_bytes()
 
 
+@pytest.mark.parametrize(("named", "number"), [("mean", 1), ("last", 3), ("other", None), (7, None)])
+def test_a_folder_that_says_how_vectors_are_made(tmp_path: Path, named: object, number: int | None) -> None:
+    write_folder(tmp_path / "model")
+    to_gguf(tmp_path / "model", tmp_path / "plain.gguf")
+    assert "llama.pooling_type" not in read_header(tmp_path / "plain.gguf").metadata
+    change_json(tmp_path / "model" / "config.json", pooling_type=named)
+    to_gguf(tmp_path / "model", tmp_path / "model.gguf")
+    assert read_header(tmp_path / "model.gguf").metadata.get("llama.pooling_type") == number
+
+
 def test_a_sliding_window_bounds_the_context(tmp_path: Path) -> None:
     write_folder(tmp_path / "model", architectures=["MistralForCausalLM"], sliding_window=100)
     assert converted(tmp_path / "model", tmp_path / "out.gguf").number("llama.context_length") == 100
