@@ -252,6 +252,14 @@ def test_values_too_large_for_f16_are_refused_for_f16_only(model: Path, tmp_path
     assert converted(model, tmp_path / "out.gguf", "bf16").quantization == "BF16"
 
 
+def test_a_classifier_is_refused_with_what_asks_it(model: Path, tmp_path: Path) -> None:
+    labels = {"0": "late", "1": "lost"}
+    change_json(model / "config.json", architectures=["LlamaForSequenceClassification"], id2label=labels)
+    with pytest.raises(Unsupported, match="classifier") as caught:
+        to_gguf(model, tmp_path / "out.gguf", tools=tmp_path)
+    assert "freehold classify" in caught.value.remedy
+
+
 def test_other_number_formats_are_refused(model: Path, tmp_path: Path) -> None:
     raw = (model / "model.safetensors").read_bytes()
     (model / "model.safetensors").write_bytes(raw.replace(b'"F32"', b'"U32"'))
