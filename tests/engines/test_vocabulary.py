@@ -83,6 +83,7 @@ def test_a_part_of_a_character_is_all_of_it(tmp_path: Path) -> None:
     assert (found.offsets[0], found.offsets[-1]) == ((0, 1), (2, 3))
 
 
+@in_loop
 async def test_a_text_whose_vector_is_asked_for_is_what_the_server_reads(tmp_path: Path, settings: Settings) -> None:
     file = write_gguf(tmp_path / "tiny.gguf", hidden=32, layers=1, pooling=3)
     data = bytearray(file.read_bytes())
