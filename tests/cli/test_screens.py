@@ -15,7 +15,7 @@ from freehold.cli._sizes import parse_size
 from freehold.convert.outlook import Candidate, Outlook
 from freehold.core.errors import BadInput
 from freehold.engines.base import Fit
-from freehold.recipes.outcome import Measured, Outcome
+from freehold.recipes.outcome import Measured, Outcome, scores
 from freehold.recipes.steps.gate import Condition
 from tests.cli.conftest import Freehold, assert_refused
 
@@ -53,6 +53,22 @@ def test_a_model_that_is_ready(capsys: pytest.CaptureFixture[str]) -> None:
         "every answer": "/runs/desk/answers-Q4_K_M.json",
         "journal": "/runs/desk/journal.jsonl",
     }
+
+
+def test_a_model_of_vectors(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = {"recall_at_1": 0.25, "recall_at_10": 0.75, "mrr": 0.5, "ndcg_at_10": 0.6}
+    found = outcome(measured=(Measured("tuned", None, None, 496_000, 50.4, 30, figures),))
+    view.show_outcome(found)
+    lines = capsys.readouterr().out.splitlines()
+    head = next(number for number, line in enumerate(lines) if line.startswith("model"))
+    assert lines[head].split() == ["model", "recall@1", "recall@10", "MRR", "nDCG@10", "size", "tokens/s"]
+    assert lines[head + 1].split() == ["tuned", "0.250", "0.750", "0.500", "0.600", "496", "kB", "50"]
+    assert "Measured on 30 held-out pairs of texts that were not learned from." in lines
+    assert scores(found.measured[0]) == {**figures, "size": 496_000, "tokens_per_second": 50.4, "rows": 30}
+    view.show_next(found)
+    said = capsys.readouterr().out.splitlines()
+    assert said[2] == "  freehold serve"
+    assert '/v1/embeddings --json \'{"model": "desk"' in said[3]
 
 
 def test_a_model_that_the_gate_kept(capsys: pytest.CaptureFixture[str]) -> None:

@@ -132,6 +132,16 @@ def test_shards_give_the_same_bytes_as_one_file(model: Path, tmp_path: Path) -> 
     assert (tmp_path / "one.gguf").read_bytes() == (tmp_path / "two.gguf").read_bytes()
 
 
+@pytest.mark.parametrize(("named", "number"), [("mean", 1), ("last", 3), ("other", None), (7, None)])
+def test_a_folder_that_says_how_vectors_are_made(tmp_path: Path, named: object, number: int | None) -> None:
+    write_folder(tmp_path / "model")
+    to_gguf(tmp_path / "model", tmp_path / "plain.gguf")
+    assert "llama.pooling_type" not in read_header(tmp_path / "plain.gguf").metadata
+    change_json(tmp_path / "model" / "config.json", pooling_type=named)
+    to_gguf(tmp_path / "model", tmp_path / "model.gguf")
+    assert read_header(tmp_path / "model.gguf").metadata.get("llama.pooling_type") == number
+
+
 def test_a_sliding_window_bounds_the_context(tmp_path: Path) -> None:
     write_folder(tmp_path / "model", architectures=["MistralForCausalLM"], sliding_window=100)
     assert converted(tmp_path / "model", tmp_path / "out.gguf").number("llama.context_length") == 100
@@ -240,6 +250,14 @@ def test_values_too_large_for_f16_are_refused_for_f16_only(model: Path, tmp_path
     write_safetensors(model / "model.safetensors", source)
     refused(model, tmp_path / "out.gguf", Unsupported, "mlp.up_proj", "bf16", dtype="f16")
     assert converted(model, tmp_path / "out.gguf", "bf16").quantization == "BF16"
+
+
+def test_a_classifier_is_refused_with_what_asks_it(model: Path, tmp_path: Path) -> None:
+    labels = {"0": "late", "1": "lost"}
+    change_json(model / "config.json", architectures=["LlamaForSequenceClassification"], id2label=labels)
+    with pytest.raises(Unsupported, match="classifier") as caught:
+        to_gguf(model, tmp_path / "out.gguf", tools=tmp_path)
+    assert "freehold classify" in caught.value.remedy
 
 
 def test_other_number_formats_are_refused(model: Path, tmp_path: Path) -> None:

@@ -58,6 +58,6 @@ EACH: dict[str, st.SearchStrategy[rows.AnyRow]] = {
     "labelled": st.builds(rows.Labelled, SAID, SAID, synthetic=MARKS),
     "pair": st.builds(
         rows.Pair, SAID, SAID, st.lists(SAID, max_size=2).map(tuple), st.none() | st.floats(-1, 1), synthetic=MARKS
-    ),
+    ).filter(lambda pair: pair.positive not in (pair.anchor, *pair.negatives)),
 }
 ANY = st.one_of(*EACH.values())

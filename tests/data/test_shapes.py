@@ -197,11 +197,31 @@ def test_classes(write: Write, header: str) -> None:
         ({"anchor": "a", "positive": "b"}, [rows.Pair("a", "b", line=1)]),
         ({"query": "a", "positive": "b", "negative": "c"}, [rows.Pair("a", "b", ("c",), line=1)]),
         ({"sentence1": "a", "sentence2": "b", "score": 0.5}, [rows.Pair("a", "b", score=0.5, line=1)]),
+        ({"question": "a", "passage": "b"}, [rows.Pair("a", "b", line=1)]),
         ({"query": "a", "pos": ["b", "c"], "neg": ["d"]}, [rows.Pair("a", each, ("d",), line=1) for each in "bc"]),
     ],
 )
 def test_pairs(write: Write, record: Record, pairs: list[rows.Pair]) -> None:
     assert list(data.load(write("a.jsonl", lines(record)), minimum=1).rows) == pairs
+
+
+def test_questions_and_answers_are_pairs_where_somebody_says_so(write: Write) -> None:
+    path = write("a.csv", "question,answer\nHow?,So.\n")
+    assert only(path, kind="pair") == rows.Pair("How?", "So.", line=2)
+    assert only(path).kind == "chat"
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"anchor": "a", "positive": "a"}, "line 1 has the same text on both sides"),
+        ({"query": "a", "pos": ["b", "c"], "neg": ["c"]}, "line 1 has a text that belongs to it and does not"),
+    ],
+)
+def test_pairs_that_tell_nothing(write: Write, record: Record, said: str) -> None:
+    assert said in refusal(write("a.jsonl", lines(record))).message
+    scored = {"sentence1": "a", "sentence2": "a", "score": 5}
+    assert only(write("b.jsonl", lines(scored))) == rows.Pair("a", "a", score=5.0, line=1)
 
 
 @pytest.mark.parametrize("score", ["high", "nan", [1]])
@@ -316,7 +336,7 @@ def test_rows_that_a_model_wrote_say_so(write: Write) -> None:
 
 def test_a_kind_that_the_records_are_not(write: Write) -> None:
     path = write("a.jsonl", lines({"question": "How?", "answer": "So."}))
-    assert "no pair rows; columns: question, answer" in refusal(path, kind="pair").message
+    assert "no labelled rows; columns: question, answer" in refusal(path, kind="labelled").message
     assert "unknown kind 'dpo'" in refusal(path, kind="dpo").message
 
 

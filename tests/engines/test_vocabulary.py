@@ -83,6 +83,27 @@ def test_a_part_of_a_character_is_all_of_it(tmp_path: Path) -> None:
     assert (found.offsets[0], found.offsets[-1]) == ((0, 1), (2, 3))
 
 
+@in_loop
+async def test_a_text_whose_vector_is_asked_for_is_what_the_server_reads(tmp_path: Path, settings: Settings) -> None:
+    file = write_gguf(tmp_path / "tiny.gguf", hidden=32, layers=1, pooling=3)
+    data = bytearray(file.read_bytes())
+    at = data.index(b"tokenizer.ggml.add_bos_token")
+    name = b"tokenizer.ggml.add_eos_token"
+    data[at : at + len(name) + 5] = name + b"\x07\x00\x00\x00\x01"
+    file.write_bytes(data)
+    worker = await LlamaCpp().start(ModelFile(file, "tiny", embedding=True), settings)
+    try:
+        asked = await worker.tokenize("Where is my order?")
+    finally:
+        await worker.stop()
+    with vocabulary(file) as words:
+        [whole] = words.encode_batch(["Where is my order?"], add_special_tokens=True)
+        assert whole.ids == asked
+        assert whole.ids[-1] == 2
+        assert whole.offsets[-1] == (18, 18)
+        assert words.encode("Where is my order?").ids == asked[:-1]
+
+
 def test_a_model_that_wants_bos_gets_one(tmp_path: Path) -> None:
     write_folder(tmp_path / "model")
     change_json(tmp_path / "model" / "tokenizer_config.json", bos_token="<|endoftext|>")

@@ -55,6 +55,17 @@ def test_chat_file_has_no_columns(tmp_path: Path) -> None:
     assert "columns" not in dict(made.findings)
 
 
+@pytest.mark.parametrize(("head", "figure"), [("query,passage", "MRR"), ("sentence1,sentence2,score", "Spearman")])
+def test_pairs_of_texts_are_for_vectors(tmp_path: Path, head: str, figure: str) -> None:
+    lines = [f"{question},{answer},{number / 100}" for number, (question, answer) in enumerate(pairs())]
+    path = tmp_path / "pairs.csv"
+    path.write_text("\n".join([head, *(line if "score" in head else line.rpartition(",")[0] for line in lines)]) + "\n")
+    made = draft(path, tmp_path)
+    recipe = parse(tomllib.loads(made.text), tmp_path / "r.toml")
+    assert (recipe.tune.objective, recipe.data.kind) == ("embed", "pair")
+    assert f"# {figure} that tuning must gain" in made.text
+
+
 def test_rows_that_would_be_cut_are_counted(tmp_path: Path) -> None:
     long = ("Tell me everything", " ".join(f"word{number}" for number in range(2000)))
     made = draft(write_csv(tmp_path / "a.csv", [*pairs(), long]), tmp_path)

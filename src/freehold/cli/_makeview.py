@@ -1,5 +1,6 @@
 """What 'make' and 'demo' show: progress while a recipe runs, and the last screen."""
 
+import json
 import shlex
 import sys
 from types import TracebackType
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from freehold.recipes.outcome import Outcome
     from freehold.recipes.plan import Plan
 
+_MEANING = {
+    "token_f1": "words shared with the right answer, from 0 to 1",
+    "recall_at_1": "of texts the share whose nearest one is the one that belongs to it",
+    "mrr": "the mean of 1 / the place of the right text",
+    "spearman": "how far cosines and scores agree in their order, from -1 to 1",
+}
 _TITLES = {
     "data": "read and split the data",
     "base": "fetch the base model",
@@ -154,13 +161,25 @@ def show_outcome(outcome: "Outcome") -> None:
 
 def show_table(outcome: "Outcome") -> None:
     """Base, tuned and quantised beside each other."""
+    from freehold.proofs.metrics import LABELS
+
+    figures = list(outcome.measured[0].figures)
     rows = [
-        (m.model, f"{m.token_f1:.3f}", f"{m.exact_match:.1%}", size(m.size), f"{m.tokens_per_second:.0f}")
+        (m.model, *(figure(name, m.figures[name]) for name in figures), size(m.size), f"{m.tokens_per_second:.0f}")
         for m in outcome.measured
     ]
-    table(("model", "token F1", "exact match", "size", "tokens/s"), rows)
-    line(f"Measured on {outcome.measured[0].rows} held-out questions that were not learned from.")
-    line("Token F1: words shared with the right answer, from 0 to 1.")
+    table(("model", *(LABELS[name] for name in figures), "size", "tokens/s"), rows)
+    what = "pairs of texts" if outcome.measured[0].vectors else "questions"
+    line(f"Measured on {outcome.measured[0].rows} held-out {what} that were not learned from.")
+    for name, text in _MEANING.items():
+        if name in figures:
+            label = LABELS[name]
+            line(f"{label[0].upper()}{label[1:]}: {text}.")
+
+
+def figure(name: str, value: float) -> str:
+    """As people read it."""
+    return f"{value:.1%}" if name == "exact_match" else f"{value:.3f}"
 
 
 def show_places(outcome: "Outcome") -> None:
@@ -181,7 +200,19 @@ def show_next(outcome: "Outcome") -> None:
     """What to type now."""
     line()
     line("Next")
+    if outcome.measured and outcome.measured[0].vectors:
+        show_embeddings(outcome.name)
+        return
     question = " ".join(printable(outcome.question).split())
     question = question if len(question) <= 70 else question[:70].rsplit(" ", 1)[0] + " …"
     line(f"  freehold run {outcome.name} {shlex.quote(question)}")  # data must not run as a command
     line("  freehold serve")
+
+
+def show_embeddings(name: str) -> None:
+    """How the server is asked for the vector of a text."""
+    from freehold.core.settings import PORT
+
+    body = shlex.quote(json.dumps({"model": name, "input": "Where is my order?"}))
+    line("  freehold serve")
+    line(f"  curl http://127.0.0.1:{PORT}/v1/embeddings --json {body}")

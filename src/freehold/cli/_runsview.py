@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
-from freehold.cli._makeview import duration
+from freehold.cli._makeview import duration, figure
 from freehold.cli._output import ago, line, pairs, printable, size, table, write
 from freehold.core.settings import Settings
+from freehold.proofs.metrics import LABELS
 from freehold.recipes import records
 from freehold.recipes.records import LOG, Record
 from freehold.tuning.job import Architecture
@@ -150,10 +151,9 @@ def _show_points(place: Path) -> None:
 def _show_scores(record: Record) -> None:
     if record.scores:
         line()
-        rows = [
-            (model, _figure(each["token_f1"]), f"{each['exact_match']:.1%}") for model, each in record.scores.items()
-        ]
-        table(("model", "token F1", "exact match"), rows)
+        names = [name for name in LABELS if all(name in each for each in record.scores.values())]
+        rows = [(model, *(figure(name, each[name]) for name in names)) for model, each in record.scores.items()]
+        table(("model", *(LABELS[name] for name in names)), rows)
 
 
 def _show_samples(record: Record) -> None:
@@ -202,7 +202,7 @@ def show_comparison(sides: dict[str, dict[str, Any]]) -> None:
     for key, spelt in _ROWS.items():
         rows.append((key.replace("_", " "), *(spelt(side[key]) for side in sides.values())))
     for model in dict.fromkeys(model for side in sides.values() for model in side["scores"]):
-        for score in ("token_f1", "exact_match"):
+        for score in LABELS:
             values = (side["scores"].get(model, {}).get(score) for side in sides.values())
             rows.append((f"{score.replace('_', ' ')} of {model}", *map(_figure, values)))
     table(("", *sides), [row for row in rows if any(row[1:])])

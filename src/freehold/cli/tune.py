@@ -29,7 +29,9 @@ def command(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A data file, as for 'freehold make --new'.")],
     out: Annotated[str, typer.Option("--out", metavar="NAME", help="The name of what comes out.")] = "",
     method: Annotated[list[str] | None, typer.Option(metavar="METHOD", help="lora, rslora, dora, full.")] = None,
-    objective: Annotated[str, typer.Option(metavar="AIM", help="sft, text, dpo, orpo, kto, grpo, classify.")] = "sft",
+    objective: Annotated[
+        str, typer.Option(metavar="AIM", help="sft, text, dpo, orpo, kto, grpo, embed, classify.")
+    ] = "sft",
     reward: Annotated[list[str] | None, typer.Option(metavar="RULE", help="For grpo, as 'rewards'.")] = None,
     judge: Annotated[str, typer.Option(metavar="NAME", help="The model that grades for --reward judge.")] = "",
     rubric: Annotated[str, typer.Option(metavar="TEXT", help="What a good answer has, for the judge.")] = "",
@@ -47,6 +49,8 @@ def command(
     seed: Annotated[int | None, typer.Option(min=0, max=(1 << 63) - 1, help="Repeats a run.")] = None,
     dtype: Annotated[str, typer.Option(metavar="TYPE", help="auto, bf16 or f32.")] = "auto",
     checkpointing: Annotated[str, typer.Option(metavar="WHEN", help="auto, on, off: compute layers twice.")] = "auto",
+    scale: Annotated[float | None, typer.Option(callback=finite, help="Of cosines, for embed.")] = None,
+    pooling: Annotated[str, typer.Option(metavar="HOW", help="mean or last, for embed.")] = "auto",
     patience: Annotated[int | None, typer.Option(min=1, max=1000, help="Stop when it gets no better.")] = None,
     held_out: Annotated[float | None, typer.Option("--held-out", callback=finite, help="Share not learned.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Of the processor.")] = None,
@@ -73,6 +77,7 @@ def command(
         "epochs": epochs, "time": time or None, "batch": batch, "batch_tokens": batch_tokens,
         "max_length": max_length, "seed": seed, "dtype": dtype, "checkpointing": checkpointing,
         "patience": patience, "threads": threads, "log": log or None,
+        "scale": scale, "pooling": None if pooling == "auto" else pooling,
     }  # fmt: skip
     section = {key: value for key, value in given.items() if value is not None}
     if patience:
@@ -140,15 +145,20 @@ def _show(tuned: "Tuned", base: str) -> None:
         ("held-out loss", f"{held[0]:.3f} before, {held[-1]:.3f} after" if held else ""),
         ("speed", f"{tuned.tokens_per_second:,.0f} tokens/s, computed in {tuned.settings['dtype']}"),
         ("memory", f"{tuned.peak_rss_mb:,.0f} MB, of which {tuned.peak_private_mb:,.0f} MB are no pages of a file"),
-        ("accuracy", _accuracy(tuned.measured)),
+        *_measured(tuned.measured),
         ("loss curve", str(tuned.folder / "loss.png")),
     ]
     pairs([row for row in rows if row[1]])
     if tuned.candidates:
         line()
         _show_candidates(tuned)
+    from freehold.cli._makeview import show_embeddings
+
     line()
     line("Next")
+    if tuned.settings["objective"] == "embed":
+        show_embeddings(tuned.name)
+        return
     if tuned.measured:
         line(f'  freehold classify {tuned.name} "…"')
         return
@@ -172,12 +182,23 @@ def _kept_as(base: str, other: str) -> str:
     return name if name != other else "base"
 
 
-def _accuracy(measured: dict[str, float]) -> str:
-    """Of a classifier on held-out rows; nothing for other models."""
+def _measured(measured: dict[str, float]) -> list[tuple[str, str]]:
+    """What held-out rows say of a classifier or of vectors; nothing for other models."""
+    from freehold.proofs.metrics import LABELS
+
     if not measured:
-        return ""
-    usual, rows = measured["accuracy_of_commonest"], measured["held_out_rows"]
-    return f"{measured['accuracy']:.1%} of {rows:.0f} held-out rows; {usual:.1%} for always the commonest label"
+        return []
+    rows = f"{measured['held_out_rows']:.0f} held-out rows"
+    if "accuracy" in measured:
+        usual = measured["accuracy_of_commonest"]
+        told = f"{measured['accuracy']:.1%} of {rows}; {usual:.1%} for always the commonest label"
+        return [("accuracy", told)]
+    found = [(LABELS[name], name) for name in LABELS if name in measured]
+    bases = {name: measured.get(f"{name}_of_base") for _, name in found}
+    return [
+        (label, f"{measured[name]:.3f}" + ("" if bases[name] is None else f"; {bases[name]:.3f} before"))
+        for label, name in found
+    ]
 
 
 def _show_candidates(tuned: "Tuned") -> None:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from freehold.convert.config import Config
-from freehold.convert.families import names
+from freehold.convert.families import classifies, names
 from freehold.core.digest import Digest
 from freehold.core.errors import BadModelFile, Damaged, MissingExtra, Unsupported
 from freehold.engines.supervisor import clean_environment
@@ -38,8 +38,9 @@ _TAIL = 400
 
 
 def needed(folder: Path) -> bool:
-    """Whether the model in `folder` is of a family that is not converted here."""
-    return Config.read(folder / "config.json").architecture() not in names()
+    """Whether the model in `folder` is of a family that is not converted here. Nobody converts a classifier."""
+    config = Config.read(folder / "config.json")
+    return config.architecture() not in names() and not classifies(config)
 
 
 def convert(folder: Path, out: Path, dtype: str, tools: Path) -> None:

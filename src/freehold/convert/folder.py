@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from freehold.convert import pooling
 from freehold.convert.config import Config
 from freehold.convert.dtypes import STORED, convert, raw, to_f32
 from freehold.convert.families import family
@@ -72,7 +73,8 @@ def prepare(folder: Path, dtype: str = "auto") -> Prepared:
     if not (folder / "config.json").exists():
         raise NotFound(f"{shown(folder, 400)} holds no config.json", "Name a folder with a model in safetensors format")
     planned, config, weights = plan(folder)
-    metadata = {**planned.metadata, **tokenizer_metadata(folder, config, planned.vocab_size)}
+    pooled = pooling.metadata(config, planned.architecture)
+    metadata = {**planned.metadata, **pooled, **tokenizer_metadata(folder, config, planned.vocab_size)}
     return Prepared.of(planned.architecture, metadata, planned.tensors, weights, dtype)
 
 

@@ -18,6 +18,8 @@ _FALSE = {"", "0", "false", "no", "off"}
 
 FIXED = frozenset({"home", "host", "port", "also"})
 """Settings that a server takes when it starts and not again; all others take effect while it runs."""
+PORT = 6464
+"""Where the server listens unless somebody says otherwise."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     home: Path
     """Where everything is kept."""
     host: Annotated[str, Meta(min_length=1, max_length=253)] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535)] = 6464
+    port: Annotated[int, Meta(ge=0, le=65535)] = PORT
     also: tuple[str, ...] = ()
     """Tools on whose usual ports the server listens too: ollama, lmstudio, llamacpp."""
     offline: bool = False

@@ -29,3 +29,17 @@ def exact_match(answer: str, reference: str) -> float:
 
 
 METRICS: dict[str, Callable[[str, str], float]] = {"token_f1": token_f1, "exact_match": exact_match}
+VECTORS = ("recall_at_1", "recall_at_10", "mrr", "ndcg_at_10", "spearman")
+"""Figures of a model of vectors; see `ranking`."""
+HEADLINE = ("mrr", "spearman", "token_f1")
+"""The figure that stands for all, by what was measured."""
+LABELS = {
+    "token_f1": "token F1",
+    "exact_match": "exact match",
+    "recall_at_1": "recall@1",
+    "recall_at_10": "recall@10",
+    "mrr": "MRR",
+    "ndcg_at_10": "nDCG@10",
+    "spearman": "Spearman",
+}
+"""What figures are called for people."""

@@ -126,7 +126,12 @@ def _made(order: Order, say: Callable[[Report], None], tools: "Tools | None") ->
 
 def _scores(outcome: "Outcome") -> tuple[Score, ...]:
     """Of the base, and of what was released, each as often as it is one of them."""
-    found = [Score(each.model, each.token_f1, each.exact_match, each.rows) for each in outcome.measured]
+    # No order from the server asks for vectors.
+    found = [
+        Score(each.model, each.token_f1, each.exact_match, each.rows)
+        for each in outcome.measured
+        if each.token_f1 is not None and each.exact_match is not None
+    ]
     return tuple(each for each in found if each.model in ("base", outcome.released))
 
 

@@ -11,6 +11,8 @@ from freehold import data
 from freehold.core.errors import BadName
 from freehold.core.name import Name
 from freehold.data import pii
+from freehold.data.rows import Pair
+from freehold.proofs.metrics import LABELS
 from freehold.recipes.writing import quoted
 from freehold.tuning.job import TrainJob
 
@@ -99,10 +101,18 @@ def _text(name: str, path: Path, recipe_folder: Path, found: data.Dataset, held_
         columns=f"columns = {{{columns}}}\n" if columns else "",
         format=quoted(found.format),
         kind=f"kind = {quoted(found.kind)}\n" if found.kind != "chat" else "",
+        objective='objective = "embed"        # vectors of texts\n' if found.kind == "pair" else "",
+        figure=_figure(found),
         held_out=HELD_OUT,
         rows=min(200, held_out),
         seed=SEED,
     )
+
+
+def _figure(found: data.Dataset) -> str:
+    """What the gate compares."""
+    scored = any(isinstance(row, Pair) and row.score is not None for row in found.rows)
+    return LABELS["spearman" if scored else "mrr"] if found.kind == "pair" else LABELS["token_f1"]
 
 
 _TEMPLATE = """\
@@ -120,7 +130,7 @@ format = {format}
 # pii = "mask"             # e-mail addresses, telephone numbers, IBANs and card numbers: keep, drop or mask
 
 [tune]
-method = "full"            # all weights: best for small bases; "lora" (an adapter) for large ones
+{objective}method = "full"            # all weights: best for small bases; "lora" (an adapter) for large ones
 learning_rate = 1e-3       # about 2e-5 for full tuning of large bases, 2e-4 for lora
 epochs = 6
 batch_tokens = 2048
@@ -133,6 +143,6 @@ types = ["Q4_K_M"]         # the first gets the name
 rows = {rows}
 
 [gate]
-min_gain = 0.05            # token F1 that tuning must gain over the base
-max_quantized_drop = 0.03  # token F1 that quantising may lose
+min_gain = 0.05            # {figure} that tuning must gain over the base
+max_quantized_drop = 0.03  # {figure} that quantising may lose
 """

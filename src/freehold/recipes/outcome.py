@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from freehold.formats.atomic import replacing
+from freehold.proofs.metrics import VECTORS
 from freehold.recipes.schema import RecipeFile
 from freehold.recipes.steps.convert import ADAPTER, MODEL
 from freehold.recipes.steps.evaluate import REPORT
@@ -24,12 +25,21 @@ class Measured(msgspec.Struct, frozen=True):
 
     model: str
     """base, tuned, or a quantisation."""
-    token_f1: float
-    exact_match: float
+    token_f1: float | None
+    exact_match: float | None
+    """Of a model that answers."""
     size: int
     """Bytes of the GGUF file, and of the adapter beside it."""
     tokens_per_second: float
     rows: int
+    vectors: dict[str, float] = {}
+    """Of a model of vectors: recall_at_1, recall_at_10, mrr and ndcg_at_10, or spearman."""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """How good it is."""
+        answers = {"token_f1": self.token_f1, "exact_match": self.exact_match}
+        return {**{name: value for name, value in answers.items() if value is not None}, **self.vectors}
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -59,7 +69,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 def scores(measured: Measured) -> dict[str, float]:
     """What is compared between runs."""
-    return {key: value for key, value in msgspec.structs.asdict(measured).items() if key != "model"}
+    size, rows = measured.size, measured.rows
+    return {**measured.figures, "size": size, "tokens_per_second": measured.tokens_per_second, "rows": rows}
 
 
 def gate_passed(results: Mapping[str, Result]) -> bool:
@@ -99,19 +110,21 @@ def _measured(file: RecipeFile, results: Mapping[str, Result], store: Store) -> 
         kind = task.removeprefix("evaluate ")
         report = msgspec.json.decode(_content(store, result, REPORT), type=Report)
         source = results[f"convert {kind}" if kind in ("base", "tuned") else f"quantize {kind}"]
+        values = report.values()
         yield Measured(
             model=kind,
-            token_f1=report.value("token_f1"),
-            exact_match=report.value("exact_match"),
+            token_f1=values.get("token_f1"),
+            exact_match=values.get("exact_match"),
             size=sum(source.file(name).size for name in (MODEL, ADAPTER) if source.has(name)),
             tokens_per_second=result.facts.get("tokens_per_second", 0.0),
-            rows=int(report.value("rows")),
+            rows=int(values["rows"]),
+            vectors={name: values[name] for name in VECTORS if name in values},
         )
 
 
 class _Asked(msgspec.Struct):
     question: str
-    token_f1: float
+    token_f1: float = 0.0
     answer: str = ""
     reference: str = ""
 

@@ -16,7 +16,7 @@ from freehold.core.errors import BadName, BadRecipe
 from freehold.core.name import Name
 from freehold.core.paths import expanded
 from freehold.data.loading import Pii
-from freehold.tuning.job import ADAPTERS, Architecture, BaseDtype, Dtype, Method, Objective, Switch, TrainJob
+from freehold.tuning.job import ADAPTERS, Architecture, BaseDtype, Dtype, Method, Objective, Pooling, Switch, TrainJob
 
 MAX_SIZE = 1 << 20
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -76,8 +76,8 @@ class TuneSection(Section, frozen=True, kw_only=True):
     method: Method | Annotated[tuple[Method, ...], Several] = "lora"
     """lora, rslora, dora (adapters), full (all weights), scratch (a new model). A list of adapters tries each."""
     objective: Objective = "sft"
-    """What is aimed at: sft (answers), text (plain text), dpo, orpo, kto (preferences), grpo (rewards), classify
-    (labels; by `freehold tune` alone)."""
+    """What is aimed at: sft (answers), text (plain text), dpo, orpo, kto (preferences), grpo (rewards), embed
+    (pairs of texts), classify (labels; by `freehold tune` alone)."""
     beta: Annotated[float, Meta(ge=0, le=1000)] = 0.1
     rewards: tuple[Annotated[str, Meta(max_length=4096)], ...] = ()
     """For grpo: json, number, maths, exact, judge, regex:PATTERN, or FILE.py:NAME beside the recipe."""
@@ -88,6 +88,10 @@ class TuneSection(Section, frozen=True, kw_only=True):
     group: Annotated[int, Meta(ge=2, le=1024)] = 8
     max_answer: Annotated[int, Meta(ge=1, le=1 << 16)] = 128
     temperature: Annotated[float, Meta(gt=0, le=10)] = 1.0
+    scale: Annotated[float, Meta(gt=0, le=1000)] = 20.0
+    """For embed: what cosines are multiplied by before they are compared; 1 / temperature."""
+    pooling: Pooling = "auto"
+    """For embed: mean or last, the states of a text's tokens that make its vector; auto as the base says, else mean."""
     rank: Rank | Annotated[tuple[Rank, ...], Several] = 16
     """A list, here and in the next two keys, tries each; the lowest held-out loss is taken."""
     alpha: Alpha | Annotated[tuple[Alpha, ...], Several] = 32.0
@@ -120,6 +124,11 @@ class TuneSection(Section, frozen=True, kw_only=True):
     kv_heads: Annotated[int, Meta(ge=1, le=1024)] = 2
     intermediate: Annotated[int, Meta(ge=32, le=1 << 18)] = 768
     context: Annotated[int, Meta(ge=64, le=1 << 20)] = 1024
+
+    @property
+    def embeds(self) -> bool:
+        """Whether vectors of texts are learned."""
+        return self.objective == "embed"
 
     @property
     def adapts(self) -> bool:
@@ -166,10 +175,17 @@ class GateSection(Section, frozen=True, kw_only=True):
 
     min_token_f1: Share | None = None
     min_exact_match: Share | None = None
+    min_recall_at_1: Share | None = None
+    """For embed: the share of held-out texts whose nearest one is the one that belongs to it."""
+    min_mrr: Share | None = None
+    """For embed: the mean of 1 / the place of the right text."""
+    min_spearman: Share | None = None
+    """For embed, where pairs have scores: the correlation of cosines with them."""
     min_gain: Annotated[float, Meta(ge=-1, le=1)] | None = None
-    """Token-F1 of the tuned model over that of its base; 0 unless said, where there is a base."""
+    """Token F1 of the tuned model over that of its base; 0 unless said, where there is a base. For embed MRR, or
+    Spearman's correlation where pairs have scores; in the next key too."""
     max_quantized_drop: Annotated[float, Meta(ge=0, le=1)] = 0.03
-    """Token-F1 that a quantised copy may lose against the tuned model."""
+    """Token F1 that a quantised copy may lose against the tuned model."""
     min_agreement: Share = 0.9
     """Of the answers compared, the share that must be the trained model's; the rest tells of a broken export."""
 
@@ -198,6 +214,11 @@ class Recipe(Section, frozen=True, kw_only=True):
     def name(self) -> Name:
         """The model's name."""
         return Name.parse(self.model.name)
+
+    @property
+    def compares(self) -> bool:
+        """Whether served answers are compared with the trained model's. Vectors are none."""
+        return bool(self.evaluate.compared) and not self.tune.embeds
 
     @property
     def released_type(self) -> str:
@@ -257,6 +278,8 @@ def parse(values: Mapping[str, Any], path: Path) -> Recipe:
     except msgspec.ValidationError as error:
         raise BadRecipe(f"{path}: {_plain(str(error))}", "Correct the value") from error
     _check_sense(recipe, path)
+    if recipe.tune.embeds and recipe.data.kind == "auto":
+        return msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, kind="pair"))
     return recipe
 
 
@@ -320,6 +343,14 @@ def _check_judge(section: TuneSection, path: Path) -> None:
         raise BadRecipe(f"{path}: [tune] judge and rubric are for rewards that have judge", 'Write rewards = ["judge"]')
 
 
+def _check_embedding(recipe: Recipe, path: Path) -> None:
+    from freehold.recipes.vectors import flaw
+
+    found = flaw(recipe)
+    if found is not None:
+        raise BadRecipe(f"{path}: {found[0]}", found[1])
+
+
 def _check_data(section: DataSection, path: Path) -> None:
     from freehold.data.rows import KINDS
     from freehold.proofs.data_card import ABOUT
@@ -352,6 +383,7 @@ def _check_sense(recipe: Recipe, path: Path) -> None:
     _check_sweep(recipe.tune, path)
     _check_judge(recipe.tune, path)
     _check_data(recipe.data, path)
+    _check_embedding(recipe, path)
     if bool(recipe.data.path) == bool(recipe.data.generator):
         raise BadRecipe(f"{path}: [data] needs either path or generator", 'As in: path = "tickets.csv"')
     for kind in recipe.quantize.types:

@@ -24,9 +24,10 @@ from freehold.recipes.task import Result
 from freehold.recipes.tools import Tools
 from freehold.recipes.writing import toml
 from freehold.store import importing
-from freehold.tuning.job import Progress, TrainJob, TrainPlan
+from freehold.tuning.job import ADAPTERS, Progress, TrainJob, TrainPlan
 
 TASKS = ("base", "data", "tune")
+_MAKE = "Write a recipe with objective = 'embed', and make it: freehold make"
 
 
 class Tuned(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +48,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]
     """The recipe, and what its `auto` came to."""
     measured: dict[str, float] = {}
-    """What else held-out rows say: accuracy of a classifier."""
+    """What else held-out rows say: accuracy of a classifier, recall of an embedding model."""
     candidates: tuple[dict[str, Any], ...] = ()
     """Each of several that were tried, with its held-out loss."""
     why: str = ""
@@ -65,8 +66,10 @@ def recipe_of(values: dict[str, dict[str, Any]], folder: Path) -> RecipeFile:
 def tune(file: RecipeFile, settings: Settings, *, on_event: OnEvent, tools: Tools | None = None) -> Tuned:
     """Run the recipe up to its tune step, and let its name point to what came out. Raises what `make` does."""
     with running(file, settings, tools, on_event, record="tune") as run:
+        if run.file.adapted and file.recipe.tune.embeds:
+            raise BadInput(f"{file.recipe.model.base} is a GGUF file, beside which no adapter is served alone", _MAKE)
         run.go(*TASKS)
-        if _record(run)["method"] == "dora" and file.recipe.tune.objective != "classify":
+        if _merges(run):
             run.go("merge")
         manifest = _keep(run)
         show_extras(run.results, run.store, run.folder)
@@ -113,10 +116,17 @@ def _parts(result: Result, prefix: str) -> Manifest:
     return Manifest(parts=tuple(inside))
 
 
+def _merges(run: Run) -> bool:
+    """Whether an adapter is of use merged alone: llama.cpp runs none with lengths, and the server none for vectors."""
+    objective = run.file.recipe.tune.objective
+    adapter = _record(run)["method"] in ADAPTERS and not run.file.adapted
+    return adapter and (objective == "embed" or (objective != "classify" and _record(run)["method"] == "dora"))
+
+
 def _keep(run: Run) -> Manifest:
     """Import what the trainer wrote under the recipe's name, with where it comes from.
 
-    An adapter of DoRA cannot run beside its base: the name is for the two merged, and NAME:adapter for the adapter.
+    An adapter that cannot run beside its base is kept as NAME:adapter; the name is for the two merged.
     """
     recipe, results = run.file.recipe, run.results
     base = results["base"].file("manifest.json").digest if "base" in results else None

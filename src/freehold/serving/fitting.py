@@ -4,6 +4,7 @@ import msgspec
 
 from freehold.core.request import EmbedRequest, Request
 from freehold.engines.base import Worker
+from freehold.engines.cutting import cut
 
 _ROOM = 8
 """A prompt leaves at least this fraction of the context to the answer."""
@@ -38,17 +39,5 @@ def _without(request: Request, places: list[int]) -> Request:
 
 async def texts(worker: Worker, request: EmbedRequest) -> EmbedRequest:
     """The request with its inputs cut off at the end of the context."""
-    inputs = [await _cut(worker, each) for each in request.inputs]
+    inputs = [await cut(worker, each) for each in request.inputs]
     return msgspec.structs.replace(request, inputs=tuple(inputs))
-
-
-async def _cut(worker: Worker, given: str | tuple[int, ...]) -> str | tuple[int, ...]:
-    limit = worker.context_length
-    if not isinstance(given, str):
-        return given[:limit]
-    tokens = await worker.tokenize(given)
-    if len(tokens) <= limit:
-        return given
-    last = (await worker.tokenize(given, special=False))[-1:]
-    ended = tokens[-1:] != last  # by a token that the model expects there
-    return (*tokens[: limit - ended], *tokens[len(tokens) - ended :])

@@ -1,6 +1,6 @@
 """Classifiers: a head, a row to a label, on the last token's state; in transformers' …ForSequenceClassification format.
 
-`Head` is what the trainer adds to a model, `save` writes both as one folder, `classify` asks such a folder.
+`Head` is what the trainer adds to a model, by `Labels`; `save` writes both as a folder, `classify` asks such a folder.
 """
 
 import json
@@ -8,17 +8,24 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from freehold.core.errors import BadData, BadInput, BadModelFile, Unsupported
 from freehold.store.folders import read_json
+from freehold.tuning.aim import Aim
+from freehold.tuning.batches import batches
+from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.job import ADAPTERS, TrainJob
 from freehold.tuning.launch import require_extra
 from freehold.tuning.merge import merge
 from freehold.tuning.objectives.base import Example
+from freehold.tuning.unpack import file_of
+
+if TYPE_CHECKING:
+    from freehold.tuning.policy import Policy
 
 WEIGHT = "score.weight"
 _MOST = 4096
@@ -49,13 +56,47 @@ class Head(NamedTuple):
         return torch.tensor([numbers[each.reference] for each in examples], device=self.score.device)
 
 
-def check(job: TrainJob, kind: str, *, gguf: bool) -> None:
-    """Raises BadInput, Unsupported for a job whose classifier could not be kept. `kind` is the base's model_type."""
-    if job.method not in ADAPTERS:
-        raise BadInput(f"objective classify is not for method {job.method}", "Use lora, rslora or dora")
-    if gguf:
-        raise Unsupported("a classifier is made of a base of safetensors, not of a GGUF file", "Name its folder")
-    _architecture(kind)
+class Labels(Aim):
+    """A head for the labels that the rows have, which learns beside an adapter."""
+
+    head: Head
+
+    def __init__(self, job: TrainJob, base: Path) -> None:
+        super().__init__(job, base)
+        if job.method not in ADAPTERS:
+            raise BadInput(f"objective classify is not for method {job.method}", "Use lora, rslora or dora")
+        if file_of(base) is not None:
+            raise Unsupported("a classifier is made of a base of safetensors, not of a GGUF file", "Name its folder")
+        _architecture(Shape.read(base).family)
+
+    def begin(
+        self, examples: Sequence[Example], held_out: Sequence[Example], hidden: int, device: torch.device
+    ) -> dict[str, nn.Parameter]:
+        """The head. Raises BadData where rows that are held out have labels of their own."""
+        self.head = Head.of(examples, hidden, device)
+        self.head.targets(held_out)
+        return {WEIGHT: self.head.score}
+
+    def equip(self, policy: "Policy") -> None:
+        """The head labels texts."""
+        policy.head = self.head
+
+    @torch.no_grad()
+    def measured(self, policy: "Policy", examples: Sequence[Example], held_out: Sequence[Example]) -> dict[str, float]:
+        """How often the likeliest label is right."""
+        said: dict[int, str] = {}
+        for batch in batches([each.tokens for each in held_out], self.job.batch_tokens, 0, 0):
+            scores, _ = policy.classified([held_out[index] for index in batch])
+            best = scores.argmax(1).tolist()
+            said |= {index: self.head.labels[label] for index, label in zip(batch, best, strict=True)}
+        right, learned = ([each.reference for each in side] for side in (held_out, examples))
+        return measure(right, [said[index] for index in range(len(right))], learned)
+
+    def saved(self, out: Path) -> Path:
+        """Base, adapter and head as one model."""
+        model = self.job.out / "model"
+        save(self.base, out, self.head, model)
+        return model
 
 
 def _architecture(kind: str) -> str:

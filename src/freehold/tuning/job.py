@@ -9,7 +9,8 @@ from msgspec import Meta
 Method = Literal["lora", "rslora", "dora", "full", "scratch"]
 ADAPTERS = ("lora", "rslora", "dora")
 """Methods that train an adapter beside a frozen base."""
-Objective = Literal["sft", "text", "dpo", "orpo", "kto", "grpo", "classify"]
+Objective = Literal["sft", "text", "dpo", "orpo", "kto", "grpo", "classify", "embed"]
+Pooling = Literal["auto", "mean", "last"]
 Dtype = Literal["auto", "f32", "bf16"]
 Switch = Literal["auto", "on", "off"]
 BaseDtype = Literal["stored", "nf4"]
@@ -67,6 +68,10 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     """For grpo: tokens of an answer."""
     temperature: Annotated[float, Meta(gt=0, le=10)] = 1.0
     """For grpo: how freely answers are drawn."""
+    scale: Annotated[float, Meta(gt=0, le=1000)] = 20.0
+    """For embed: what cosines are multiplied by before they are compared; 1 / temperature."""
+    pooling: Pooling = "auto"
+    """For embed: which states of its tokens make a text's vector; auto takes what the base says, else their mean."""
     architecture: Architecture = Architecture()
     """Read only by method scratch."""
     rank: Annotated[int, Meta(ge=1, le=4096)] = 16
@@ -182,7 +187,7 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     """Bytes that no file backs: what the system cannot take back by dropping pages of the base."""
     checkpointing: bool = False
     measured: dict[str, float] = {}
-    """What else held-out rows say, by the objective: accuracy of a classifier."""
+    """What else held-out rows say, by the objective: accuracy of a classifier, recall of an embedding model."""
     best_step: int = 0
     """The step whose weights were taken, where training stopped early."""
 

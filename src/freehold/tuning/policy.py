@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import normalize, pad
+from torch.utils.checkpoint import checkpoint
 
 from freehold.tuning.classifier import Head
 from freehold.tuning.decoder.attention import Rows
@@ -21,6 +22,8 @@ from freehold.tuning.render import Sample
 from freehold.tuning.rewards import Answer, Reward
 
 _FEWEST = 16
+AT_ONCE = 1 << 13
+"""Tokens of texts whose vectors are made at once. Of a larger step each part is computed twice, and none is kept."""
 
 
 def spare(tokens: int) -> int:
@@ -60,6 +63,8 @@ class Policy:
         """How answers are drawn, for an objective that draws them."""
         self.head: Head | None = None
         """What labels texts, for an objective that does."""
+        self.pooling, self.scale = "mean", 1.0
+        """How vectors of texts are made, and what multiplies their cosines, for an objective that compares them."""
 
     def loss(self, samples: Sequence[Sample]) -> Tensor:
         """Mean loss per weighted token, in nats."""
@@ -128,6 +133,31 @@ class Policy:
         hidden = self.model(ids, layout)[ends]
         return hidden.float() @ self.head.score.T, self.head.targets(examples)
 
+    def embedded(self, samples: Sequence[Sample]) -> Tensor:
+        """The vector of each text, of length 1. Source for large steps: Gao et al. 2021, arXiv 2101.06983."""
+        parts = _windows([len(sample.ids) for sample in samples])
+        if len(parts) == 1 or not torch.is_grad_enabled():
+            return torch.cat([self._pooled(samples[part]) for part in parts])
+        return torch.cat([self._again(samples[part]) for part in parts])
+
+    def _again(self, samples: Sequence[Sample]) -> Tensor:
+        """The same vectors, of which nothing is kept: they are computed again for the backward pass."""
+        # With no input that asks for a gradient, none would be computed.
+        spur = torch.zeros((), requires_grad=True)
+        found: Tensor = checkpoint(lambda _: self._pooled(samples), spur, use_reentrant=True, preserve_rng_state=False)
+        return found
+
+    def _pooled(self, samples: Sequence[Sample]) -> Tensor:
+        """As llama.cpp pools the states behind the last norm: their mean, or the last token's."""
+        ids, layout = self._packed(samples)
+        lengths = torch.tensor([len(sample.ids) for sample in samples], device=self.device)
+        hidden = self.model(ids, layout).float()
+        if self.pooling == "last":
+            return normalize(hidden[lengths.cumsum(0) - 1], dim=1)
+        owner = torch.repeat_interleave(torch.arange(len(samples), device=self.device), lengths)
+        sums = hidden.new_zeros(len(samples), hidden.shape[1]).index_add(0, owner, hidden[: len(owner)])
+        return normalize(sums, dim=1)
+
     def _answers(self, model: Decoder, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
         found, owner = self._tokens(model, samples)
         empty = torch.zeros(len(samples), device=self.device)
@@ -148,6 +178,17 @@ class Policy:
         ids = torch.tensor([token for sample in samples for token in sample.ids], device=self.device)
         more = spare(len(ids))
         return pad(ids, (0, more)), Rows.of([len(sample.ids) for sample in samples], self.device, more)
+
+
+def _windows(lengths: Sequence[int]) -> list[slice]:
+    """Texts side by side, in parts of at most AT_ONCE tokens."""
+    begins, room = [0], AT_ONCE
+    for index, length in enumerate(lengths):
+        if length > room and index > begins[-1]:
+            begins.append(index)
+            room = AT_ONCE
+        room -= length
+    return [slice(begin, end) for begin, end in zip(begins, [*begins[1:], len(lengths)], strict=True)]
 
 
 def _answered(prompt: Sample, answer: list[int]) -> Sample:

@@ -16,9 +16,12 @@ from freehold.convert import adapter_to_gguf
 from freehold.convert.origin import gguf_in
 from freehold.core.errors import BadData, BadInput, BadModelFile, Unsupported, WorkerFailed
 from freehold.data.rows import AnyRow, read_kind, texts
-from freehold.tuning import checkpoint, classifier, lora, memory, model, optimiser, scratch
+from freehold.tuning import checkpoint, lora, memory, model, optimiser, scratch
+from freehold.tuning.aim import Aim
 from freehold.tuning.batches import batches, schedule
+from freehold.tuning.classifier import Labels
 from freehold.tuning.decoder.shape import Shape
+from freehold.tuning.embedder import Vectors
 from freehold.tuning.job import ADAPTERS, HeldOutLoss, Progress, Report, TrainJob, TrainPlan, TrainResult
 from freehold.tuning.judge import Grader
 from freehold.tuning.memory import Watch
@@ -40,6 +43,8 @@ _PROBE = 20.0
 _NO_DORA = "Use method = 'lora', or a base of safetensors"
 _LOOK = 20_000
 """Steps whose tokens stand for those of all."""
+_AIMS: dict[str, type[Aim]] = {"classify": Labels, "embed": Vectors}
+_WITHOUT_TEMPLATE = ("text", "tokens", *_AIMS)
 
 
 class Trainer:
@@ -121,8 +126,7 @@ class Trainer:
         self.objective = objectives()[self.job.objective]
         rows = self._rows(self.job.train)
         self.base = self._base(rows)
-        if self.job.objective == "classify":
-            classifier.check(self.job, Shape.read(self.base).family, gguf=file_of(self.base) is not None)
+        self.aim = _AIMS.get(self.job.objective, Aim)(self.job, self.base)
         self.encoder = self.opened.enter_context(model.encoder(self.base))
         renderer = self._renderer()
         made = list(self.objective.examples(rows, renderer))
@@ -164,8 +168,7 @@ class Trainer:
             )
 
     def _renderer(self) -> Renderer:
-        needed = self.job.objective not in ("text", "tokens", "classify")
-        template, names = model.chat_template(self.base, needed=needed)
+        template, names = model.chat_template(self.base, needed=self.job.objective not in _WITHOUT_TEMPLATE)
         return Renderer(
             self.encoder,
             template,
@@ -179,7 +182,7 @@ class Trainer:
         job = self.job
         epoch = batches(self.lengths, job.batch_tokens, job.seed, 0, job.batch)
         self.steps = job.steps or max(1, round(job.epochs * len(epoch)))
-        largest = max(sum(self.lengths[index] for index in batch) for batch in epoch)
+        largest = self.aim.largest(epoch, self.examples)
         shape, size = Shape.read(self.base), memory.number_size(self.compute)
         self.checkpointing = memory.plan(shape, job, model.weights_size(self.base), largest, size)
         adapted = job.method in ADAPTERS
@@ -196,39 +199,17 @@ class Trainer:
             scale = lora.scale(job.method, job.rank, job.alpha)
             linears, dora = self.model.linears, job.method == "dora"
             self.trained = lora.attach(linears, job.rank, scale, job.seed, self.device, dora=dora)
-        head = self._head(shape)
+        self.beside = self.aim.begin(self.examples, self.held_out, shape.hidden, self.device)
+        self.trained = {**self.trained, **self.beside}
         self.optimisers = optimiser.build(self.trained, job.method, job.learning_rate, job.weight_decay, self.compute)
         self.best = Best(job.out, self.trained, job.patience)
         first = None
         if self.objective.compares and not adapted:
             first = model.load(self.base, self.device, self.compute, full=False)
         self.policy = Policy(self.model, self.device, job.beta, first)
-        self.policy.head = head
+        self.aim.equip(self.policy)
         if job.objective == "grpo":
             self.policy.drawing = self._drawing()
-
-    def _head(self, shape: Shape) -> classifier.Head | None:
-        """What labels texts, trained beside the adapters."""
-        if self.job.objective != "classify":
-            return None
-        head = classifier.Head.of(self.examples, shape.hidden, self.device)
-        head.targets(self.held_out)
-        self.trained = {**self.trained, classifier.WEIGHT: head.score}
-        return head
-
-    @torch.no_grad()
-    def _measured(self, head: classifier.Head | None) -> dict[str, float]:
-        if head is None:
-            return {}
-        said: dict[int, str] = {}
-        for batch in batches([each.tokens for each in self.held_out], self.job.batch_tokens, 0, 0):
-            scores, _ = self.policy.classified([self.held_out[index] for index in batch])
-            said |= {index: head.labels[best] for index, best in zip(batch, scores.argmax(1).tolist(), strict=True)}
-        right = [each.reference for each in self.held_out]
-        return classifier.measure(right, [said[index] for index in range(len(right))], self._labels())
-
-    def _labels(self) -> list[str]:
-        return [each.reference for each in self.examples]
 
     def _drawing(self) -> Drawing:
         job, encoder, grader = self.job, self.encoder, None
@@ -367,17 +348,10 @@ class Trainer:
         left = (self.steps - state.step) * state.seconds / state.step
         self.say(
             Progress(
-                "training",
-                state.step,
-                self.steps,
-                state.losses[-1],
-                speed,
-                left,
-                gradient_norm=state.gradient_norms[-1],
-                memory=memory.most_held(),
-                tokens=state.tokens,
+                "training", state.step, self.steps, state.losses[-1], speed, left,
+                gradient_norm=state.gradient_norms[-1], memory=memory.most_held(), tokens=state.tokens,
             )
-        )
+        )  # fmt: skip
 
     def _tell_cut(self, rows: int) -> None:
         self.cut = sum(any(sample.cut for sample in example.samples) for example in self.examples)
@@ -397,18 +371,15 @@ class Trainer:
         if adapted:
             job, file = self.job, file_of(self.base)
             name = self.base.name if file is None else file.readlink().name
-            halves = {name: value for name, value in self.trained.items() if name != classifier.WEIGHT}
+            halves = {name: value for name, value in self.trained.items() if name not in self.beside}
             lora.save(halves, out, method=job.method, rank=job.rank, alpha=job.alpha, base=name)
-            if self.policy.head is not None:
-                adapter, out = out, job.out / "model"
-                classifier.save(self.base, adapter, self.policy.head, out)
             if file is not None:
                 adapter_to_gguf(out, file, job.out / "adapter.gguf")
         else:
             model.save(self.trained, self.base, out)
         return TrainResult(
-            model=out,
-            measured=self._measured(self.policy.head),
+            model=self.aim.saved(out),
+            measured=self.aim.measured(self.policy, self.examples, self.held_out),
             method=self.job.method,
             steps=state.step,
             tokens=state.tokens,

@@ -49,10 +49,19 @@ def names() -> frozenset[str]:
     return frozenset(architecture for found in _families() for architecture in found.ARCHITECTURES)
 
 
+def classifies(config: Config) -> bool:
+    """Whether the model says which of several labels a text has. One with a single label is a ranker."""
+    labels = config.values.get("id2label")
+    several = isinstance(labels, dict) and len(labels) > 1
+    return several and config.architecture().endswith("ForSequenceClassification")
+
+
 def family(config: Config) -> Family:
     """The family that converts this model. Raises Unsupported, listing what is supported."""
     name = config.architecture()
     known = {architecture: found for found in _families() for architecture in found.ARCHITECTURES}
+    if name not in known and classifies(config):
+        raise Unsupported(f"{shown(name)} is a classifier, which writes no text", "Ask it: freehold classify NAME TEXT")
     if name not in known:
         raise Unsupported(
             f"architecture {shown(name)} is not supported; supported: {', '.join(sorted(known))}",

@@ -11,7 +11,17 @@ from freehold.data.readers import Record
 from freehold.data.rows import Pair
 from freehold.data.shapes import Look, Plan, Shape
 
-_FORMS = (("anchor", "positive"), ("query", "positive"), ("query", "pos"), ("sentence1", "sentence2"))
+_FORMS = (
+    ("anchor", "positive"),
+    ("query", "positive"),
+    ("query", "pos"),
+    ("query", "passage"),
+    ("query", "document"),
+    ("question", "passage"),
+    ("sentence1", "sentence2"),
+)
+_ASKED = (("query", "answer"), ("question", "answer"), ("question", "context"), ("text1", "text2"))
+"""Forms that are pairs only where somebody says so."""
 _NEGATIVES = ("negative", "negatives", "neg")
 _SCORES = ("score", "similarity", "similarity score")
 
@@ -19,7 +29,7 @@ _SCORES = ("score", "similarity", "similarity score")
 def _roles(look: Look) -> dict[str, str]:
     """Anchor, positive, negative and score to their columns; empty where the first two have none."""
     found = {role: look.named[role] for role in ("anchor", "positive", "negative", "score") if role in look.named}
-    for form in _FORMS:
+    for form in (*_FORMS, *(_ASKED if look.kind == "pair" else ())):
         columns = [by_column.first(look.columns, (name,)) for name in form]
         if all(columns):
             found = {"anchor": columns[0] or "", "positive": columns[1] or "", **found}
@@ -45,6 +55,7 @@ def _plan(look: Look) -> Plan:
         if not anchor:
             return ()
         score = _score(record, found.get("score"))
+        _check(anchor, positives, negatives, scored=score is not None)
         return tuple(Pair(anchor, positive, negatives, score, line) for positive in positives)
 
     return Plan(make, found)
@@ -54,6 +65,14 @@ def _texts(record: Record, column: str | None) -> tuple[str, ...]:
     value: Any = record.get(column) if column else None
     texts = [by_column.text({"": each}, "") for each in (value if conversations.is_list(value) else [value])]
     return tuple(text for text in texts if text)
+
+
+def _check(anchor: str, positives: tuple[str, ...], negatives: tuple[str, ...], *, scored: bool) -> None:
+    """Raises BadData for a row from which nothing can be told."""
+    if anchor in positives and not scored:
+        raise BadData("has the same text on both sides", "Give another text that belongs to it, or leave the row out")
+    if set(positives) & set(negatives):
+        raise BadData("has a text that belongs to it and does not", "Leave it out of the negatives")
 
 
 def _score(record: Record, column: str | None) -> float | None:

@@ -33,6 +33,8 @@ class Vocabulary:
         wanted = library.llama_vocab_get_add_bos(self._vocab)
         self.bos = [int(library.llama_vocab_bos(self._vocab))] if wanted else []
         """What the model expects before any text: its BOS token, or nothing."""
+        self.eos = [int(library.llama_vocab_eos(self._vocab))] if library.llama_vocab_get_add_eos(self._vocab) else []
+        """The same behind texts that are not gone on with."""
         self._pieces = lru_cache(maxsize=None)(self.piece)
 
     def tokens(self, text: str, *, special: bool) -> list[int]:
@@ -67,9 +69,15 @@ class Vocabulary:
     def encode_batch(self, texts: Sequence[str], *, add_special_tokens: bool = False) -> list[Encoding]:
         """The prompts of conversations as llama-server reads them: BOS before them where the model wants one.
 
-        Raises BadData for a text whose tokens do not spell it.
+        With `add_special_tokens` texts whose vectors are asked for, as it reads those: EOS behind them too. Raises
+        BadData for a text whose tokens do not spell it.
         """
-        return [self.encode(text) for text in texts]
+        found = [self.encode(text) for text in texts]
+        return [self._ended(each) for each in found] if add_special_tokens and self.eos else found
+
+    def _ended(self, given: Encoding) -> Encoding:
+        end = given.offsets[-1][1] if given.offsets else 0
+        return Encoding([*given.ids, *self.eos], [*given.offsets, (end, end)])
 
     def encode(self, text: str) -> Encoding:
         """The same of one."""

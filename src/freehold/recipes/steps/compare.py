@@ -55,7 +55,7 @@ def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     """One task, unless none are to be compared."""
     recipe = file.recipe
     parameters = {"compared": recipe.evaluate.compared, "max_tokens": recipe.evaluate.max_tokens}
-    if recipe.evaluate.compared:
+    if recipe.compares:
         yield Task("compare tuned", "compare", ("evaluate tuned", "convert tuned", "data", *_sources(file)), parameters)
 
 

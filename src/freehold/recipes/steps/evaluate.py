@@ -1,20 +1,27 @@
-"""evaluate: base, tuned and each quantised model answer the held-out questions."""
+"""evaluate: base, tuned and each quantised model answer the held-out questions, or find what belongs to texts."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from freehold import data
+from freehold.core.digest import Digest
 from freehold.core.errors import BadData
-from freehold.engines.base import ModelFile
+from freehold.data.rows import Pair
+from freehold.engines.base import ModelFile, Worker
 from freehold.proofs.evaluate import Evaluation, evaluate
 from freehold.recipes.schema import RecipeFile
 from freehold.recipes.steps.convert import ADAPTER, MODEL, TEMPLATE
 from freehold.recipes.steps.data import HELD_OUT
 from freehold.recipes.task import Result, Step, Task, Work
 from freehold.store import Store
+
+if TYPE_CHECKING:
+    from freehold.proofs.retrieval import Retrieval
 
 REPORT = "evaluation.json"
 PARALLEL = 1
@@ -23,8 +30,8 @@ PARALLEL = 1
 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     """One task for each model file."""
-    asked = msgspec.structs.asdict(file.recipe.evaluate)
-    parameters = {key: value for key, value in asked.items() if key != "compared"}
+    asked = {key: value for key, value in msgspec.structs.asdict(file.recipe.evaluate).items() if key != "compared"}
+    parameters = {**asked, **({"of": "vectors"} if file.recipe.tune.embeds else {})}
     if file.recipe.tune.method != "scratch":
         yield Task("evaluate base", "evaluate", ("convert base", "data"), parameters)
     yield Task("evaluate tuned", "evaluate", ("convert tuned", "data"), parameters)
@@ -36,11 +43,33 @@ def run(work: Work) -> Result:
     """The report with every answer, and how fast they came."""
     made = work.inputs[work.task.needs[0]]
     subject = made.file(ADAPTER if made.has(ADAPTER) else MODEL).digest
+    if work.recipe.tune.embeds:
+        return _ranked(work, subject)
     asked = work.recipe.evaluate
     rows = data.sample(asked_of(work.input(HELD_OUT, "data")), asked.rows, work.recipe.tune.seed)
     found = asyncio.run(_evaluation(work, rows))
     report = work.keep_bytes(found.report(subject, asked.max_tokens), REPORT)
     return Result(files=(report,), facts=_facts(found, len(rows)))
+
+
+def _ranked(work: Work, subject: Digest) -> Result:
+    """The same for a model of vectors."""
+    kept = data.read_kind(work.input(HELD_OUT, "data"), Pair)
+    rows = data.sample(kept, work.recipe.evaluate.rows, work.recipe.tune.seed)
+    found = asyncio.run(_retrieval(work, rows))
+    notes = [f"{found.cut} texts do not fit the context and lost their end"] if found.cut else []
+    speed = found.speed
+    facts = {"tokens_per_second": speed.tokens_per_second, "seconds": speed.seconds, "notes": notes}
+    return Result(files=(work.keep_bytes(found.report(subject), REPORT),), facts=facts)
+
+
+async def _retrieval(work: Work, rows: tuple[Pair, ...]) -> "Retrieval":
+    from freehold.proofs.retrieval import measure
+
+    async with _worker(work) as worker:
+        return await measure(
+            worker, rows, on_progress=lambda done, total: work.moved(done / total, f"{done}/{total} texts")
+        )
 
 
 def asked_of(path: Path) -> list[data.Row]:
@@ -56,12 +85,7 @@ def asked_of(path: Path) -> list[data.Row]:
 
 
 async def _evaluation(work: Work, rows: tuple[data.Row, ...]) -> Evaluation:
-    model = _model(work, work.task.needs[0])
-    settings = msgspec.structs.replace(
-        work.settings, parallel=PARALLEL, context_length=work.recipe.evaluate.context_length
-    )
-    worker = await work.tools.engine().start(model, settings)
-    try:
+    async with _worker(work) as worker:
         return await evaluate(
             worker,
             rows,
@@ -69,6 +93,18 @@ async def _evaluation(work: Work, rows: tuple[data.Row, ...]) -> Evaluation:
             parallel=PARALLEL,
             on_progress=lambda done, total: work.moved(done / total, f"{done}/{total} answers"),
         )
+
+
+@asynccontextmanager
+async def _worker(work: Work) -> AsyncIterator[Worker]:
+    """A worker of the model that the task is about."""
+    model = _model(work, work.task.needs[0])
+    settings = msgspec.structs.replace(
+        work.settings, parallel=PARALLEL, context_length=work.recipe.evaluate.context_length
+    )
+    worker = await work.tools.engine().start(model, settings)
+    try:
+        yield worker
     finally:
         await worker.stop()
 
@@ -79,6 +115,7 @@ def _model(work: Work, source: str) -> ModelFile:
     return ModelFile(
         work.input(MODEL, source),
         work.task.name,
+        embedding=work.recipe.tune.embeds,
         chat_template=work.input(TEMPLATE, source).read_text("utf-8") if made.has(TEMPLATE) else "",
         adapters=(work.input(ADAPTER, source),) if made.has(ADAPTER) else (),
     )

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from freehold.core.errors import BadRecipe
 from freehold.proofs.facts import Fact
+from freehold.proofs.metrics import HEADLINE, LABELS
 from freehold.recipes.schema import GateSection, RecipeFile
 from freehold.recipes.steps.compare import Agreement
 from freehold.recipes.steps.evaluate import REPORT
@@ -13,6 +15,7 @@ from freehold.store import Store
 
 VERDICT = "gate.json"
 _SLACK = 1e-9
+_OTHER = "Pairs with scores have min_spearman, others min_recall_at_1 and min_mrr"
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -60,14 +63,24 @@ class Report(msgspec.Struct, frozen=True):
 
     def value(self, name: str) -> float:
         """The value of one of its facts."""
-        return next(float(fact.value or 0) for fact in self.facts if fact.name == f"evaluation.{name}")
+        return self.values()[name]
+
+    def values(self) -> dict[str, float]:
+        """All that are numbers."""
+        found = {fact.name.removeprefix("evaluation."): fact.value for fact in self.facts}
+        return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+
+    @property
+    def headline(self) -> str:
+        """The figure that stands for all."""
+        return next(name for name in HEADLINE if name in self.values())
 
 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     """One task, after every evaluation."""
     kinds = (*(() if file.recipe.tune.method == "scratch" else ("base",)), "tuned", *file.recipe.quantize.types)
     parameters = {**msgspec.structs.asdict(file.recipe.gate), "released": file.recipe.released_type}
-    compared = ["compare tuned"] if file.recipe.evaluate.compared else []
+    compared = ["compare tuned"] if file.recipe.compares else []
     yield Task("gate", "gate", (*(f"evaluate {kind}" for kind in kinds), *compared), parameters)
 
 
@@ -86,17 +99,23 @@ def run(work: Work) -> Result:
 
 def judge(gate: GateSection, reports: Mapping[str, Report], released: str) -> Iterator[Condition]:
     """Every condition that the recipe sets, with what was measured."""
-    for metric, least in (("token_f1", gate.min_token_f1), ("exact_match", gate.min_exact_match)):
+    for metric in LABELS:
+        least = getattr(gate, f"min_{metric}", None)
         if least is not None:
-            yield Condition(metric.replace("_", " "), released, reports[released].value(metric), least, True)
-    tuned = reports["tuned"].value("token_f1")
+            measured = reports[released].values()
+            if metric not in measured:
+                raise BadRecipe(f"[gate] min_{metric} is set, and it was not measured", _OTHER)
+            name = metric.replace("_", " ") if metric in ("token_f1", "exact_match") else LABELS[metric]
+            yield Condition(name, released, measured[metric], least, True)
+    headline = reports["tuned"].headline
+    label, tuned = LABELS[headline], reports["tuned"].value(headline)
     if "base" in reports:
-        gain = round(tuned - reports["base"].value("token_f1"), 6)
-        yield Condition("token F1 gained over the base", "tuned", gain, gate.min_gain or 0.0, True)
+        gain = round(tuned - reports["base"].value(headline), 6)
+        yield Condition(f"{label} gained over the base", "tuned", gain, gate.min_gain or 0.0, True)
     for kind in reports:
         if kind not in ("base", "tuned"):
-            drop = round(tuned - reports[kind].value("token_f1"), 6)
-            yield Condition("token F1 lost in quantising", kind, drop, gate.max_quantized_drop, False)
+            drop = round(tuned - reports[kind].value(headline), 6)
+            yield Condition(f"{label} lost in quantising", kind, drop, gate.max_quantized_drop, False)
 
 
 def _agreed(work: Work) -> Iterator[Condition]:

@@ -10,13 +10,19 @@ from freehold.store import Store
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     """One task, where there is an adapter and a base that it can go into."""
     if file.recipe.tune.adapts and not file.adapted:
-        yield Task("merge", "merge", ("base", "tune"))
+        tune = file.recipe.tune
+        yield Task("merge", "merge", ("base", "tune"), {"pooling": tune.pooling} if tune.embeds else {})
 
 
 def run(work: Work) -> Result:
     """The merged model's files."""
     out = work.folder / "merged"
-    work.tools.merge(work.unpack("base", "model"), work.unpack("tune", "adapter"), out)
+    base = work.unpack("base", "model")
+    work.tools.merge(base, work.unpack("tune", "adapter"), out)
+    if work.recipe.tune.embeds:
+        from freehold.tuning.embedder import declare, pooling_of
+
+        declare(out, pooling_of(base, work.recipe.tune.pooling))
     return Result(files=work.keep_folder(out, "model"))
 
 

@@ -38,7 +38,7 @@ def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     needs = ["data", "tune", "convert tuned", "gate", *(f"quantize {kind}" for kind in kinds)]
     needs += ["evaluate tuned", *(f"evaluate {kind}" for kind in kinds)]
     needs += [] if recipe.tune.method == "scratch" else ["base", "evaluate base"]
-    needs += ["compare tuned"] if recipe.evaluate.compared else []
+    needs += ["compare tuned"] if recipe.compares else []
     needs += ["merge"] if recipe.tune.adapts and not file.adapted else []
     parameters = {
         "name": str(recipe.name),

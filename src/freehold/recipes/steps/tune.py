@@ -17,6 +17,7 @@ from freehold.tuning.job import Architecture, Progress, TrainJob, TrainResult
 
 RECORD = "training.json"
 _LORA = ("rank", "alpha", "base_dtype")
+_EMBED = ("scale", "pooling")
 _COUNTS = ("tokens", "steps", "trainable", "dtype", "rows_cut", "rows_dropped")
 _EVIDENCE = (*_COUNTS, "method", "supervised_tokens", "losses", "held_out_losses", "rows", "threads", "measured")
 _TOOK = ("seconds", "peak_rss", "peak_private", "checkpointing", "resumed")
@@ -39,6 +40,7 @@ def _task(name: str, section: TuneSection, file: RecipeFile, store: Store) -> Ta
     scratch = section.method == "scratch"
     unused = {"checkpoint_seconds", "checkpointing", "log"}  # change how it gets there, not what comes out
     unused.update(() if section.adapts else _LORA, () if scratch else Architecture.__struct_fields__)
+    unused.update(() if section.embeds else _EMBED)
     parameters = {key: value for key, value in msgspec.structs.asdict(section).items() if key not in unused}
     if section.judge:
         parameters["judge"] = judge_of(section, store).digest.text

@@ -45,6 +45,8 @@ class Policy(Protocol):
 
     beta: float
     """How much it costs to leave the model that training began with."""
+    scale: float
+    """What cosines are multiplied by before they are compared."""
 
     def loss(self, samples: Sequence[Sample]) -> Tensor:
         """Mean cross-entropy per weighted token."""
@@ -63,6 +65,9 @@ class Policy(Protocol):
 
     def classified(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
         """How much each label is for each text, [examples, labels], and the numbers of the right ones, [examples]."""
+
+    def embedded(self, samples: Sequence[Sample]) -> Tensor:
+        """The vector of each text, of length 1, [samples, hidden]."""
 
 
 class Objective(Protocol):
