@@ -19,7 +19,7 @@ RECORD = "training.json"
 _LORA = ("rank", "alpha", "base_dtype")
 _COUNTS = ("tokens", "steps", "trainable", "dtype", "rows_cut", "rows_dropped")
 _EVIDENCE = (*_COUNTS, "method", "supervised_tokens", "losses", "held_out_losses", "rows", "threads", "measured")
-_TOOK = ("seconds", "peak_rss", "peak_private", "checkpointing", "resumed")
+_TOOK = ("seconds", "peak_rss", "peak_private", "peak_device", "checkpointing", "offload", "resumed")
 _FACTS = (*_COUNTS, *_TOOK, "supervised_tokens", "best_step", "measured")
 
 
@@ -37,7 +37,7 @@ def name_of(candidate: str) -> str:
 
 def _task(name: str, section: TuneSection, file: RecipeFile, store: Store) -> Task:
     scratch = section.method == "scratch"
-    unused = {"checkpoint_seconds", "checkpointing", "log"}  # change how it gets there, not what comes out
+    unused = {"checkpoint_seconds", "checkpointing", "offload", "log"}  # change how it gets there, not what comes out
     unused.update(() if section.adapts else _LORA, () if scratch else Architecture.__struct_fields__)
     parameters = {key: value for key, value in msgspec.structs.asdict(section).items() if key not in unused}
     if section.judge:
