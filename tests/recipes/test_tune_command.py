@@ -84,9 +84,10 @@ def test_what_to_type_next_can_be_typed(
 OPTIONS: list[tuple[list[str], dict[str, Any]]] = [
     (
         ["--rank", "3", "--alpha", "6", "--learning-rate", "0.01", "--seed", "7", "--steps", "9", "--batch", "4",
-         "--max-length", "64", "--dtype", "f32", "--checkpointing", "on", "--threads", "1", "--patience", "20"],
+         "--max-length", "64", "--dtype", "f32", "--checkpointing", "on", "--offload", "on", "--threads", "1",
+         "--patience", "20"],
         {"rank": 3, "alpha": 6.0, "learning_rate": 0.01, "seed": 7, "steps": 9, "batch": 4, "max_length": 64,
-         "dtype": "f32", "checkpointing": "on", "threads": 1, "patience": 20, "evaluations": 22},
+         "dtype": "f32", "checkpointing": "on", "offload": "on", "threads": 1, "patience": 20, "evaluations": 22},
     ),
     (
         ["--time", "1m30s", "--batch-tokens", "512", "--patience", "2"],

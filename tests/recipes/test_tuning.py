@@ -104,6 +104,7 @@ def test_it_is_done_once_however_it_gets_there(workshop: Path, settings: Setting
     first = run(workshop, settings, fakes, [], steps=2)
     assert run(workshop, settings, fakes, [], steps=2) == first
     run(workshop, settings, fakes, [], steps=2, checkpointing="on")
+    run(workshop, settings, fakes, [], steps=2, offload="on")
     assert fakes.calls == ["train"]
     run(workshop, settings, fakes, [], steps=3)
     assert fakes.calls == ["train", "train"]
@@ -122,6 +123,7 @@ def test_time_is_handed_on_in_seconds(workshop: Path, settings: Settings, fakes:
         ({"time": "-5m"}, "time is -5m"),
         ({"time": "5m", "steps": 3}, "steps and time"),
         ({"checkpointing": "maybe"}, "checkpointing"),
+        ({"offload": "maybe"}, "offload"),
         ({"method": "lora2"}, "method"),
         ({"batch": -1}, "batch"),
     ],

@@ -115,6 +115,7 @@ def test_of_an_older_version_that_did_not_say(tmp_path: Path) -> None:
     [
         ({"out": Path("b"), "train": Path("c"), "base": Path("d"), "threads": 3, "checkpoint_seconds": 1.0}, True),
         ({"checkpointing": "on"}, True),
+        ({"offload": "on"}, True),
         ({"learning_rate": 1e-3}, False),
         ({"seed": 2}, False),
         ({"steps": 7}, False),

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import torch
 
-from freehold.core.errors import NotEnoughMemory
+from freehold.core.errors import BadInput, NotEnoughMemory
 from freehold.tuning import memory
 from freehold.tuning.decoder.shape import Layer, Shape
 from freehold.tuning.job import TrainJob
-from freehold.tuning.memory import Watch, estimate, plan
+from freehold.tuning.memory import Keeping, Room, Watch, estimate, plan, shortage
 
 Jobs = Callable[..., TrainJob]
 SHAPE = Shape(
@@ -39,7 +40,7 @@ def test_checkpointing_keeps_less_and_tokens_cost_the_same_each(job: Jobs) -> No
 
 @pytest.mark.parametrize(("wanted", "got"), [("on", True), ("off", False)])
 def test_what_is_said_is_done(job: Jobs, wanted: str, got: bool) -> None:
-    assert plan(SHAPE, job(checkpointing=wanted), 0, 100, 2) is got
+    assert plan(SHAPE, job(checkpointing=wanted), 0, 100, 2) == Keeping(got, offload=False)
 
 
 def test_auto_goes_by_the_free_memory(job: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,12 +48,88 @@ def test_auto_goes_by_the_free_memory(job: Jobs, monkeypatch: pytest.MonkeyPatch
         available = 16 << 30
 
     monkeypatch.setattr(memory.psutil, "virtual_memory", Memory)
-    assert not plan(SHAPE, job(), 0, 1000, 2)
+    assert plan(SHAPE, job(), 0, 1000, 2) == Keeping(checkpointing=False, offload=False)
     Memory.available = 1200 << 20
-    assert plan(SHAPE, job(), 0, 1000, 2)
+    assert plan(SHAPE, job(), 0, 1000, 2) == Keeping(checkpointing=True, offload=False)
     Memory.available = 500 << 20
     with pytest.raises(NotEnoughMemory, match=r"needs about \d+ MB and 500 MB are free"):
         plan(SHAPE, job(), 0, 1000, 2)
+
+
+def test_a_base_on_a_gpu_counts_and_one_in_a_file_does_not(job: Jobs) -> None:
+    found = estimate(SHAPE, job(), 1 << 30, 400, checkpointing=True, size=2)
+    dense = SHAPE.vocab * SHAPE.hidden * 2  # the head, the largest matrix
+    assert found.within(Room(0)) == found.private
+    assert found.within(Room(0, copies=True, host=1)) == found.private + (1 << 30) + dense
+    whole = estimate(SHAPE, job(method="full"), 1 << 30, 400, checkpointing=True, size=2)
+    assert whole.copied == dense  # its weights are among those that are trained
+    beside = estimate(SHAPE, job(method="full"), 1 << 30, 400, checkpointing=True, size=2, compared=True)
+    assert beside.copied == (1 << 30) + dense
+
+
+def test_of_a_base_in_4_bits_a_gpu_holds_projections_packed_and_the_rest_as_it_was(job: Jobs) -> None:
+    numbers = 134_515_008 - 61 * 576  # without the norms
+    found = estimate(SHAPE, job(base_dtype="nf4"), 2 * numbers, 400, checkpointing=True, size=2)
+    head = SHAPE.vocab * SHAPE.hidden
+    assert found.copied == 2 * head + 2 * head
+    assert found.packed == (numbers - head) * 9 // 16
+
+
+def test_inputs_of_layers_leave_a_gpu_when_nothing_less_fits(job: Jobs) -> None:
+    """16,000 tokens: kept, computed again, and computed again out of what the host holds."""
+    gib = 1 << 30
+    full, frugal, least = (
+        estimate(SHAPE, job(), gib, 16_000, size=2, checkpointing=checkpointing, offload=offload)
+        for checkpointing, offload in ((False, False), (True, False), (True, True))
+    )
+    inputs = 16_000 * 30 * 576 * 2
+    assert frugal.kept - least.kept == least.offloaded == inputs
+
+    def planned(free: float, host: int = 64 * gib, **fields: Any) -> Keeping:
+        return plan(SHAPE, job(**fields), gib, 16_000, 2, Room(int(free), copies=True, host=host, name=" on the GPU"))
+
+    gpu = Room(0, copies=True, host=1)
+    assert planned(full.within(gpu) / 0.79) == Keeping(checkpointing=False, offload=False)
+    assert planned(full.within(gpu) / 0.81) == Keeping(checkpointing=True, offload=False)
+    assert planned(frugal.within(gpu) / 0.79) == Keeping(checkpointing=True, offload=False)
+    assert planned(frugal.within(gpu) - 1) == Keeping(checkpointing=True, offload=True)
+    assert planned(frugal.within(gpu) / 0.79, offload="on") == Keeping(checkpointing=True, offload=True)
+    assert planned(frugal.within(gpu), offload="off") == Keeping(checkpointing=True, offload=False)
+    assert planned(frugal.within(gpu), checkpointing="off") == Keeping(checkpointing=False, offload=False)
+    refused: tuple[dict[str, Any], ...] = ({"offload": "off"}, {"checkpointing": "off"})
+    for fields in refused:
+        with pytest.raises(NotEnoughMemory, match=r"MB are free on the GPU"):
+            planned(frugal.within(gpu) - 1, **fields)
+    with pytest.raises(NotEnoughMemory, match=r"MB are free on the GPU"):
+        planned(least.within(gpu) - 1)
+    with pytest.raises(NotEnoughMemory, match=rf"about {inputs >> 20} MB and 1 MB are free in the host"):
+        planned(frugal.within(gpu) - 1, host=1 << 20)
+
+
+def test_what_leaves_for_the_same_memory_counts_there(job: Jobs) -> None:
+    """On a processor, and on a GPU that shares the host's memory."""
+    gib = 1 << 30
+    for copies in (False, True):
+        assert plan(SHAPE, job(), gib, 16_000, 2, Room(64 * gib, copies)) == Keeping(False, False)
+        moved = plan(SHAPE, job(offload="on"), gib, 16_000, 2, Room(64 * gib, copies))
+        assert moved == Keeping(checkpointing=True, offload=True)
+        frugal = estimate(SHAPE, job(), gib, 16_000, size=2, checkpointing=True)
+        least = Room(frugal.within(Room(0, copies)), copies)
+        assert plan(SHAPE, job(), gib, 16_000, 2, least) == Keeping(checkpointing=True, offload=False)
+        plan(SHAPE, job(offload="on"), gib, 16_000, 2, least)
+        with pytest.raises(NotEnoughMemory):
+            plan(SHAPE, job(offload="on"), gib, 16_000, 2, least._replace(free=least.free - 1))
+
+
+def test_nothing_is_moved_that_is_not_kept(job: Jobs) -> None:
+    with pytest.raises(BadInput, match="offload moves what checkpointing keeps, which is off"):
+        plan(SHAPE, job(offload="on", checkpointing="off"), 0, 100, 2)
+
+
+def test_what_runs_out_says_what_would_hold_less(job: Jobs) -> None:
+    assert shortage(job(), checkpointing=False).remedy.startswith('Set checkpointing = "on"')
+    assert shortage(job(), checkpointing=True, movable=True).remedy.startswith('Set offload = "on"')
+    assert shortage(job(), checkpointing=True).remedy == "Set batch_tokens = 256 or max_length = 512"
 
 
 def test_a_watch_sees_what_was_held_for_a_while() -> None:

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freehold.tuning.memory import Watch
+from freehold.tuning.device import Device
+from freehold.tuning.memory import Keeping, Watch
 from freehold.tuning.precision import choose
 from freehold.tuning.probing import probe, seconds_per_token
 
@@ -20,7 +21,7 @@ def tried(order: Sequence[Sequence[int]], steps: int, seconds: float = 0.0) -> t
     with Watch() as watch:
         found = probe(
             order, LENGTHS, lambda batch: seen.append(list(batch)), steps=steps, seconds=seconds, watch=watch,
-            checkpointing=True, dtype="f32",
+            place=Device(), keeping=Keeping(checkpointing=True, offload=False), dtype="f32",
         )  # fmt: skip
     return seen, found
 
@@ -58,8 +59,8 @@ def test_all_steps_are_tried_where_there_is_time() -> None:
 
 @pytest.mark.parametrize(("wanted", "dtype"), [("f32", torch.float32), ("bf16", torch.bfloat16)])
 def test_a_type_that_is_asked_for_is_taken(wanted: str, dtype: torch.dtype) -> None:
-    assert choose(wanted, torch.device("cpu")) is dtype
+    assert choose(wanted, Device()) is dtype
 
 
 def test_auto_is_one_of_both() -> None:
-    assert choose("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)
+    assert choose("auto", Device()) in (torch.float32, torch.bfloat16)

@@ -51,6 +51,9 @@ def command(
     checkpointing: Annotated[str, typer.Option(metavar="WHEN", help="auto, on, off: compute layers twice.")] = "auto",
     scale: Annotated[float | None, typer.Option(callback=finite, help="Of cosines, for embed.")] = None,
     pooling: Annotated[str, typer.Option(metavar="HOW", help="mean or last, for embed.")] = "auto",
+    offload: Annotated[
+        str, typer.Option(metavar="WHEN", help="auto, on, off: hold layers' inputs off a GPU.")
+    ] = "auto",
     patience: Annotated[int | None, typer.Option(min=1, max=1000, help="Stop when it gets no better.")] = None,
     held_out: Annotated[float | None, typer.Option("--held-out", callback=finite, help="Share not learned.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Of the processor.")] = None,
@@ -76,7 +79,7 @@ def command(
         "learning_rate": _one(learning_rate), "steps": steps,
         "epochs": epochs, "time": time or None, "batch": batch, "batch_tokens": batch_tokens,
         "max_length": max_length, "seed": seed, "dtype": dtype, "checkpointing": checkpointing,
-        "patience": patience, "threads": threads, "log": log or None,
+        "offload": None if offload == "auto" else offload, "patience": patience, "threads": threads, "log": log or None,
         "scale": scale, "pooling": None if pooling == "auto" else pooling,
     }  # fmt: skip
     section = {key: value for key, value in given.items() if value is not None}
@@ -239,7 +242,7 @@ def _plan(
             f"{each.tokens:,}",
             f"{each.seconds / 60:.1f} min",
             f"{each.tokens_per_second:,.0f}",
-            size(each.peak_rss),
+            size(each.peak_device or each.peak_rss),
             size(each.peak_private),
             "on" if each.checkpointing else "off",
         )

@@ -111,6 +111,8 @@ class TuneSection(Section, frozen=True, kw_only=True):
     base_dtype: BaseDtype = "stored"
     """With `"nf4"`, methods lora, rslora and dora hold a base of safetensors in 4 bits while they train."""
     checkpointing: Switch = "auto"
+    offload: Switch = "auto"
+    """Whether what checkpointing keeps waits in the host's memory; auto: only on a GPU that is too small without."""
     evaluations: Annotated[int, Meta(ge=0, le=1000)] = 4
     patience: Annotated[int, Meta(ge=0, le=1000)] = 0
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0

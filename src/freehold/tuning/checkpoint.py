@@ -47,8 +47,11 @@ class State(msgspec.Struct):
 
 def identity(job: TrainJob) -> str:
     """What the numbers of a run follow from, but for its files: where they lie is no part of it."""
-    rewards = tuple(map(_named, job.rewards))
-    return Digest.of_bytes(encode(msgspec.structs.replace(job, rewards=rewards, **_ELSEWHERE))).text
+    wanted = msgspec.structs.replace(job, rewards=tuple(map(_named, job.rewards)), **_ELSEWHERE)
+    fields = msgspec.json.decode(encode(wanted), type=dict[str, msgspec.Raw])
+    # Without a place of its own, since checkpoints are older than it.
+    del fields["offload"]
+    return Digest.of_bytes(msgspec.json.encode(fields)).text
 
 
 def _named(reward: str) -> str:
@@ -135,9 +138,8 @@ def _restore(tensors: dict[str, torch.Tensor], trained: Trained, optimisers: Opt
         kind, _, rest = key.partition("/")
         if kind == "optimiser":
             index, path, name = rest.split("/")
-            optimiser = optimisers[int(index)]
-            # Step counters stay on the CPU, as the optimisers keep them.
-            optimiser.state[trained[path]][name] = value if name == "step" else value.to(trained[path].device)
+            # Step counters too: fused optimisers keep them where the weights are.
+            optimisers[int(index)].state[trained[path]][name] = value.to(trained[path].device)
 
 
 def _sync(path: Path) -> None:

@@ -100,6 +100,8 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     trained."""
     checkpointing: Switch = "auto"
     """Whether layers are computed again for the backward pass instead of kept; auto does so when memory is short."""
+    offload: Switch = "auto"
+    """Whether what checkpointing keeps waits in the host's memory; auto does so only on a GPU that has too little."""
     evaluations: Annotated[int, Meta(ge=0, le=1000)] = 4
     """Times that the held-out loss is measured, the start and the end included."""
     patience: Annotated[int, Meta(ge=0, le=1000)] = 0
@@ -123,7 +125,10 @@ class TrainPlan(msgspec.Struct, frozen=True, kw_only=True, tag="plan"):
     """Bytes."""
     peak_private: int
     """Bytes that no file backs."""
+    peak_device: int = 0
+    """Bytes of a GPU's memory."""
     checkpointing: bool
+    offload: bool = False
     dtype: str
 
 
@@ -185,7 +190,10 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     """Bytes."""
     peak_private: int = 0
     """Bytes that no file backs: what the system cannot take back by dropping pages of the base."""
+    peak_device: int = 0
+    """Bytes of a GPU's memory."""
     checkpointing: bool = False
+    offload: bool = False
     measured: dict[str, float] = {}
     """What else held-out rows say, by the objective: accuracy of a classifier, recall of an embedding model."""
     best_step: int = 0

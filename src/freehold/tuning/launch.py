@@ -27,7 +27,10 @@ from freehold.tuning.job import (
 )
 
 Answer = TypeVar("Answer", TrainResult, TrainPlan, Compared)
-_KEEP = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "VIRTUAL_ENV")
+_KEEP = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV",
+    "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HSA_OVERRIDE_GFX_VERSION",
+)  # fmt: skip
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "true",
@@ -37,6 +40,10 @@ ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "33554432",
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
     "MALLOC_TOP_PAD_": "67108864",
+    # Without it cuBLAS refuses every product, since its order is not always the same.
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    # What torch cannot do on Apple's GPUs is done by the processor.
+    "PYTORCH_ENABLE_MPS_FALLBACK": "1",
 }
 _NO_ROOM = "memory allocation of"
 """Said by the libraries that are written in Rust before they abort."""

@@ -3,12 +3,13 @@
 import resource
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import psutil
 import torch
 
-from freehold.core.errors import NotEnoughMemory
+from freehold.core.errors import BadInput, NotEnoughMemory
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.job import ADAPTERS, TrainJob
 
@@ -16,13 +17,35 @@ _STATUS = Path("/proc/self/status")
 _PERIOD = 0.02
 """Seconds between two looks at the memory: a layer of a step takes longer."""
 _SHARE = 0.8
-"""Of the free memory that activations may take before they are computed again instead of kept."""
+"""Of the free memory that activations may take before they are computed again instead of kept, or leave a GPU."""
 _PROGRAM = 400 << 20
 """Bytes of Python, torch and their libraries."""
 _WORDS = ("can't allocate memory", "not enough memory", "std::bad_alloc", "out of memory")
 """Of torch and its libraries, when a tensor finds no room."""
 _LOGITS = 3 * (1 << 23) * 4
 """Bytes of the loss head's chunk: logits, their exponentials and the gradient."""
+
+
+class Room(NamedTuple):
+    """The memory that a job may take."""
+
+    free: int
+    """Bytes."""
+    copies: bool = False
+    """Whether the base is copied into it: a GPU has no pages of files."""
+    host: int = 0
+    """Bytes free elsewhere, for what leaves it; 0 where there is no elsewhere."""
+    name: str = ""
+    """What messages say behind its figures."""
+
+
+class Keeping(NamedTuple):
+    """What becomes of activations until the backward pass."""
+
+    checkpointing: bool
+    """They are computed again, out of the inputs of the layers."""
+    offload: bool
+    """And those wait in the host's memory."""
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -36,15 +59,29 @@ class Estimate(msgspec.Struct, frozen=True):
     """What the forward pass keeps for the backward pass."""
     packed: int = 0
     """Of a base that is held in 4 bits: its projections, no longer in its file."""
+    copied: int = 0
+    """Of the base, where it is copied to a device: all that is frozen, and room for its largest matrix in full."""
+    offloaded: int = 0
+    """What the forward pass keeps elsewhere."""
 
     @property
     def private(self) -> int:
         """What no file backs."""
         return self.states + self.kept + self.packed + _LOGITS + _PROGRAM
 
+    def within(self, room: Room) -> int:
+        """What it takes of this room."""
+        return self.private + (self.copied if room.copies else 0) + (0 if room.host else self.offloaded)
 
-def estimate(shape: Shape, job: TrainJob, weights: int, tokens: int, *, checkpointing: bool, size: int) -> Estimate:
-    """What `job` holds: `weights` bytes of base, steps of `tokens` tokens, computed in numbers of `size` bytes."""
+
+def estimate(
+    shape: Shape, job: TrainJob, weights: int, tokens: int, *, checkpointing: bool, size: int, offload: bool = False,
+    compared: bool = False,
+) -> Estimate:  # fmt: skip
+    """What `job` holds: `weights` bytes of base, steps of `tokens` tokens, computed in numbers of `size` bytes.
+
+    `compared` says that the base is there beside a model that is trained as a whole.
+    """
     adapted = job.method in ADAPTERS
     linears, layers = _linears(shape), len(shape.layers)
     if adapted:
@@ -59,10 +96,28 @@ def estimate(shape: Shape, job: TrainJob, weights: int, tokens: int, *, checkpoi
         # Lengths, and each product before it is brought to them.
         trained += layers * sum(rows for rows, _ in linears)
         layer += size * sum(rows for rows, _ in linears)
-    kept = layers * stream + layer if checkpointing else layers * layer
-    # Weights, gradients and two moments, in float32; a layer's parts come and go while it is computed.
-    packed = layers * sum(rows * columns for rows, columns in linears) * 9 // 16 if job.base_dtype == "nf4" else 0
-    return Estimate(weights, trained * 16, tokens * (kept + 2 * layer), packed if adapted else 0)
+    inputs = layers * stream
+    kept = (0 if offload else inputs) + layer if checkpointing else layers * layer
+    packed = layers * sum(rows * columns for rows, columns in linears) * 9 // 16
+    packed = packed if adapted and job.base_dtype == "nf4" else 0
+    return Estimate(
+        weights,
+        # Weights, gradients and two moments, in float32; a layer's parts come and go while it is computed.
+        trained * 16,
+        tokens * (kept + 2 * layer),
+        packed,
+        _copied(shape, weights if adapted or compared else 0, size, packed=packed > 0),
+        tokens * inputs if checkpointing and offload else 0,
+    )
+
+
+def _copied(shape: Shape, weights: int, size: int, *, packed: bool) -> int:
+    """Bytes of a frozen base on a device, without projections that are packed, and of a matrix made dense."""
+    sizes = [rows * columns for rows, columns in _linears(shape)]
+    head = shape.vocab * shape.hidden
+    within, around = len(shape.layers) * sum(sizes), head * (1 if shape.tied else 2)
+    rest = weights * around // (within + around) if packed else weights
+    return rest + max(head, *sizes) * size
 
 
 def _linears(shape: Shape) -> list[tuple[int, int]]:
@@ -72,28 +127,57 @@ def _linears(shape: Shape) -> list[tuple[int, int]]:
     return [*attention, *[(shape.intermediate, hidden)] * 2, (hidden, shape.intermediate)]
 
 
-def plan(shape: Shape, job: TrainJob, weights: int, tokens: int, size: int) -> bool:
-    """Whether activations are computed again instead of kept.
+def plan(
+    shape: Shape, job: TrainJob, weights: int, tokens: int, size: int, room: Room | None = None, *,
+    compared: bool = False,
+) -> Keeping:  # fmt: skip
+    """What becomes of activations, in the `room` that there is: the host's free memory where none is given.
 
-    Raises NotEnoughMemory, with the numbers in MB, for what fits in no way.
+    Raises NotEnoughMemory, with the numbers in MB, for what fits in no way, and BadInput for settings that cannot be.
     """
-    free = psutil.virtual_memory().available
-    frugal = estimate(shape, job, weights, tokens, checkpointing=True, size=size)
-    if frugal.private > free:
+    if job.offload == "on" and job.checkpointing == "off":
+        raise BadInput("offload moves what checkpointing keeps, which is off", "Set checkpointing to auto or on")
+    room = Room(psutil.virtual_memory().available) if room is None else room
+
+    def needed(*, checkpointing: bool, offload: bool = False) -> Estimate:
+        return estimate(
+            shape, job, weights, tokens, checkpointing=checkpointing, size=size, offload=offload, compared=compared
+        )
+
+    least = needed(checkpointing=True)
+    offload = job.offload == "on" or (job.offload == "auto" and job.checkpointing != "off" and _leaves(least, room))
+    if offload:
+        least = needed(checkpointing=True, offload=True)
+        _check(least.offloaded, room.host or room.free, " in the host")
+    _check(least.within(room), room.free, room.name)
+    if offload or job.checkpointing != "auto":
+        return Keeping(offload or job.checkpointing == "on", offload)
+    return Keeping(needed(checkpointing=False).within(room) > _SHARE * room.free, offload=False)
+
+
+def _leaves(frugal: Estimate, room: Room) -> bool:
+    """Whether even inputs of layers had better leave the room, for one that has an elsewhere."""
+    return room.host > 0 and frugal.within(room) > _SHARE * room.free
+
+
+def _check(needed: int, free: int, name: str) -> None:
+    if needed > free:
         raise NotEnoughMemory(
-            f"tuning needs about {frugal.private >> 20} MB and {free >> 20} MB are free",
+            f"tuning needs about {needed >> 20} MB and {free >> 20} MB are free{name}",
             "Lower batch_tokens, use method = 'lora', or a smaller base",
         )
-    if job.checkpointing != "auto":
-        return job.checkpointing == "on"
-    return bool(estimate(shape, job, weights, tokens, checkpointing=False, size=size).private > _SHARE * free)
 
 
-def shortage(job: TrainJob, *, checkpointing: bool) -> NotEnoughMemory:
-    """The error for memory that ran out, with the settings that would hold less."""
+def shortage(job: TrainJob, *, checkpointing: bool, movable: bool = False) -> NotEnoughMemory:
+    """The error for memory that ran out, with the settings that would hold less.
+
+    `movable` says that what checkpointing keeps is on a device, and could leave it.
+    """
     smaller = f"set batch_tokens = {max(16, job.batch_tokens // 2)} or max_length = {max(16, job.max_length // 2)}"
     if not checkpointing:
         smaller = f'set checkpointing = "on", which goes on from the last checkpoint; else {smaller}'
+    elif movable:
+        smaller = f'set offload = "on", which goes on from the last checkpoint; else {smaller}'
     return NotEnoughMemory("memory ran out while tuning", smaller[0].upper() + smaller[1:])
 
 
@@ -129,11 +213,6 @@ class Watch:
 def peak_rss() -> int:
     """Bytes of memory that this process held at most. Linux's getrusage would count its parent's too."""
     return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def most_held() -> int:
-    """Bytes that training held at most so far: of the GPU's memory where there is one, else of this process's."""
-    return int(torch.cuda.max_memory_reserved()) if torch.cuda.is_available() else peak_rss()
 
 
 def _status(key: str) -> int:

@@ -82,11 +82,16 @@ def load(
     *,
     full: bool,
     checkpointing: bool = False,
+    offload: bool = False,
     base_dtype: BaseDtype = "stored",
+    resident: bool | None = None,
 ) -> Decoder:
-    """The base, ready to be trained as a whole or to have adapters put beside it. Raises BadModelFile, Unsupported."""
+    """The base, ready to be trained as a whole or to have adapters put beside it. Raises BadModelFile, Unsupported.
+
+    `resident` says whether the device itself dequantises; None leaves it to the kind of device.
+    """
     shape = Shape.read(folder)
-    weights, ropes = _weights(folder, device, base_dtype), read_ropes(folder, shape)
+    weights, ropes = _weights(folder, device, base_dtype, resident), read_ropes(folder, shape)
     divisors = weights.frequencies(shape.head_dim // 2)
     return Decoder(
         shape,
@@ -96,16 +101,17 @@ def load(
         device=device,
         full=full,
         checkpointing=checkpointing,
+        offload=offload,
     )
 
 
-def _weights(folder: Path, device: torch.device, dtype: BaseDtype) -> Weights:
+def _weights(folder: Path, device: torch.device, dtype: BaseDtype, resident: bool | None) -> Weights:
     file, threads = file_of(folder), torch.get_num_threads()
     if file is None:
-        return open_weights(folder) if dtype == "stored" else open_nf4(folder, threads, device)
+        return open_weights(folder) if dtype == "stored" else open_nf4(folder, threads, device, resident=resident)
     if dtype != "stored":
         raise BadInput(f"the base is a GGUF file, which is not quantised to {dtype} again", "Leave out base_dtype")
-    return open_gguf(file, threads, device)
+    return open_gguf(file, threads, device, resident=resident)
 
 
 def ends(folder: Path, encoder: "Encoder") -> set[int]:

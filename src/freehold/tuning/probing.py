@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Sequence
 from statistics import median
 
+from freehold.tuning.device import Device
 from freehold.tuning.job import TrainPlan
-from freehold.tuning.memory import Watch, peak_rss
+from freehold.tuning.memory import Keeping, Watch, peak_rss
 
 _LEAST = 3
 """Steps that are timed whatever they take."""
@@ -32,7 +33,8 @@ def probe(
     steps: int,
     seconds: float,
     watch: Watch,
-    checkpointing: bool,
+    place: Device,
+    keeping: Keeping,
     dtype: str,
 ) -> TrainPlan:
     """Try some of a job's `steps`. `order` is the first of them, as indices into `lengths`, the rows' tokens."""
@@ -47,6 +49,8 @@ def probe(
         tokens_per_second=1 / each,
         peak_rss=peak_rss(),
         peak_private=watch.private,
-        checkpointing=checkpointing,
+        peak_device=place.peak(),
+        checkpointing=keeping.checkpointing,
+        offload=keeping.offload,
         dtype=dtype,
     )

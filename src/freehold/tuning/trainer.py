@@ -21,6 +21,7 @@ from freehold.tuning.aim import Aim
 from freehold.tuning.batches import batches, schedule
 from freehold.tuning.classifier import Labels
 from freehold.tuning.decoder.shape import Shape
+from freehold.tuning.device import Device, find
 from freehold.tuning.embedder import Vectors
 from freehold.tuning.job import ADAPTERS, HeldOutLoss, Progress, Report, TrainJob, TrainPlan, TrainResult
 from freehold.tuning.judge import Grader
@@ -50,19 +51,21 @@ _WITHOUT_TEMPLATE = ("text", "tokens", *_AIMS)
 class Trainer:
     """One run of one job, in this process."""
 
-    def __init__(self, job: TrainJob, say: Callable[[Report], None]) -> None:
+    def __init__(self, job: TrainJob, say: Callable[[Report], None], place: Device | None = None) -> None:
+        """`place` computes; None takes the best of this machine."""
         self.job = job
         self.say = say
         self.stopping = False
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.threads = job.threads or len(os.sched_getaffinity(0))
+        self.place = place or find()
+        self.device = self.place.device
+        self.threads = job.threads or _cores()
         torch.set_num_threads(self.threads)
         torch.manual_seed(job.seed)
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(True, warn_only=not self.place.repeats)
         # It would fill every new tensor first; nothing here reads a tensor before writing it.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        self.compute = choose(job.dtype, self.device)
-        self.checkpointing = job.checkpointing == "on"
+        self.compute = choose(job.dtype, self.place)
+        self.keeping = memory.Keeping(job.checkpointing == "on", job.offload == "on")
 
     def run(self) -> TrainResult | TrainPlan:
         """Train to the end, from the last checkpoint if there is one; or try it, where the job asks for a plan."""
@@ -74,7 +77,8 @@ class Trainer:
         except (MemoryError, RuntimeError) as error:
             if not memory.ran_out(error):
                 raise
-            raise memory.shortage(self.job, checkpointing=self.checkpointing) from error
+            movable = self.place.room().host > 0 and not self.keeping.offload
+            raise memory.shortage(self.job, checkpointing=self.keeping.checkpointing, movable=movable) from error
 
     def _train(self) -> TrainResult:
         state = checkpoint.load(self.job.out, *self._kept(), job=checkpoint.identity(self.job))
@@ -184,15 +188,20 @@ class Trainer:
         self.steps = job.steps or max(1, round(job.epochs * len(epoch)))
         largest = self.aim.largest(epoch, self.examples)
         shape, size = Shape.read(self.base), memory.number_size(self.compute)
-        self.checkpointing = memory.plan(shape, job, model.weights_size(self.base), largest, size)
         adapted = job.method in ADAPTERS
+        compared = self.objective.compares and not adapted
+        self.keeping = memory.plan(
+            shape, job, model.weights_size(self.base), largest, size, self.place.room(), compared=compared
+        )
         self.model = model.load(
             self.base,
             self.device,
             self.compute,
             full=not adapted,
-            checkpointing=self.checkpointing,
+            checkpointing=self.keeping.checkpointing,
+            offload=self.keeping.offload,
             base_dtype=job.base_dtype if adapted else "stored",
+            resident=self.place.resident,
         )
         self.trained = self.model.parameters
         if adapted:
@@ -204,8 +213,8 @@ class Trainer:
         self.optimisers = optimiser.build(self.trained, job.method, job.learning_rate, job.weight_decay, self.compute)
         self.best = Best(job.out, self.trained, job.patience)
         first = None
-        if self.objective.compares and not adapted:
-            first = model.load(self.base, self.device, self.compute, full=False)
+        if compared:
+            first = model.load(self.base, self.device, self.compute, full=False, resident=self.place.resident)
         self.policy = Policy(self.model, self.device, job.beta, first)
         self.aim.equip(self.policy)
         if job.objective == "grpo":
@@ -260,7 +269,8 @@ class Trainer:
             steps=self.steps,
             seconds=self.job.probe,
             watch=self.watch,
-            checkpointing=self.checkpointing,
+            place=self.place,
+            keeping=self.keeping,
             dtype=_spelt(self.compute),
         )
 
@@ -349,7 +359,7 @@ class Trainer:
         self.say(
             Progress(
                 "training", state.step, self.steps, state.losses[-1], speed, left,
-                gradient_norm=state.gradient_norms[-1], memory=memory.most_held(), tokens=state.tokens,
+                gradient_norm=state.gradient_norms[-1], memory=self.place.held(), tokens=state.tokens,
             )
         )  # fmt: skip
 
@@ -397,9 +407,16 @@ class Trainer:
             resumed=state.resumed,
             peak_rss=memory.peak_rss(),
             peak_private=self.watch.private,
-            checkpointing=self.checkpointing,
+            peak_device=self.place.peak(),
+            checkpointing=self.keeping.checkpointing,
+            offload=self.keeping.offload,
             best_step=state.best_step,
         )
+
+
+def _cores() -> int:
+    """That this process may use; macOS only says how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _spelt(dtype: torch.dtype) -> str:

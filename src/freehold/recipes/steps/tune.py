@@ -20,7 +20,7 @@ _LORA = ("rank", "alpha", "base_dtype")
 _EMBED = ("scale", "pooling")
 _COUNTS = ("tokens", "steps", "trainable", "dtype", "rows_cut", "rows_dropped")
 _EVIDENCE = (*_COUNTS, "method", "supervised_tokens", "losses", "held_out_losses", "rows", "threads", "measured")
-_TOOK = ("seconds", "peak_rss", "peak_private", "checkpointing", "resumed")
+_TOOK = ("seconds", "peak_rss", "peak_private", "peak_device", "checkpointing", "offload", "resumed")
 _FACTS = (*_COUNTS, *_TOOK, "supervised_tokens", "best_step", "measured")
 
 
@@ -38,7 +38,7 @@ def name_of(candidate: str) -> str:
 
 def _task(name: str, section: TuneSection, file: RecipeFile, store: Store) -> Task:
     scratch = section.method == "scratch"
-    unused = {"checkpoint_seconds", "checkpointing", "log"}  # change how it gets there, not what comes out
+    unused = {"checkpoint_seconds", "checkpointing", "offload", "log"}  # change how it gets there, not what comes out
     unused.update(() if section.adapts else _LORA, () if scratch else Architecture.__struct_fields__)
     unused.update(() if section.embeds else _EMBED)
     parameters = {key: value for key, value in msgspec.structs.asdict(section).items() if key not in unused}

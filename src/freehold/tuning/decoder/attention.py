@@ -125,8 +125,7 @@ def _together(q: Tensor, k: Tensor, v: Tensor, group: Group, scale: float, windo
     alone = len(group.padded) == 1
     window = window if window < longest else 0
     q, k, v = (_unpack(part, group) for part in (q, k, v))
-    cpu = q.device.type == "cpu"
-    if cap or (window and longest > _DENSE and not cpu):
+    if cap or (window and longest > _DENSE and not _on_processor(q)):
         out = tiled(q, k, v, scale, window, cap)
     else:
         repeat = heads // k.shape[1]
@@ -142,10 +141,15 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int) -> Tensor
     if window and longest > _DENSE:
         return sliding(q, k, v, scale, window)
     mask = hiding(longest, longest, window, q.dtype, q.device) if window else None
-    if q.device.type != "cpu":
+    if not _on_processor(q):
         return scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale)
     out: Tensor = _Flash.apply(q, k, v, mask, scale)  # type: ignore[no-untyped-call]
     return out
+
+
+def _on_processor(part: Tensor) -> bool:
+    """Whether torch's attention for CPUs can take it."""
+    return part.device.type == "cpu"
 
 
 def _unpack(part: Tensor, group: Group) -> Tensor:

@@ -14,6 +14,8 @@ from freehold.core.errors import Unsupported
 from freehold.formats.gguf import GgufHeader, TensorInfo
 from freehold.formats.reading import shown
 from freehold.tuning.decoder.quantised import Order, Quantised, Workbench
+from freehold.tuning.decoder.resident import Resident
+from freehold.tuning.decoder.unpacking import UNPACK
 from freehold.tuning.decoder.weights import Matrix, Plain, Weights
 
 _PLAIN: dict[str, tuple[Any, torch.dtype]] = {
@@ -73,6 +75,8 @@ class GgufWeights(Weights):
             raise Unsupported(f"{shown(self.origin, 400)} is a GGUF file, which stays as it is", "Use method = 'lora'")
         plan, info = self._place(name, (rows, columns))
         order = _order(plan)
+        if info.type in UNPACK and self._bench.resident is not None:
+            return Resident(self._packed(info, rows), info.type, columns, order, self._bench.resident)
         if info.type not in _PLAIN:
             return Quantised(self._packed(info, rows), info.type, columns, order, self._bench)
         tensor = self._tensor(info).to(device)
@@ -112,9 +116,9 @@ class GgufWeights(Weights):
         return torch.from_numpy(np.asarray(mapped)).view(kind)
 
 
-def open_gguf(path: Path, threads: int, device: torch.device) -> GgufWeights:
+def open_gguf(path: Path, threads: int, device: torch.device, *, resident: bool | None = None) -> GgufWeights:
     """The weights of a GGUF file of a model. Raises NotFound, BadModelFile, Unsupported."""
-    return GgufWeights(origin.read(path), Workbench(threads, device))
+    return GgufWeights(origin.read(path), Workbench(threads, device, resident=resident))
 
 
 def _check_types(header: GgufHeader) -> None:

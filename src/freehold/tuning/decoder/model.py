@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -12,6 +13,7 @@ from freehold.core.errors import BadModelFile, Unsupported
 from freehold.tuning.decoder.attention import Rows, packed
 from freehold.tuning.decoder.cache import Cache
 from freehold.tuning.decoder.functions import ACTIVATIONS, Linear, rms_norm, rotate
+from freehold.tuning.decoder.offload import OnHost
 from freehold.tuning.decoder.rope import Rope
 from freehold.tuning.decoder.shape import NORMS, Layer, Shape
 from freehold.tuning.decoder.weights import Matrix, Weights
@@ -162,7 +164,10 @@ class Block:
 
 
 class Decoder:
-    """A model to train. `full` trains all of it, in float32; else only adapters that are put beside `linears`."""
+    """A model to train. `full` trains all of it, in float32; else only adapters that are put beside `linears`.
+
+    With `offload`, the inputs of layers that checkpointing keeps wait for the backward pass in the host's memory.
+    """
 
     def __init__(
         self,
@@ -174,9 +179,11 @@ class Decoder:
         device: torch.device,
         full: bool = False,
         checkpointing: bool = False,
+        offload: bool = False,
     ) -> None:
         parts = Parts(shape, weights, compute, device, full=full)
         self.shape, self.ropes, self.compute, self.checkpointing = shape, ropes, compute, checkpointing
+        self.offload = offload
         # Small changes of a trained model would be lost in a bfloat16 sum over its layers.
         self.residual = torch.float32 if full else compute
         prefix, head = _names(shape, weights, full=full)
@@ -219,7 +226,8 @@ class Decoder:
     def _through(self, block: Block, x: Tensor, rows: Rows | Cache, angles: Angles) -> Tensor:
         if not (self.checkpointing and torch.is_grad_enabled()):
             return block(x, rows, angles)
-        kept: Tensor = checkpoint(block, x, rows, angles, use_reentrant=False, preserve_rng_state=False)
+        with OnHost() if self.offload else nullcontext():
+            kept: Tensor = checkpoint(block, x, rows, angles, use_reentrant=False, preserve_rng_state=False)
         return kept
 
     def trained(self) -> Iterator[tuple[str, torch.nn.Parameter]]:

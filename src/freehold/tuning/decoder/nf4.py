@@ -12,6 +12,7 @@ from torch import Tensor
 
 from freehold.convert import dequantizer
 from freehold.tuning.decoder.quantised import Workbench
+from freehold.tuning.decoder.resident import ResidentBlocks
 from freehold.tuning.decoder.weights import Matrix, Weights, open_weights
 
 BLOCK = 64
@@ -105,9 +106,12 @@ class Nf4Weights(Weights):
         """A matrix, in NF4 if it is a layer's and frozen."""
         if trained or ".layers." not in name:
             return super().matrix(name, rows, columns, device, trained=trained)
-        return Nf4(self.take(name, rows, columns), self._bench)
+        tensor = self.take(name, rows, columns)
+        if self._bench.resident is None:
+            return Nf4(tensor, self._bench)
+        return ResidentBlocks(*quantised(tensor), _LEVELS, (rows, columns), self._bench.resident)
 
 
-def open_nf4(folder: Path, threads: int, device: torch.device) -> Nf4Weights:
+def open_nf4(folder: Path, threads: int, device: torch.device, *, resident: bool | None = None) -> Nf4Weights:
     """The weights of a folder, each matrix quantised when it is taken. Raises BadModelFile."""
-    return Nf4Weights(open_weights(folder), Workbench(threads, device))
+    return Nf4Weights(open_weights(folder), Workbench(threads, device, resident=resident))

@@ -21,20 +21,36 @@ Bytes = NDArray[np.uint8]
 Order = NDArray[np.int64]
 
 
-class Workbench:
-    """Where matrices of one model become dense, one at a time: a buffer for each type, as large as the largest."""
+class Buffers:
+    """Room for matrices of one model, one at a time: a buffer for each type, as large as the largest."""
 
-    def __init__(self, threads: int, device: torch.device) -> None:
-        self.threads, self.device = max(1, threads), device
-        self._pool = ThreadPoolExecutor(self.threads, "dequantise")
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self._buffers: dict[torch.dtype, Tensor] = {}
 
     def buffer(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
         """Room for a matrix, [rows, columns]; what it held before is gone."""
         found = self._buffers.get(dtype)
         if found is None or found.numel() < rows * columns:
-            found = self._buffers[dtype] = torch.empty(rows * columns, dtype=dtype)
+            found = self._buffers[dtype] = torch.empty(rows * columns, dtype=dtype, device=self.device)
         return found[: rows * columns].view(rows, columns)
+
+
+class Workbench:
+    """Where the processor makes matrices dense for `device`.
+
+    `resident` has the device's own buffers where packed bytes lie in its memory too, which they do on all but CPUs.
+    """
+
+    def __init__(self, threads: int, device: torch.device, *, resident: bool | None = None) -> None:
+        self.threads, self.device = max(1, threads), device
+        self.resident = Buffers(device) if (device.type != "cpu" if resident is None else resident) else None
+        self._pool = ThreadPoolExecutor(self.threads, "dequantise")
+        self._buffers = Buffers(torch.device("cpu"))
+
+    def buffer(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+        """Room for a matrix, [rows, columns], in the host's memory; what it held before is gone."""
+        return self._buffers.buffer(rows, columns, dtype)
 
     def parts(self, rows: int, columns: int) -> list[tuple[int, int]]:
         """Ranges of rows, one for each thread that is worth it."""

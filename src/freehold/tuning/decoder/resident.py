@@ -1,0 +1,96 @@
+"""Matrices whose packed bytes lie in the memory of the device that computes: moved there once, dequantised there.
+
+From the host's memory each would cross the bus again at every use, twice a layer and step.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from freehold.convert.ggml import LAYOUTS
+from freehold.tuning.decoder.quantised import Buffers, Bytes, Order
+from freehold.tuning.decoder.unpacking import UNPACK
+
+PIECE = 1 << 22
+"""Numbers dequantised at a time: 16 MB of float32, beside the codes that they are made of."""
+
+
+class Resident:
+    """A frozen matrix of a GGUF file. Arguments as those of `Quantised`; rows are put into their order on the way."""
+
+    trained = None
+
+    def __init__(self, packed: Bytes, type_name: str, columns: int, order: Order | None, buffers: Buffers) -> None:
+        self.shape = (len(packed), columns)
+        self._buffers, self._unpack, self._size = buffers, UNPACK[type_name], LAYOUTS[type_name].size
+        self._packed = torch.from_numpy(np.array(packed) if order is None else packed[order]).to(buffers.device)
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """All of it, until the next matrix of these buffers is dense."""
+        return self._part(0, self.shape[0], dtype)
+
+    def pieces(self, dtype: torch.dtype, rows: int) -> Iterator[tuple[int, Tensor]]:
+        """All of it, `rows` at a time with the number of the first one; each until the next."""
+        for begin in range(0, self.shape[0], rows):
+            yield begin, self._part(begin, min(begin + rows, self.shape[0]), dtype)
+
+    def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
+        """Some rows; the others stay packed."""
+        out = torch.empty(len(ids), self.shape[1], dtype=dtype, device=self._buffers.device)
+        return self._filled(self._packed.index_select(0, ids), out)
+
+    def _part(self, begin: int, end: int, dtype: torch.dtype) -> Tensor:
+        return self._filled(self._packed[begin:end], self._buffers.buffer(end - begin, self.shape[1], dtype))
+
+    def _filled(self, packed: Tensor, out: Tensor) -> Tensor:
+        rows, columns = out.shape
+        step = max(1, PIECE // columns)
+        for begin in range(0, rows, step):
+            part = out[begin : begin + step]
+            part.copy_(self._unpack(packed[begin : begin + step].view(-1, self._size)).view(part.shape))
+        return out
+
+
+class ResidentBlocks:
+    """A frozen matrix of codes of 4 bits in blocks with a scale each: number = level of its code * scale of its block.
+
+    packed [blocks, half as many bytes], the first code of each in its upper half; scales [blocks, 1]; levels [16].
+    """
+
+    trained = None
+
+    def __init__(
+        self, packed: Bytes, scales: NDArray[np.float32], levels: NDArray[np.float32], shape: tuple[int, int],
+        buffers: Buffers,
+    ) -> None:  # fmt: skip
+        self.shape, self._buffers = shape, buffers
+        self._packed, self._scales, self._levels = (
+            torch.from_numpy(part).to(buffers.device) for part in (packed, scales, levels)
+        )
+        self._block = 2 * packed.shape[1]
+        first, second = self._levels.repeat_interleave(16), self._levels.repeat(16)
+        self._pairs = torch.stack([first, second], 1)
+        """The two numbers of each byte."""
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """All of it, until the next matrix of these buffers is dense."""
+        rows, columns = self.shape
+        out = self._buffers.buffer(len(self._packed), self._block, dtype)
+        step = max(1, PIECE // self._block)
+        for begin in range(0, len(out), step):
+            packed, scales = (part[begin : begin + step] for part in (self._packed, self._scales))
+            values = self._pairs.index_select(0, packed.flatten().int()).view(len(packed), -1)
+            out[begin : begin + step].copy_(values.mul_(scales))
+        return out.view(-1)[: rows * columns].view(rows, columns)
+
+    def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
+        """Some rows; the others stay packed. A row may begin and end within a block."""
+        columns = self.shape[1]
+        places = ids[:, None] * columns + torch.arange(columns, device=ids.device)
+        packed = self._packed.flatten()[places // 2]
+        codes = torch.where(places % 2 == 0, packed >> 4, packed & 15)
+        values = self._levels.index_select(0, codes.flatten().int()).view(codes.shape)
+        return values.mul_(self._scales.flatten()[places // self._block]).to(dtype)
