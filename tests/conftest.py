@@ -13,6 +13,10 @@ hypothesis.settings.load_profile("freehold")
 # Read once, when the Hub's client is first imported: its other protocol speaks to servers that tests do not run.
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 
+# Where each core has a process of tests, threads of torch would only take turns, and spin while they wait for it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 OTHERS = ("HF_", "HUGGING_FACE_", "TRANSFORMERS_")
 KEPT = ("FREEHOLD_TEST_DATA", "FREEHOLD_TEST_TOOLS", "HF_HUB_DISABLE_XET")
 

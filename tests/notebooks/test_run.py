@@ -182,6 +182,7 @@ def job(path: Path, out: Path) -> NotebookJob:
     return NotebookJob(notebook=path, out=out, home=path.parent / "home", work=path.parent / "work")
 
 
+@pytest.mark.slow
 def test_what_was_done_before_its_process_was_killed_is_kept(home: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "n.ipynb", ["print('done')", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"])
     out = tmp_path / "out.ipynb"

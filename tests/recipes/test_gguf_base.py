@@ -74,7 +74,8 @@ def test_the_chain(shop: Path, settings: Settings, fakes: Fakes, file: Path) -> 
     events: list[RunEvent] = []
     outcome = make(recipe(shop), settings, on_event=events.append, tools=fakes.tools())
     assert _begun(events) == [
-        "data", "base", "convert base", "tune", "convert tuned", "evaluate base", "evaluate tuned", "gate", "release",
+        "data", "base", "convert base", "tune", "convert tuned", "evaluate base", "evaluate tuned",
+        "compare tuned", "gate", "release",
     ]  # fmt: skip
     assert outcome.passed
     assert [line.model for line in outcome.measured] == ["base", "tuned"]

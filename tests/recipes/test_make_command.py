@@ -31,7 +31,7 @@ def test_last_screen(command: Path, home: Path, capsys: pytest.CaptureFixture[st
     assert "token F1 lost in quantising of Q8_0: 0.000, at most 0.030 wanted: passed" in shown.out
     assert "desk, desk:weights" in shown.out
     assert "freehold run desk" in shown.out
-    assert "[4/12] tune (not done before)" in shown.err
+    assert "[4/13] tune (not done before)" in shown.err
     assert "step 1/2  loss 2.000" in shown.err
     for path in (line.split()[-1] for line in lines if str(home) in line):
         assert Path(path).exists()
@@ -42,12 +42,12 @@ def test_second_time(command: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = capsys.readouterr()
     assert main.run(["make", "recipe.toml"]) == 0
     second = capsys.readouterr()
-    assert second.err.count("done before") == 12
+    assert second.err.count("done before") == 13
     assert [line for line in second.out.splitlines() if " is ready" not in line] == [
         line for line in first.out.splitlines() if " is ready" not in line
     ]
     assert main.run(["make", "recipe.toml", "--dry-run"]) == 0
-    assert capsys.readouterr().out.count("done before: key ") == 12
+    assert capsys.readouterr().out.count("done before: key ") == 13
 
 
 def test_quiet(command: Path, capsys: pytest.CaptureFixture[str]) -> None:

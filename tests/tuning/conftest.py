@@ -1,5 +1,7 @@
 """A tiny base trained from scratch by the trainer itself, and rows to tune it on."""
 
+import fcntl
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -41,15 +43,22 @@ def held_out_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory, train_file: Path) -> Path:
-    """A tiny Llama that has seen the rows for a few steps."""
+    """A tiny Llama that has seen the rows for a few steps. Made once, for all processes of a run."""
     from freehold.tuning.launch import train
 
-    out = tmp_path_factory.mktemp("base")
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
     job = TrainJob(
-        out=out, train=train_file, method="scratch", architecture=TINY, steps=30, batch_tokens=512,
+        out=shared / "tuning-base", train=train_file, method="scratch", architecture=TINY, steps=30, batch_tokens=512,
         learning_rate=5e-3, dtype="f32", threads=1,
     )  # fmt: skip
-    return train(job, lambda _: None).model
+    made = shared / "tuning-base.made"
+    with (shared / "tuning-base.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            made.write_text(str(train(job, lambda _: None).model))
+    return Path(made.read_text())
 
 
 @pytest.fixture

@@ -74,11 +74,13 @@ def folder(tmp_path: Path, learned: Path) -> Path:
     return tmp_path / "model"
 
 
+@pytest.mark.slow
 def test_its_own_answers_are_the_same(folder: Path) -> None:
     asked = questions()
     assert compared(folder, asked, told(folder, asked)) == [Agreed(True)] * len(asked)
 
 
+@pytest.mark.slow
 def test_nothing_is_generated_where_each_token_is_the_likeliest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = questions(3)
     said = told(folder, asked)
@@ -87,6 +89,7 @@ def test_nothing_is_generated_where_each_token_is_the_likeliest(folder: Path, mo
     assert compared(folder, asked, said) == [Agreed(True)] * 3
 
 
+@pytest.mark.slow
 def test_another_answer_is_told_with_how_unlikely_it_is(folder: Path) -> None:
     asked = questions(3)
     right = told(folder, asked)
@@ -95,6 +98,7 @@ def test_another_answer_is_told_with_how_unlikely_it_is(folder: Path) -> None:
     assert found[1].gap > 1.0
 
 
+@pytest.mark.slow
 def test_an_answer_that_ended_too_early_differs(folder: Path) -> None:
     [row] = questions(1)
     [right] = told(folder, [row])
@@ -105,6 +109,7 @@ def test_an_answer_that_ended_too_early_differs(folder: Path) -> None:
     assert not cut.same, "what the limit cut is as long as the limit"
 
 
+@pytest.mark.slow
 def test_an_empty_answer_where_there_is_one(folder: Path) -> None:
     [found] = compared(folder, questions(1), [Said("", True)])
     assert not found.same
@@ -120,6 +125,7 @@ def test_an_answer_that_the_limit_cut(tmp_path: Path) -> None:
     assert all(each.same for each in compared(tmp_path / "model", asked, said))
 
 
+@pytest.mark.slow
 def test_the_same_text_by_other_tokens_is_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The served tokens are not known, only their text: where it reads otherwise, the decoder says it itself."""
     asked = questions(2)
@@ -130,6 +136,7 @@ def test_the_same_text_by_other_tokens_is_the_same(folder: Path, monkeypatch: py
     assert compared(folder, asked, [said[0], Said("no", True)])[1] == Agreed(False, 0.7)
 
 
+@pytest.mark.slow
 def test_a_conversation_is_compared_at_its_last_answer(folder: Path) -> None:
     turns = (Message("user", "Hello?"), Message("assistant", "zzz"), *questions(1)[0].messages)
     asked = [Row(turns)]
@@ -153,6 +160,7 @@ def _last(folder: Path, asked: Sequence[Row]) -> list[Said]:
         return [Said(encoder.decode(ids, skip_special_tokens=True).strip(), ids[-1] in ends)]
 
 
+@pytest.mark.slow
 def test_many_long_ones_are_read_in_parts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = questions(5)
     said = told(folder, asked)
@@ -177,6 +185,7 @@ def test_an_adapter_beside_its_base_is_what_is_merged(
     assert all(each.same for each in compared(folder, asked, said, result.model))
 
 
+@pytest.mark.slow
 def test_an_adapter_of_another_base(job: Callable[..., TrainJob], tmp_path: Path) -> None:
     result = train(job(steps=1), quiet)
     write_model(tmp_path / "other", "Llama", num_hidden_layers=1)
@@ -185,11 +194,13 @@ def test_an_adapter_of_another_base(job: Callable[..., TrainJob], tmp_path: Path
         lora.restore(decoder.linears, result.model)
 
 
+@pytest.mark.slow
 def test_an_answer_for_each_question(folder: Path) -> None:
     with pytest.raises(BadData, match="1 answers to 2 questions"):
         compared(folder, questions(2), [Said("x", True)])
 
 
+@pytest.mark.slow
 def test_in_a_process_of_its_own(folder: Path, tmp_path: Path) -> None:
     asked = questions(2)
     write_rows(tmp_path / "asked.jsonl", asked)

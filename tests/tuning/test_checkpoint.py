@@ -161,13 +161,15 @@ def test_nothing_that_can_run_code_is_in_it(tmp_path: Path) -> None:
 JOB = TrainJob(out=Path("/out"), train=Path("/rows"), base=Path("/base"), rewards=("json", "/home/a/own.py:score"))
 ELSEWHERE: dict[str, object] = {
     "out": Path("/other"), "train": Path("/other"), "held_out": Path("/other"), "base": Path("/other"), "threads": 7,
-    "checkpointing": "on", "checkpoint_seconds": 1.0, "probe": 9.0, "rewards": ("json", "/home/b/own.py:score"),
+    "checkpointing": "on", "checkpoint_seconds": 1.0, "probe": 9.0, "offload": "on",
+    "rewards": ("json", "/home/b/own.py:score"),
 }  # fmt: skip
 ANOTHER: dict[str, object] = {
     "method": "dora", "objective": "dpo", "beta": 0.2, "judge": Judge(name="j", path=Path("/j"), rubric="r"),
     "group": 4, "max_answer": 9, "temperature": 0.5, "architecture": Architecture(layers=9), "rank": 8, "alpha": 8.0,
     "learning_rate": 1e-4, "warmup": 0.1, "weight_decay": 0.1, "epochs": 1.0, "steps": 5, "seconds": 9.0,
-    "batch_tokens": 99, "batch": 3, "max_length": 99, "prompt_weight": 0.5, "seed": 2, "dtype": "f32",
+    "batch_tokens": 99, "batch": 3, "max_length": 99, "prompt_weight": 0.5, "seed": 2, "dtype": "f32", "scale": 9.0,
+    "pooling": "last",
     "base_dtype": "nf4", "evaluations": 2, "patience": 2, "rewards": ("exact", "/home/a/own.py:score"),
 }  # fmt: skip
 

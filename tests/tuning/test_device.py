@@ -133,7 +133,7 @@ def made(result: TrainResult) -> dict[str, torch.Tensor]:
     return load_file(result.model / "adapter_model.safetensors")
 
 
-@pytest.mark.parametrize("kind", ["nf4", "Q8_0", "Q4_0"])
+@pytest.mark.parametrize("kind", ["nf4", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("Q8_0", "Q4_0"))])
 @pytest.mark.usefixtures("restored")
 def test_a_training_by_the_ways_of_a_gpu_is_the_same(kind: str, job: Jobs, base: Path, tmp_path: Path) -> None:
     fields: dict[str, Any] = {"base_dtype": "nf4"}

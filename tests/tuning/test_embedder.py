@@ -174,7 +174,14 @@ def cosines(trainer: Trainer, rows: Sequence[Pair], found: np.ndarray) -> float:
     return float((ours * found).sum(1).min())
 
 
-@pytest.mark.parametrize(("method", "pooling"), [("lora", "mean"), ("lora", "last"), ("full", "last")])
+@pytest.mark.parametrize(
+    ("method", "pooling"),
+    [
+        ("lora", "mean"),
+        pytest.param("lora", "last", marks=pytest.mark.slow),
+        pytest.param("full", "last", marks=pytest.mark.slow),
+    ],
+)
 def test_the_right_text_comes_first_and_the_server_says_so_too(
     job: Jobs, base: Path, files: dict[str, Path], tmp_path: Path, home: Path, method: str, pooling: str
 ) -> None:

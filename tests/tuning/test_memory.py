@@ -13,6 +13,7 @@ from freehold.tuning import memory
 from freehold.tuning.decoder.shape import Layer, Shape
 from freehold.tuning.job import TrainJob
 from freehold.tuning.memory import Keeping, Room, Watch, estimate, plan, shortage
+from tests.serving.support import wait_for
 
 Jobs = Callable[..., TrainJob]
 SHAPE = Shape(
@@ -133,14 +134,10 @@ def test_what_runs_out_says_what_would_hold_less(job: Jobs) -> None:
 
 
 def test_a_watch_sees_what_was_held_for_a_while() -> None:
+    before = memory._status("RssAnon")
     with Watch() as watch:
         held = torch.ones(1 << 26)  # 256 MB
-        before = watch.private
-        import time
-
-        end = time.monotonic() + 10
-        while watch.private < before + held.nbytes // 2 and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_for(lambda: watch.private > before + (1 << 27))
         del held
     assert watch.private > 256 << 20
 

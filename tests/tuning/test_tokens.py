@@ -40,6 +40,7 @@ def test_bad_rows_are_named(tmp_path: Path, line: str, said: str) -> None:
         read(path)
 
 
+@pytest.mark.slow
 def test_they_are_learned_as_the_same_rows_rendered(job: Callable[..., TrainJob], base: Path, tmp_path: Path) -> None:
     chats = job(steps=3, out=tmp_path / "chats", held_out=None)
     template, names = chat_template(base)
