@@ -51,7 +51,9 @@ def test_the_same_job_gives_the_same_bytes(job: Jobs, tmp_path: Path) -> None:
     assert weights(train(job(out=tmp_path / "c", seed=2), quiet)) != weights(first)
 
 
-@pytest.mark.parametrize("method", ["lora", "dora", pytest.param("scratch", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "method", ["lora", *(pytest.param(each, marks=pytest.mark.slow) for each in ("dora", "scratch"))]
+)
 def test_a_killed_run_resumes_with_the_same_curve_and_bytes(job: Jobs, tmp_path: Path, method: str) -> None:
     shape = Architecture(vocab=300, hidden=64, layers=2, heads=4, kv_heads=2, intermediate=96, context=256)
     fields: dict[str, object] = {"method": method, "steps": 60, "checkpoint_seconds": 0.01, "architecture": shape}
