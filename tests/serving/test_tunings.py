@@ -11,6 +11,7 @@ import pytest
 
 from freehold.core.errors import BadInput, NotFound
 from freehold.core.settings import Settings
+from freehold.formats.atomic import replacing
 from freehold.serving import tunings
 from freehold.serving.desk import Desk
 from freehold.serving.diary import Room, Tuning
@@ -55,7 +56,8 @@ class Bench:
 
     def say(self, **lines: bytes) -> None:
         for what, said in lines.items():
-            (self.folder / what).write_bytes(said)
+            with replacing(self.folder / what) as written:  # a child may be about to read it
+                written.write_bytes(said)
 
     def made(self, name: str = "ft:x") -> bytes:
         scores = [
