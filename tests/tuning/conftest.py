@@ -3,10 +3,12 @@
 import fcntl
 import os
 import random
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from freehold.core.request import Message
 from freehold.data.rows import Row, write_rows
@@ -59,6 +61,20 @@ def base(tmp_path_factory: pytest.TempPathFactory, train_file: Path) -> Path:
         if not made.exists():
             made.write_text(str(train(job, lambda _: None).model))
     return Path(made.read_text())
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    """A trainer is made for a process of its own: what it changes of this one is put back."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(strict)
+    torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 
 import json
 import random
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,8 @@ from freehold.tuning.classifier import classify, measure
 from freehold.tuning.job import TrainJob
 from freehold.tuning.trainer import Trainer
 from tests.tiny import write_gguf
+
+pytestmark = pytest.mark.usefixtures("restored")
 
 Jobs = Callable[..., TrainJob]
 THINGS = ("key", "lamp", "map")
@@ -37,18 +38,6 @@ def files(tmp_path: Path) -> dict[str, Path]:
     write_rows(found["train"], labelled(120, 0))
     write_rows(found["held_out"], labelled(30, 1))
     return found
-
-
-@pytest.fixture(autouse=True)
-def kept() -> Iterator[None]:
-    """What the trainer changes of this process."""
-    threads, handlers = torch.get_num_threads(), [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
-    torch.set_num_threads(threads)
-    for number, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
-        signal.signal(number, handler)
 
 
 @pytest.fixture

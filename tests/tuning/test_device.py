@@ -1,7 +1,6 @@
 """Each kind of device is chosen where it is, and tells of its own memory and types; training on one is the same."""
 
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -106,18 +105,6 @@ class Forced(Device):
     """The processor, by the ways of a GPU."""
 
     resident = True
-
-
-@pytest.fixture
-def restored() -> Iterator[None]:
-    """A trainer is made for a process of its own."""
-    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    for number, handler in signals.items():
-        signal.signal(number, handler)
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
 
 
 def trained(job: TrainJob, place: Device) -> tuple[Trainer, TrainResult]:

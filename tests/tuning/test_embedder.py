@@ -3,9 +3,8 @@
 import asyncio
 import math
 import random
-import signal
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,8 @@ from freehold.tuning.trainer import Trainer
 from freehold.tuning.unpack import unpack
 from tests.tiny import write_gguf
 
+pytestmark = pytest.mark.usefixtures("restored")
+
 Jobs = Callable[..., TrainJob]
 NAMES, THINGS = ("Ann", "Ben", "Cid", "Dora", "Eve"), ("key", "lamp", "map", "pen", "ring")
 
@@ -48,18 +49,6 @@ def linked(count: int, seed: int, *, negatives: int = 0, scores: bool = False) -
         score = float(near) + 0.001 * line if scores else None
         made.append(Pair(first, texts[0 if near else 1], tuple(texts[1 : 1 + negatives]), score, line))
     return made
-
-
-@pytest.fixture(autouse=True)
-def kept() -> Iterator[None]:
-    """What the trainer changes of this process."""
-    threads, handlers = torch.get_num_threads(), [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
-    torch.set_num_threads(threads)
-    for number, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
-        signal.signal(number, handler)
 
 
 @pytest.fixture

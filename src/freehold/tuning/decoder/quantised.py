@@ -1,5 +1,6 @@
 """Matrices that stay quantised: what a product needs of one is dequantised for it, and again for the backward pass."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
@@ -89,27 +90,36 @@ class Filling:
                 dequantizer.narrowing()(scratch[: end - begin], self.out[begin:end])
 
 
-class Quantised:
-    """A frozen matrix as it lies in a GGUF file, mapped into memory.
-
-    `packed` is [rows, bytes of a row]; `order` says which of them each row of the matrix is, None for all in order.
-    """
+class Parted(ABC):
+    """A frozen matrix of which some rows at a time are made dense, in buffers that the next part is made in too."""
 
     trained = None
-
-    def __init__(self, packed: Bytes, type_name: str, columns: int, order: Order | None, bench: Workbench) -> None:
-        self.shape = (len(packed), columns)
-        self._packed, self._order, self._bench = packed, order, bench
-        self._kernel = dequantizer.kernel(type_name)
+    shape: tuple[int, int]
 
     def dense(self, dtype: torch.dtype) -> Tensor:
-        """All of it, until the next matrix of this bench is dense."""
+        """All of it, until the next matrix in these buffers is dense."""
         return self._part(0, self.shape[0], dtype)
 
     def pieces(self, dtype: torch.dtype, rows: int) -> Iterator[tuple[int, Tensor]]:
         """All of it, `rows` at a time with the number of the first one; each until the next."""
         for begin in range(0, self.shape[0], rows):
             yield begin, self._part(begin, min(begin + rows, self.shape[0]), dtype)
+
+    @abstractmethod
+    def _part(self, begin: int, end: int, dtype: torch.dtype) -> Tensor:
+        """These rows."""
+
+
+class Quantised(Parted):
+    """A frozen matrix as it lies in a GGUF file, mapped into memory.
+
+    `packed` is [rows, bytes of a row]; `order` says which of them each row of the matrix is, None for all in order.
+    """
+
+    def __init__(self, packed: Bytes, type_name: str, columns: int, order: Order | None, bench: Workbench) -> None:
+        self.shape = (len(packed), columns)
+        self._packed, self._order, self._bench = packed, order, bench
+        self._kernel = dequantizer.kernel(type_name)
 
     def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
         """Some rows; of the others nothing is read."""

@@ -3,39 +3,26 @@
 From the host's memory each would cross the bus again at every use, twice a layer and step.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from freehold.convert.ggml import LAYOUTS
-from freehold.tuning.decoder.quantised import Buffers, Bytes, Order
+from freehold.tuning.decoder.quantised import Buffers, Bytes, Order, Parted
 from freehold.tuning.decoder.unpacking import UNPACK
 
 PIECE = 1 << 22
 """Numbers dequantised at a time: 16 MB of float32, beside the codes that they are made of."""
 
 
-class Resident:
+class Resident(Parted):
     """A frozen matrix of a GGUF file. Arguments as those of `Quantised`; rows are put into their order on the way."""
-
-    trained = None
 
     def __init__(self, packed: Bytes, type_name: str, columns: int, order: Order | None, buffers: Buffers) -> None:
         self.shape = (len(packed), columns)
         self._buffers, self._unpack, self._size = buffers, UNPACK[type_name], LAYOUTS[type_name].size
         self._packed = torch.from_numpy(np.array(packed) if order is None else packed[order]).to(buffers.device)
-
-    def dense(self, dtype: torch.dtype) -> Tensor:
-        """All of it, until the next matrix of these buffers is dense."""
-        return self._part(0, self.shape[0], dtype)
-
-    def pieces(self, dtype: torch.dtype, rows: int) -> Iterator[tuple[int, Tensor]]:
-        """All of it, `rows` at a time with the number of the first one; each until the next."""
-        for begin in range(0, self.shape[0], rows):
-            yield begin, self._part(begin, min(begin + rows, self.shape[0]), dtype)
 
     def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
         """Some rows; the others stay packed."""
