@@ -94,3 +94,8 @@ def test_in_words() -> None:
     assert failed.line() == "token f1 of Q8_0: 0.250, at least 0.500 wanted: FAILED by 0.250"
     passed = Condition("token F1 lost in quantising", "Q4_0", 0.01, 0.03, False)
     assert passed.line() == "token F1 lost in quantising of Q4_0: 0.010, at most 0.030 wanted: passed"
+
+
+def test_a_little_less_than_nothing_has_no_sign() -> None:
+    condition = Condition("token F1 lost in quantising", "Q8_0", -0.0004, 0.03, False)
+    assert condition.line() == "token F1 lost in quantising of Q8_0: 0.000, at most 0.030 wanted: passed"

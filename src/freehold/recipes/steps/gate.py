@@ -42,7 +42,8 @@ class Condition(msgspec.Struct, frozen=True):
         """The condition and its outcome in words."""
         bound = "at least" if self.least else "at most"
         verdict = "passed" if self.passed else f"FAILED by {self.missing:.3f}"
-        return f"{self.name} of {self.about}: {self.measured:.3f}, {bound} {self.limit:.3f} wanted: {verdict}"
+        measured = round(self.measured, 3) + 0.0  # or a little less than nothing is written as -0.000
+        return f"{self.name} of {self.about}: {measured:.3f}, {bound} {self.limit:.3f} wanted: {verdict}"
 
 
 class Verdict(msgspec.Struct, frozen=True):
