@@ -1,5 +1,6 @@
 """Attention over rows packed side by side: each row sees itself alone, and no padding is multiplied elsewhere."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,10 @@ _DENSE = 1024
 """Tokens up to which a window is a mask over all pairs of them, 4 MB at most."""
 _WASTE = 4
 """Places of a padded batch for each token, above which rows are told apart by their length."""
+_AMPERE = (8, 0)
+"""NVIDIA's GPUs from which on torch has FlashAttention for them."""
+_WIDEST = 256
+"""Numbers of a head that it takes."""
 _aten = torch.ops.aten
 
 
@@ -51,6 +56,10 @@ class Rows(NamedTuple):
     """The tokens of each token's row."""
     spare: int = 0
     """Tokens at the end that are of no row."""
+    edges: Tensor | None = None
+    """Where rows begin, and where the last one ends, [rows + 1], for what needs no groups: spare tokens are a row."""
+    longest: int = 0
+    """Tokens of the longest row."""
 
     @classmethod
     def of(cls, lengths: list[int], device: torch.device, spare: int = 0) -> "Rows":
@@ -66,7 +75,13 @@ class Rows(NamedTuple):
             pad(positions, (0, spare)).to(device),
             pad(sizes.repeat_interleave(sizes), (0, spare), value=1).to(device),
             spare,
+            _edges([*lengths, spare] if spare else lengths).to(device) if device.type == "cuda" else None,
+            max([*lengths, spare]),
         )
+
+
+def _edges(lengths: list[int]) -> Tensor:
+    return pad(torch.tensor(lengths, dtype=torch.int32).cumsum(0, dtype=torch.int32), (1, 0))
 
 
 def _alike(sizes: Tensor) -> list[Tensor]:
@@ -112,11 +127,34 @@ def packed(
     """
     if isinstance(rows, Cache):
         return rows.attend(q, k, v, scale=scale, window=window, cap=cap)
+    if rows.edges is not None and not cap and _flashes(q):
+        return _unpadded(q, k, v, rows.edges, rows.longest, scale, window).flatten(1)
     if rows.spare:
         q, k, v = (part[: -rows.spare] for part in (q, k, v))
     made = [_together(q, k, v, group, scale, window, cap) for group in rows.groups]
     out = made[0] if rows.order is None else torch.cat(made).index_select(0, rows.order)
     return pad(out.reshape(len(q), -1), (0, 0, 0, rows.spare))
+
+
+@cache
+def _modern(device: torch.device) -> bool:
+    """Whether torch has FlashAttention for this GPU."""
+    return torch.version.hip is None and torch.cuda.get_device_capability(device) >= _AMPERE
+
+
+def _flashes(q: Tensor) -> bool:
+    size = q.shape[2]
+    return q.dtype in (torch.bfloat16, torch.float16) and size <= _WIDEST and size % 8 == 0 and _modern(q.device)
+
+
+def _unpadded(q: Tensor, k: Tensor, v: Tensor, edges: Tensor, longest: int, scale: float, window: int) -> Tensor:
+    """FlashAttention over rows as they lie: nothing is padded, and heads share keys without copies of them."""
+    back = window - 1 if window else -1
+    out, *_ = _aten._flash_attention_forward(
+        q, k, v, edges, edges, longest, longest, 0.0, not window, False,
+        scale=scale, window_size_left=back, window_size_right=0,
+    )  # fmt: skip
+    return out  # type: ignore[no-any-return]
 
 
 def _together(q: Tensor, k: Tensor, v: Tensor, group: Group, scale: float, window: int, cap: float) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, silu
 
+from freehold.tuning.decoder.fused import fused, fuses
 from freehold.tuning.decoder.weights import Matrix
 
 Grads = tuple[Tensor | None, ...]
@@ -80,23 +81,32 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, out: torch.dtype) -> Tensor:
-        wide = x.float()
-        rate = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+        made, rate = _normal(x, weight, eps, out)
         ctx.save_for_backward(x, weight, rate)
-        return (wide * rate).mul_(weight).to(out)
+        return made
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Grads:
-        x, weight, rate = ctx.saved_tensors
-        normal = x.float() * rate
-        grad = grads[0].float()
-        grad_weight = None
-        if ctx.needs_input_grad[1]:
-            grad_weight = (grad * normal).flatten(0, -2).sum(0).to(weight.dtype)
-        grad = grad * weight
-        mean = (grad * normal).mean(-1, keepdim=True)
-        grad = grad.sub_(normal.mul_(mean)).mul_(rate)
-        return grad.to(x.dtype), grad_weight, None, None
+        return *_normal_backward(grads[0], *ctx.saved_tensors, ctx.needs_input_grad[1]), None, None
+
+
+@fused
+def _normal(x: Tensor, weight: Tensor, eps: float, out: torch.dtype) -> tuple[Tensor, Tensor]:
+    wide = x.float()
+    rate = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return (wide * rate).mul_(weight).to(out), rate
+
+
+@fused
+def _normal_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, rate: Tensor, weighted: bool
+) -> tuple[Tensor, Tensor | None]:
+    normal = x.float() * rate
+    grad = grad.float()
+    grad_weight = (grad * normal).flatten(0, -2).sum(0).to(weight.dtype) if weighted else None
+    grad = grad * weight
+    mean = (grad * normal).mean(-1, keepdim=True)
+    return grad.sub_(normal.mul_(mean)).mul_(rate).to(x.dtype), grad_weight
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, out: torch.dtype) -> Tensor:
@@ -171,7 +181,7 @@ class _Gated(torch.autograd.Function):
         bias: Tensor | None, down: Tensor | None, up: Tensor | None, scale: float,
     ) -> Tensor:  # fmt: skip
         adapter = _Kept(down, up, scale)
-        y = _project(activation.forward(gate).mul_(wide), _dense(frozen, weight, gate), bias, adapter)
+        y = _project(_gate(gate, wide, activation.forward), _dense(frozen, weight, gate), bias, adapter)
         ctx.activation, ctx.frozen, ctx.scale = activation, frozen, scale
         ctx.save_for_backward(gate, wide, weight, *adapter.tensors())
         return y
@@ -180,14 +190,28 @@ class _Gated(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Grads:
         gate, wide, weight, down, up, low = ctx.saved_tensors
         grad = grads[0]
-        active = ctx.activation.forward(gate)
-        x = active * wide
+        # Fused it is cheaper to make it twice than to read it again.
+        active = None if fuses(grad) else ctx.activation.forward(gate)
+        x = _gate(gate, wide, ctx.activation.forward) if active is None else active * wide
         grad_x = grad @ _dense(ctx.frozen, weight, x)
         grad_weight = (grad.T @ x).to(weight.dtype) if ctx.needs_input_grad[4] else None
         grad_bias = grad.sum(0) if ctx.needs_input_grad[5] else None
         halves = _Kept(down, up, ctx.scale, low).backward(x, grad, grad_x)
-        grad_gate = ctx.activation.backward(torch.mul(grad_x, wide, out=x), gate)
-        return grad_gate, grad_x.mul_(active), None, None, grad_weight, grad_bias, *halves, None
+        if active is None:
+            made = _gate_backward(grad_x, gate, wide, ctx.activation)
+        else:
+            made = ctx.activation.backward(torch.mul(grad_x, wide, out=x), gate), grad_x.mul_(active)
+        return *made, None, None, grad_weight, grad_bias, *halves, None
+
+
+@fused
+def _gate(gate: Tensor, wide: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+    return activation(gate).mul_(wide)
+
+
+@fused
+def _gate_backward(grad: Tensor, gate: Tensor, wide: Tensor, activation: Activation) -> tuple[Tensor, Tensor]:
+    return activation.backward(grad * wide, gate), activation.forward(gate).mul_(grad)
 
 
 def _dense(frozen: Matrix, weight: Tensor | None, like: Tensor) -> Tensor:
@@ -241,6 +265,7 @@ class _Rotate(torch.autograd.Function):
         return _turn(grads[0], cos, -sin), None, None
 
 
+@fused
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     half = cos.shape[-1]
     first, second = x[..., :half].float(), x[..., half : 2 * half].float()

@@ -5,10 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from freehold.tuning.decoder.fused import fused, fuses
 from freehold.tuning.decoder.weights import Matrix, Pieced
 
 _NUMBERS = 1 << 23
 """Logits held at a time: 32 MB of them."""
+_AT_ONCE = 1 << 26
+"""The same where they are fused into their gradient, and a GPU is to have enough to do."""
 _PIECE = 1 << 24
 """Logits, or numbers of the head, held at a time where the head is dense in pieces: smaller ones are slower."""
 
@@ -23,16 +26,13 @@ class _HeadLoss(torch.autograd.Function):
         matrix = frozen.dense(hidden.dtype) if head is None else head.detach().to(hidden.dtype)
         grad_hidden = torch.empty_like(hidden)
         grad_head = None if head is None else torch.zeros_like(head)
-        size = max(1, _NUMBERS // matrix.shape[0])
+        fast = fuses(hidden)
+        size = max(1, (_AT_ONCE if fast else _NUMBERS) // matrix.shape[0])
         for at in range(0, hidden.shape[0], size):
             rows = slice(at, at + size)
             part, target, weight = hidden[rows], targets[rows, None], weights[rows, None]
-            logp, slope = log_probabilities(part, matrix, scale, cap)
-            total -= (logp.gather(1, target) * weight).sum()
-            grad = logp.exp_().scatter_add_(1, target, torch.full_like(weight, -1.0)).mul_(weight * scale)
-            if slope is not None:
-                grad.mul_(slope)
-            narrow = grad.to(hidden.dtype)
+            loss, narrow = (_fast if fast else _careful)(part, matrix, target, weight, scale, cap)
+            total += loss
             grad_hidden[rows] = narrow @ matrix
             if grad_head is not None:
                 grad_head += (narrow.T @ part).to(grad_head.dtype)
@@ -44,6 +44,37 @@ class _HeadLoss(torch.autograd.Function):
         grad_hidden, grad_head = ctx.saved_tensors
         grad_head = None if grad_head is None else grads[0] * grad_head
         return (grads[0] * grad_hidden).to(grad_hidden.dtype), None, grad_head, None, None, None, None
+
+
+Chunk = tuple[Tensor, Tensor]
+"""The loss of some tokens, and its gradient by their logits, [tokens, vocab], as `hidden` is."""
+
+
+def _careful(part: Tensor, matrix: Tensor, target: Tensor, weight: Tensor, scale: float, cap: float) -> Chunk:
+    logp, slope = log_probabilities(part, matrix, scale, cap)
+    loss = -(logp.gather(1, target) * weight).sum()
+    grad = logp.exp_().scatter_add_(1, target, torch.full_like(weight, -1.0)).mul_(weight * scale)
+    if slope is not None:
+        grad.mul_(slope)
+    return loss, grad.to(part.dtype)
+
+
+def _fast(part: Tensor, matrix: Tensor, target: Tensor, weight: Tensor, scale: float, cap: float) -> Chunk:
+    return _sloped(part @ matrix.T, target, weight, scale, cap)
+
+
+@fused
+def _sloped(logits: Tensor, target: Tensor, weight: Tensor, scale: float, cap: float) -> Chunk:
+    """The same with no float32 logits in memory, and without scatter_add, which GPUs do in an order of their own."""
+    wide, slope = logits.float() * scale, None
+    if cap:
+        drawn = (wide / cap).tanh()
+        wide, slope = drawn * cap, 1.0 - drawn.square()
+    logp = torch.log_softmax(wide, dim=-1)
+    hit = torch.arange(logits.shape[1], device=logits.device) == target
+    loss = -(torch.where(hit, logp, 0.0).sum(1, keepdim=True) * weight).sum()
+    grad = (logp.exp() - hit.float()) * (weight * scale)
+    return loss, (grad if slope is None else grad * slope).to(logits.dtype)
 
 
 def log_probabilities(part: Tensor, matrix: Tensor, scale: float, cap: float) -> tuple[Tensor, Tensor | None]:

@@ -32,20 +32,24 @@ _PAIRS: NDArray[np.uint64] = np.ascontiguousarray(np.stack([_LEVELS.repeat(16), 
 """The two numbers of each byte, the first one in its upper half."""
 
 
-def quantised(tensor: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """A tensor's numbers in their order as [blocks, 32] bytes, and [blocks, 1] scales; the last block is filled up."""
-    flat = tensor.flatten()
+def quantised(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """A tensor's numbers in their order as uint8 [blocks, 32], and scales [blocks, 1]; the last block is filled up.
+
+    Made where the tensor lies.
+    """
+    flat, place = tensor.flatten(), tensor.device
     blocks = -(-len(flat) // BLOCK)
-    packed, scales = np.empty((blocks, BLOCK // 2), np.uint8), np.empty((blocks, 1), np.float32)
-    borders = torch.from_numpy((_LEVELS[1:] + _LEVELS[:-1]) / 2)
+    packed = torch.empty(blocks, BLOCK // 2, dtype=torch.uint8, device=place)
+    scales = torch.empty(blocks, 1, device=place)
+    borders = torch.from_numpy((_LEVELS[1:] + _LEVELS[:-1]) / 2).to(place)
     for begin in range(0, blocks, _PIECE):
         part = flat[begin * BLOCK : (begin + _PIECE) * BLOCK].float()
         values = torch.nn.functional.pad(part, (0, -len(part) % BLOCK)).view(-1, BLOCK)
         scale = values.abs().amax(1, keepdim=True)
         codes = torch.bucketize(values / scale.clamp_min(1e-30), borders, out_int32=True).to(torch.uint8)
         rows = slice(begin, begin + len(values))
-        packed[rows] = (codes[:, ::2] << 4 | codes[:, 1::2]).numpy()
-        scales[rows] = scale.numpy()
+        packed[rows] = codes[:, ::2] << 4 | codes[:, 1::2]
+        scales[rows] = scale
     return packed, scales
 
 
@@ -56,7 +60,7 @@ class Nf4:
 
     def __init__(self, tensor: Tensor, bench: Workbench) -> None:
         self.shape = (tensor.shape[0], tensor.shape[1])
-        self._packed, self._scales = quantised(tensor)
+        self._packed, self._scales = (part.numpy() for part in quantised(tensor))
         self._bench = bench
 
     def dense(self, dtype: torch.dtype) -> Tensor:
@@ -109,7 +113,8 @@ class Nf4Weights(Weights):
         tensor = self.take(name, rows, columns)
         if self._bench.resident is None:
             return Nf4(tensor, self._bench)
-        return ResidentBlocks(*quantised(tensor), _LEVELS, (rows, columns), self._bench.resident)
+        made = quantised(tensor.to(self._bench.resident.device))
+        return ResidentBlocks(*made, torch.from_numpy(_LEVELS), (rows, columns), self._bench.resident)
 
 
 def open_nf4(folder: Path, threads: int, device: torch.device, *, resident: bool | None = None) -> Nf4Weights:

@@ -3,17 +3,27 @@
 From the host's memory each would cross the bus again at every use, twice a layer and step.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from freehold.convert.ggml import LAYOUTS
+from freehold.tuning.decoder.fused import fused, fuses
 from freehold.tuning.decoder.quantised import Buffers, Bytes, Order, Parted
-from freehold.tuning.decoder.unpacking import UNPACK
+from freehold.tuning.decoder.unpacking import UNPACK, Unpack
 
 PIECE = 1 << 22
 """Numbers dequantised at a time: 16 MB of float32, beside the codes that they are made of."""
+
+
+def _whole(unpack: Unpack) -> Callable[[Tensor, torch.dtype], Tensor]:
+    """The blocks of a type to numbers of another type, [blocks, numbers of a block]."""
+    return fused(lambda blocks, dtype: unpack(blocks).to(dtype))
+
+
+_FUSED = {name: _whole(unpack) for name, unpack in UNPACK.items()}
 
 
 class Resident(Parted):
@@ -22,6 +32,7 @@ class Resident(Parted):
     def __init__(self, packed: Bytes, type_name: str, columns: int, order: Order | None, buffers: Buffers) -> None:
         self.shape = (len(packed), columns)
         self._buffers, self._unpack, self._size = buffers, UNPACK[type_name], LAYOUTS[type_name].size
+        self._fused = _FUSED[type_name]
         self._packed = torch.from_numpy(np.array(packed) if order is None else packed[order]).to(buffers.device)
 
     def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
@@ -30,7 +41,10 @@ class Resident(Parted):
         return self._filled(self._packed.index_select(0, ids), out)
 
     def _part(self, begin: int, end: int, dtype: torch.dtype) -> Tensor:
-        return self._filled(self._packed[begin:end], self._buffers.buffer(end - begin, self.shape[1], dtype))
+        packed = self._packed[begin:end]
+        if fuses(packed):
+            return self._fused(packed.view(-1, self._size), dtype).view(end - begin, self.shape[1])
+        return self._filled(packed, self._buffers.buffer(end - begin, self.shape[1], dtype))
 
     def _filled(self, packed: Tensor, out: Tensor) -> Tensor:
         rows, columns = out.shape
@@ -50,13 +64,10 @@ class ResidentBlocks:
     trained = None
 
     def __init__(
-        self, packed: Bytes, scales: NDArray[np.float32], levels: NDArray[np.float32], shape: tuple[int, int],
-        buffers: Buffers,
-    ) -> None:  # fmt: skip
+        self, packed: Tensor, scales: Tensor, levels: Tensor, shape: tuple[int, int], buffers: Buffers
+    ) -> None:
         self.shape, self._buffers = shape, buffers
-        self._packed, self._scales, self._levels = (
-            torch.from_numpy(part).to(buffers.device) for part in (packed, scales, levels)
-        )
+        self._packed, self._scales, self._levels = (part.to(buffers.device) for part in (packed, scales, levels))
         self._block = 2 * packed.shape[1]
         first, second = self._levels.repeat_interleave(16), self._levels.repeat(16)
         self._pairs = torch.stack([first, second], 1)
@@ -65,6 +76,8 @@ class ResidentBlocks:
     def dense(self, dtype: torch.dtype) -> Tensor:
         """All of it, until the next matrix of these buffers is dense."""
         rows, columns = self.shape
+        if fuses(self._packed):
+            return _levelled(self._packed, self._scales, self._pairs, dtype).view(-1)[: rows * columns].view(self.shape)
         out = self._buffers.buffer(len(self._packed), self._block, dtype)
         step = max(1, PIECE // self._block)
         for begin in range(0, len(out), step):
@@ -81,3 +94,10 @@ class ResidentBlocks:
         codes = torch.where(places % 2 == 0, packed >> 4, packed & 15)
         values = self._levels.index_select(0, codes.flatten().int()).view(codes.shape)
         return values.mul_(self._scales.flatten()[places // self._block]).to(dtype)
+
+
+@fused
+def _levelled(packed: Tensor, scales: Tensor, pairs: Tensor, dtype: torch.dtype) -> Tensor:
+    """[blocks, half as many bytes] -> [blocks, numbers]."""
+    values = pairs.index_select(0, packed.flatten().int()).view(len(packed), -1)
+    return (values * scales).to(dtype)
