@@ -42,6 +42,8 @@ ENVIRONMENT = {
     "MALLOC_TOP_PAD_": "67108864",
     # Without it cuBLAS refuses every product, since its order is not always the same.
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    # Steps are of many sizes: without it a GPU's memory is left in pieces that fit none of them.
+    "PYTORCH_ALLOC_CONF": "expandable_segments:True",
     # What torch cannot do on Apple's GPUs is done by the processor.
     "PYTORCH_ENABLE_MPS_FALLBACK": "1",
 }

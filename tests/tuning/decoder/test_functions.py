@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, scaled_dot_product_attention, silu
 
 from freehold.tuning.decoder.attention import Rows, packed
-from freehold.tuning.decoder.functions import ACTIVATIONS, Adapter, Linear, Magnitude, rms_norm, rotate
+from freehold.tuning.decoder.functions import ACTIVATIONS, Adapter, Linear, Magnitude, project, rms_norm, rotate
 from freehold.tuning.decoder.weights import Plain
 
 CPU = torch.device("cpu")
@@ -55,6 +55,31 @@ PARTS = (noise(12, 8, seed=1), noise(12, seed=2), noise(3, 8, seed=3), noise(12,
 
 def test_a_projection_with_an_adapter() -> None:
     agree(lambda x, *parts: linear(*parts)(x), adapted, noise(5, 8), *PARTS)
+
+
+def test_projections_of_one_input_with_adapters() -> None:
+    """Of other ranks and sizes, one with a bias."""
+    shapes = [(12, 3), (4, 2), (6, 3)]
+    frozen = [noise(rows, 8, seed=rows).detach() for rows, _ in shapes]
+    biases = [noise(12).detach(), None, None]
+    halves = [
+        noise(*size, seed=11 + place) for place, (rows, rank) in enumerate(shapes) for size in ((rank, 8), (rows, rank))
+    ]
+
+    def ours(x: Tensor, *halves: Tensor) -> Tensor:
+        made = []
+        for matrix, bias, down, up in zip(frozen, biases, halves[::2], halves[1::2], strict=True):
+            made.append(Linear(Plain(matrix), bias))
+            made[-1].adapter = Adapter(down, up, 0.7)
+        return torch.cat(project(x, made), 1)
+
+    def plain(x: Tensor, *halves: Tensor) -> Tensor:
+        parts = zip(frozen, biases, halves[::2], halves[1::2], strict=True)
+        return torch.cat(
+            [adapted(x, matrix, torch.zeros(1) if bias is None else bias, *pair) for matrix, bias, *pair in parts], 1
+        )
+
+    agree(ours, plain, noise(5, 8), *halves)
 
 
 @pytest.mark.parametrize("name", ["silu", "gelu_pytorch_tanh"])

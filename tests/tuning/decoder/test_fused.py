@@ -97,5 +97,5 @@ def test_blocks_in_nf4(dtype: torch.dtype) -> None:
     tensor = noise(20, 72).detach()
     codes, scales = quantised(tensor)
     assert len(codes) == -(-20 * 72 // BLOCK)
-    matrix = ResidentBlocks(codes, scales, torch.tensor(LEVELS), (20, 72), Buffers(CPU))
+    matrix = ResidentBlocks(codes, scales, LEVELS, (20, 72), Buffers(CPU))
     both(lambda: [matrix.dense(dtype).clone()], 0.0)

@@ -3,7 +3,7 @@
 Tensors of a sequence are [tokens, size]. `compute` is the type that products are made in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -118,9 +118,14 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, out: torch.dtype) -> Tensor:
     return made
 
 
+def _product(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    """x @ matrix + bias."""
+    return x @ matrix.T if bias is None else torch.addmm(bias.to(x.dtype), x, matrix.T)
+
+
 def _project(x: Tensor, matrix: Tensor, bias: Tensor | None, adapter: "_Kept") -> Tensor:
-    """x @ matrix + bias, and the adapter's part, of which the narrow product is kept."""
-    y = x @ matrix.T if bias is None else torch.addmm(bias.to(x.dtype), x, matrix.T)
+    """The same with the adapter's part, of which the narrow product is kept."""
+    y = _product(x, matrix, bias)
     if adapter.down is not None and adapter.up is not None:
         adapter.low = (x @ adapter.down.to(x.dtype).T).mul_(adapter.scale)
         y.addmm_(adapter.low, adapter.up.to(x.dtype).T)
@@ -249,6 +254,49 @@ class Linear:
             return y
         made = y * self.adapter.magnitude.rate(self.matrix, self.adapter, y.dtype)
         return (made if self.bias is None else made + self.bias).to(y.dtype)
+
+
+class _Together(torch.autograd.Function):
+    """Frozen projections of one input, each with an adapter: the narrow products of all are one, there and back.
+
+    Tensors behind `scale` are the halves of each adapter, down and up in turns.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, linears: Sequence["Linear"], scale: float, *halves: Tensor) -> tuple[Tensor, ...]:
+        down, ups = torch.cat(halves[::2]).to(x.dtype), [up.to(x.dtype) for up in halves[1::2]]
+        ctx.ranks = [up.shape[1] for up in ups]
+        low = (x @ down.T).mul_(scale)
+        made = []
+        for linear, up, part in zip(linears, ups, low.split(ctx.ranks, 1), strict=True):
+            y = _product(x, linear.matrix.dense(x.dtype), linear.bias)
+            made.append(y.addmm_(part, up.T))
+        ctx.linears, ctx.scale, ctx.kept = linears, scale, halves[0].dtype
+        ctx.save_for_backward(x, down, low, *ups)
+        return tuple(made)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Grads:
+        x, down, low, *ups = ctx.saved_tensors
+        narrow = torch.cat([grad @ up for grad, up in zip(grads, ups, strict=True)], 1).mul_(ctx.scale)
+        grad_x = narrow @ down if ctx.needs_input_grad[0] else None
+        if grad_x is not None:
+            for grad, linear in zip(grads, ctx.linears, strict=True):
+                grad_x.addmm_(grad, linear.matrix.dense(grad.dtype))
+        downs = (narrow.T @ x).to(ctx.kept).split(ctx.ranks)
+        parts = zip(grads, low.split(ctx.ranks, 1), strict=True)
+        backs = [(grad.T @ part).to(ctx.kept) for grad, part in parts]
+        return grad_x, None, None, *(half for pair in zip(downs, backs, strict=True) for half in pair)
+
+
+def project(x: Tensor, linears: Sequence[Linear]) -> list[Tensor]:
+    """Each projection of the same input. [tokens, in] -> as many of [tokens, out]."""
+    adapters = [linear.adapter for linear in linears if linear.matrix.trained is None]
+    found = [adapter for adapter in adapters if adapter is not None and adapter.magnitude is None]
+    if not len(found) == len(linears) > 1 or len({adapter.scale for adapter in found}) > 1:
+        return [linear(x) for linear in linears]
+    halves = [half for adapter in found for half in (adapter.down, adapter.up)]
+    return list(_Together.apply(x, linears, found[0].scale, *halves))  # type: ignore[no-untyped-call]
 
 
 class _Rotate(torch.autograd.Function):

@@ -13,6 +13,8 @@ import torch
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_KINDS = 64
+"""Kernels of one chain: for each combination of types, and for each type of blocks in a file."""
 _everywhere = False
 
 
@@ -22,6 +24,7 @@ def fused(function: Callable[P, T]) -> Callable[P, T]:
     @cache
     def compiled() -> Callable[P, T]:
         # The compiler takes a second to be imported, which a processor need not wait for.
+        torch._dynamo.config.recompile_limit = _KINDS
         return torch.compile(function, dynamic=True, fullgraph=True)
 
     @wraps(function)

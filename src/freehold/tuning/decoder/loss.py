@@ -134,7 +134,7 @@ def head_loss(
     hidden [tokens, size], head [vocab, size], targets and weights [tokens]. The gradient is made in the forward pass,
     so neither logits nor probabilities are kept for the backward one.
     """
-    if isinstance(head, Pieced) and not cap:
+    if isinstance(head, Pieced) and not cap and not fuses(hidden):
         pieced: Tensor = _PiecedLoss.apply(hidden, head, head, targets, weights, scale)  # type: ignore[no-untyped-call]
         return pieced
     loss: Tensor = _HeadLoss.apply(hidden, head, head.trained, targets, weights, scale, cap)  # type: ignore[no-untyped-call]

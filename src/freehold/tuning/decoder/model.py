@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from freehold.core.errors import BadModelFile, Unsupported
 from freehold.tuning.decoder.attention import Rows, packed
 from freehold.tuning.decoder.cache import Cache
-from freehold.tuning.decoder.functions import ACTIVATIONS, Linear, rms_norm, rotate
+from freehold.tuning.decoder.functions import ACTIVATIONS, Linear, project, rms_norm, rotate
 from freehold.tuning.decoder.offload import OnHost
 from freehold.tuning.decoder.rope import Rope
 from freehold.tuning.decoder.shape import NORMS, Layer, Shape
@@ -102,7 +102,7 @@ class Attention:
 
     def __call__(self, x: Tensor, rows: Rows | Cache, angles: Angles) -> Tensor:
         """[tokens, hidden] -> the same."""
-        made = [linear(x) for linear in self.inputs]
+        made = project(x, self.inputs)
         q, k, v = made if len(made) == 3 else torch.split(made[0], self.sizes, dim=-1)
         q, k, v = self._heads(q, self.q_norm), self._heads(k, self.k_norm), self._heads(v, None)
         if self.layer.rotated:
@@ -132,7 +132,7 @@ class Mlp:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[tokens, hidden] -> the same."""
-        made = [linear(x) for linear in self.inputs]
+        made = project(x, self.inputs)
         gate, up = made if len(made) == 2 else made[0].chunk(2, dim=-1)
         return self.down.gated(gate, up, self.activation)
 

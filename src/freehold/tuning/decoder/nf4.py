@@ -114,7 +114,7 @@ class Nf4Weights(Weights):
         if self._bench.resident is None:
             return Nf4(tensor, self._bench)
         made = quantised(tensor.to(self._bench.resident.device))
-        return ResidentBlocks(*made, torch.from_numpy(_LEVELS), (rows, columns), self._bench.resident)
+        return ResidentBlocks(*made, LEVELS, (rows, columns), self._bench.resident)
 
 
 def open_nf4(folder: Path, threads: int, device: torch.device, *, resident: bool | None = None) -> Nf4Weights:
