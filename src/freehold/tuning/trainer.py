@@ -20,6 +20,7 @@ from freehold.tuning import checkpoint, lora, memory, model, optimiser, scratch
 from freehold.tuning.aim import Aim
 from freehold.tuning.batches import batches, schedule
 from freehold.tuning.classifier import Labels
+from freehold.tuning.decoder import fused
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.device import Device, find
 from freehold.tuning.embedder import Vectors
@@ -203,6 +204,7 @@ class Trainer:
             base_dtype=job.base_dtype if adapted else "stored",
             resident=self.place.resident,
         )
+        self._fuse(epoch)
         self.trained = self.model.parameters
         if adapted:
             scale = lora.scale(job.method, job.rank, job.alpha)
@@ -219,6 +221,11 @@ class Trainer:
         self.aim.equip(self.policy)
         if job.objective == "grpo":
             self.policy.drawing = self._drawing()
+
+    def _fuse(self, epoch: Sequence[Sequence[int]]) -> None:
+        """Say what there is to do, of which a run that goes on thinks as it did before."""
+        numbers = sum(rows * columns for rows, columns in (each.matrix.shape for each in self.model.linears.values()))
+        fused.ask(numbers, math.inf if self.job.seconds else self.steps * sum(self.lengths) / len(epoch))
 
     def _drawing(self) -> Drawing:
         job, encoder, grader = self.job, self.encoder, None

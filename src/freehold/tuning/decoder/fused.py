@@ -16,6 +16,9 @@ T = TypeVar("T")
 _KINDS = 64
 """Kernels of one chain: for each combination of types, and for each type of blocks in a file."""
 _everywhere = False
+_WORTH = 4e14
+"""Numbers of projections times tokens: as many seconds of work, or a few times as many, as the compiler takes."""
+_asked = True
 
 
 def fused(function: Callable[P, T]) -> Callable[P, T]:
@@ -39,7 +42,13 @@ def fused(function: Callable[P, T]) -> Callable[P, T]:
 
 def fuses(part: torch.Tensor) -> bool:
     """Whether chains are one kernel on this tensor's device."""
-    return (part.is_cuda and _works()) or _everywhere
+    return (part.is_cuda and _asked and _works()) or _everywhere
+
+
+def ask(numbers: int, tokens: float) -> None:
+    """Say how much is to be done, by projections of so many numbers: for little the compiler is not waited for."""
+    global _asked
+    _asked = numbers * tokens >= _WORTH
 
 
 @contextmanager
