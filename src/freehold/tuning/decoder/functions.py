@@ -87,7 +87,8 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Grads:
-        return *_normal_backward(grads[0], *ctx.saved_tensors, ctx.needs_input_grad[1]), None, None
+        x, weight, rate = ctx.saved_tensors
+        return *_normal_backward(grads[0], x, weight, rate, ctx.needs_input_grad[1]), None, None
 
 
 @fused
@@ -268,7 +269,7 @@ class _Together(torch.autograd.Function):
         ctx.ranks = [up.shape[1] for up in ups]
         low = (x @ down.T).mul_(scale)
         made = []
-        for linear, up, part in zip(linears, ups, low.split(ctx.ranks, 1), strict=True):
+        for linear, up, part in zip(linears, ups, torch.split(low, ctx.ranks, 1), strict=True):
             y = _product(x, linear.matrix.dense(x.dtype), linear.bias)
             made.append(y.addmm_(part, up.T))
         ctx.linears, ctx.scale, ctx.kept = linears, scale, halves[0].dtype
@@ -283,8 +284,8 @@ class _Together(torch.autograd.Function):
         if grad_x is not None:
             for grad, linear in zip(grads, ctx.linears, strict=True):
                 grad_x.addmm_(grad, linear.matrix.dense(grad.dtype))
-        downs = (narrow.T @ x).to(ctx.kept).split(ctx.ranks)
-        parts = zip(grads, low.split(ctx.ranks, 1), strict=True)
+        downs = torch.split((narrow.T @ x).to(ctx.kept), ctx.ranks)
+        parts = zip(grads, torch.split(low, ctx.ranks, 1), strict=True)
         backs = [(grad.T @ part).to(ctx.kept) for grad, part in parts]
         return grad_x, None, None, *(half for pair in zip(downs, backs, strict=True) for half in pair)
 
