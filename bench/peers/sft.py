@@ -8,8 +8,6 @@ import os
 import sys
 import time
 
-import torch
-
 
 class Peer:
     """The job, and a way to tell of it. What libraries print is on stderr from here on."""
@@ -18,20 +16,20 @@ class Peer:
         self.job = json.load(open(sys.argv[1]))
         self._reports = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        torch.set_num_threads(self.job["threads"])
-        torch.manual_seed(1)
 
     def say(self, **report):
         self._reports.write(json.dumps(report) + "\n")
 
     def train(self, model, tokenizer, **options):
-        """Train and tell of it. Unsloth changes TRL, which is imported behind it for that reason."""
+        """Train and tell of it. Unsloth changes torch and TRL, which are imported behind it for that reason."""
+        import torch
         from datasets import Dataset
         from trl import SFTConfig
 
         job, clock = self.job, clock_of(self)
         cpu = job["device"] == "cpu"
+        torch.set_num_threads(job["threads"])
+        torch.manual_seed(1)
         trainer = sequential()(
             model=model,
             processing_class=tokenizer,
@@ -70,6 +68,7 @@ class Peer:
 
 
 def sequential():
+    import torch
     from trl import SFTTrainer
 
     class Sequential(SFTTrainer):

@@ -35,7 +35,7 @@ def load(job):
         target_modules=PROJECTIONS,
         use_gradient_checkpointing="unsloth" if job["checkpointing"] else False,
     )
-    start = load_file(os.path.join(job["adapter"], "adapter_model.safetensors"))
+    start = load_file(job["adapter"] + "/adapter_model.safetensors")
     found = set_peft_model_state_dict(model, start)
     if found.unexpected_keys or any("lora_" in name for name in found.missing_keys):
         raise SystemExit(f"the adapter does not fit: {found.unexpected_keys[:3]}")
