@@ -18,11 +18,13 @@ def load(job):
     from safetensors.torch import load_file
     from unsloth import FastLanguageModel
 
+    checkpointing = "unsloth" if job["checkpointing"] else False
     base, tokenizer = FastLanguageModel.from_pretrained(
         model_name=job["base"],
         max_seq_length=4096,
         dtype=torch.bfloat16,
         load_in_4bit=job["nf4"],
+        use_gradient_checkpointing=checkpointing,
         use_exact_model_name=True,
         local_files_only=True,
     )
@@ -33,7 +35,7 @@ def load(job):
         lora_dropout=0,
         bias="none",
         target_modules=PROJECTIONS,
-        use_gradient_checkpointing="unsloth" if job["checkpointing"] else False,
+        use_gradient_checkpointing=checkpointing,
     )
     start = load_file(job["adapter"] + "/adapter_model.safetensors")
     found = set_peft_model_state_dict(model, start)
