@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +64,8 @@ class Taken(NamedTuple):
     """MB."""
     rss: float
     losses: list[float]
+    steps: list[float]
+    """Seconds of each step behind the first, to see by what still compiled later."""
 
 
 class Bench:
@@ -148,7 +151,8 @@ class Bench:
         else:
             speed = sum(self.tokens[_WARM:]) / (ends[-1] - ends[_WARM - 1])
         device, allocated = (found.get(name, 0) / 2**20 for name in ("peak_device", "peak_allocated"))
-        return Taken(speed, device, allocated, run.private, run.rss, found["losses"])
+        steps = [round(end - begin, 4) for begin, end in pairwise(ends)]
+        return Taken(speed, device, allocated, run.private, run.rss, found["losses"], steps)
 
 
 def compare(bench: Bench, method: str) -> bool:
@@ -170,7 +174,8 @@ def compare(bench: Bench, method: str) -> bool:
     figures = {
         "shape": options.shape, "method": method, "checkpointing": options.checkpointing, "device": options.device,
         "tokens": sum(bench.tokens), "medians": {name: medians(runs) for name, runs in turns.items() if runs},
-        "losses": {name: runs[0].losses for name, runs in turns.items() if runs}, "beside": beside,
+        "losses": {name: runs[0].losses for name, runs in turns.items() if runs},
+        "steps": {name: runs[-1].steps for name, runs in turns.items() if runs}, "beside": beside,
         "failed": sorted(failed),
     }  # fmt: skip
     print(json.dumps(figures, indent=2) if options.json else described(figures, options.pairs), flush=True)
@@ -201,7 +206,7 @@ def beside_peer(
 
 
 def medians(runs: Sequence[Taken]) -> dict[str, float]:
-    """Of all but the losses."""
+    """Of what is one number."""
     names = ("speed", "device", "allocated", "private", "rss")
     return {name: statistics.median(getattr(run, name) for run in runs) for name in names}
 
@@ -301,7 +306,10 @@ def main() -> int:
         return context(options)
     with tempfile.TemporaryDirectory(prefix="bench-tune-") as folder:
         bench = Bench(Path(folder), options)
-        good = [compare(bench, method) for method in options.method]
+        try:
+            good = [compare(bench, method) for method in options.method]
+        except Ended as error:
+            raise SystemExit(str(error)) from error
     return int(not all(good))
 
 

@@ -34,7 +34,7 @@ class Ended(Exception):
 
 
 def watched(command: list[str], environment: dict[str, str], folder: Path | None = None) -> Watched:
-    """Run a command in `folder`. Raises Ended with the end of what it said on stderr."""
+    """Run a command in `folder`. Raises Ended with what it said last."""
     with tempfile.TemporaryFile("w+", errors="replace") as err:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, env=environment, cwd=folder, text=True)
         lines: list[Line] = []
@@ -49,7 +49,8 @@ def watched(command: list[str], environment: dict[str, str], folder: Path | None
         reader.join()
         if child.returncode:
             err.seek(0)
-            raise Ended(f"{' '.join(map(str, command))} ended with {child.returncode}: {err.read()[-2000:]}")
+            last = lines[-1].text if lines else ""
+            raise Ended(f"{' '.join(map(str, command))} ended with {child.returncode}: {last}{err.read()[-2000:]}")
         return Watched(lines, private / 1024, rss / 1024)
 
 

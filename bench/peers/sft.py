@@ -37,7 +37,6 @@ class Peer:
             callbacks=[clock],
             args=SFTConfig(
                 output_dir=job["out"],
-                dataset_kwargs={"skip_prepare_dataset": True},
                 per_device_train_batch_size=job["batch"],
                 max_steps=job["steps"],
                 learning_rate=job["learning_rate"],
@@ -48,7 +47,7 @@ class Peer:
                 bf16=True,
                 use_cpu=cpu,
                 gradient_checkpointing=job["checkpointing"],
-                max_length=4096,
+                max_length=None,
                 logging_steps=1,
                 save_strategy="no",
                 report_to="none",
