@@ -1,10 +1,14 @@
-"""Tuning beside TRL and PEFT in their best settings: the same rows, order, adapter and learning rates, in turns.
+"""Tuning beside TRL and PEFT, and beside Unsloth, in their best settings: same rows, order, adapter and learning rates.
 
     python -m bench.tune PEER_PYTHON [--shape smol] [--checkpointing] [--pairs 5] [--steps 6] [--batch 2] [--json]
+    python -m bench.tune PEER_PYTHON --device cuda --shape eight [--method lora,qlora] [--peers trl,unsloth]
 
-PEER_PYTHON is the interpreter of an environment with torch==2.13.0, trl and peft. The figures are medians of the ratios
-of pairs: tokens a second in the training loop, and private memory (what no file backs) of the whole command at its
-peak. Ends with 1 when a limit below is missed, or when the losses differ by more than 0.01.
+PEER_PYTHON is the interpreter of an environment with torch, trl and peft; for Unsloth with unsloth, and for qlora with
+bitsandbytes. All train in turns, on ids and labels that are prepared once; the figures are medians of the ratios of the
+turns. Memory is the private memory (what no file backs) of the whole command at its peak, on a GPU what torch reserved
+of the GPU's. Speed is tokens a second, without padding, of the training loop; on a GPU without its first two steps, by
+the time at which the end of each step is told. Ends with 1 when a limit below is missed, when the losses differ by more
+than LOSS, or when a peer does not run; what it said last is on stderr then.
 
     python -m bench.tune --context TOKENS [--shape smol] [--layers N]
 
@@ -14,37 +18,37 @@ What our trainer holds for one step on one row of so many tokens, with checkpoin
 
 import argparse
 import json
+import math
 import os
-import random
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
+from bench.tuning_base import SHAPES, write_base, write_rows
+from bench.watching import Ended, Watched, watched
 
 LIMITS = {False: 2.5, True: 2.0}
-"""Times the peer's tokens a second, without and with checkpointing."""
+"""Times TRL's tokens a second, without and with checkpointing."""
 MEMORY = 0.5
-"""Share of the peer's private memory."""
-LOSS = 1e-2
-SHAPES = {
-    "tiny": {"hidden": 256, "intermediate": 512, "layers": 4, "heads": 4, "kv_heads": 2, "vocab": 4096},
-    "smol": {"hidden": 576, "intermediate": 1536, "layers": 30, "heads": 9, "kv_heads": 3, "vocab": 49152},
-    "half": {"hidden": 896, "intermediate": 4864, "layers": 24, "heads": 14, "kv_heads": 2, "vocab": 151936},
-    "billion": {"hidden": 2048, "intermediate": 5632, "layers": 22, "heads": 32, "kv_heads": 4, "vocab": 32000},
+"""Share of TRL's private memory, on processors."""
+UNSLOTH = 1.0, 1.0
+"""Times Unsloth's tokens a second; share of its memory."""
+LOSS = {"cpu": 1e-2, "cuda": 5e-2}
+"""GPUs add bfloat16 numbers in more orders."""
+PEERS = {"trl": "TRL + PEFT", "unsloth": "Unsloth"}
+METHODS = ("lora", "qlora")
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "cpu": {"peers": ["trl"], "pairs": 5, "steps": 6, "batch": 2, "threads": 2, "attention": "eager"},
+    "cuda": {"peers": [*PEERS], "pairs": 3, "steps": 12, "batch": 8, "threads": 8, "attention": "auto"},
 }
-"""Those of SmolLM2-135M, Qwen2.5-0.5B and TinyLlama-1.1B."""
-TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] }}<|im_end|>{% endgeneration %}\n"
-    "{% else %}{{ message['content'] }}<|im_end|>\n{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 RATE = 1e-3
+_WARM = 2
+"""Steps in which what is compiled for a GPU is compiled."""
 
 
 class Taken(NamedTuple):
@@ -52,115 +56,30 @@ class Taken(NamedTuple):
 
     speed: float
     """Tokens a second."""
+    device: float
+    """MB of the GPU's memory that torch reserved."""
+    allocated: float
+    """MB of it that tensors filled; 0 where that is not told."""
     private: float
     """MB."""
     rss: float
     losses: list[float]
-
-
-def write_base(folder: Path, shape: dict[str, int]) -> None:
-    """A Llama of random weights in bfloat16 with the tokenizer of tests."""
-    import torch
-    from safetensors.torch import save_file
-    from tests.tiny import tokenizer
-
-    folder.mkdir(parents=True)
-    tokenizer().save(str(folder / "tokenizer.json"))
-    (folder / "chat_template.jinja").write_text(TEMPLATE)
-    hidden, inter, size = shape["hidden"], shape["intermediate"], shape["hidden"] // shape["heads"]
-    config = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden,
-        "intermediate_size": inter, "num_hidden_layers": shape["layers"], "num_attention_heads": shape["heads"],
-        "num_key_value_heads": shape["kv_heads"], "vocab_size": shape["vocab"], "max_position_embeddings": 32768,
-        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": True, "eos_token_id": 2,
-        "pad_token_id": 0, "dtype": "bfloat16", "hidden_act": "silu",
-    }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps(
-            {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
-        )
-    )
-    draw = torch.Generator().manual_seed(1)
-    narrow = shape["kv_heads"] * size
-    sizes = {
-        "self_attn.q_proj": (hidden, hidden), "self_attn.k_proj": (narrow, hidden),
-        "self_attn.v_proj": (narrow, hidden), "self_attn.o_proj": (hidden, hidden),
-        "mlp.gate_proj": (inter, hidden), "mlp.up_proj": (inter, hidden), "mlp.down_proj": (hidden, inter),
-    }  # fmt: skip
-    tensors = {"model.embed_tokens.weight": torch.randn(shape["vocab"], hidden, generator=draw).mul_(0.02).bfloat16()}
-    for layer in range(shape["layers"]):
-        for name, (rows, columns) in sizes.items():
-            matrix = torch.randn(rows, columns, generator=draw).mul_(columns**-0.5)
-            tensors[f"model.layers.{layer}.{name}.weight"] = matrix.bfloat16()
-        for name in ("input_layernorm", "post_attention_layernorm"):
-            tensors[f"model.layers.{layer}.{name}.weight"] = torch.ones(hidden).bfloat16()
-    tensors["model.norm.weight"] = torch.ones(hidden).bfloat16()
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def write_rows(path: Path, count: int, words: int) -> None:
-    """Chats of about `words` words, three fifths of which are the answer's."""
-    draw = random.Random(1)
-    vocabulary = ["order", "parcel", "refund", "please", "the", "when", "arrives", "number", "thank", "you", "my", "is"]
-    with path.open("w") as file:
-        for _ in range(count):
-            question, answer = (
-                " ".join(draw.choices(vocabulary, k=round(words * share * draw.uniform(0.8, 1.2))))
-                for share in (0.4, 0.6)
-            )
-            turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-            file.write(json.dumps({"messages": turns}) + "\n")
-
-
-def watched(command: list[str], environment: dict[str, str]) -> tuple[str, float, float]:
-    """What a command printed, and the most private and resident MB of it and its children together."""
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        child = subprocess.Popen(command, stdout=out, stderr=err, env=environment)
-        whole, private, rss = psutil.Process(child.pid), 0, 0
-        while child.poll() is None:
-            sizes = [memory(each) for each in family(whole)]
-            private, rss = max(private, sum(each[0] for each in sizes)), max(rss, sum(each[1] for each in sizes))
-            time.sleep(0.02)
-        err.seek(0)
-        if child.returncode:
-            raise SystemExit(f"{' '.join(map(str, command))} ended with {child.returncode}: {err.read()[-2000:]}")
-        out.seek(0)
-        return out.read(), private / 1024, rss / 1024
-
-
-def family(whole: psutil.Process) -> list[psutil.Process]:
-    """A process and all below it."""
-    try:
-        return [whole, *whole.children(recursive=True)]
-    except psutil.Error:
-        return []
-
-
-def memory(process: psutil.Process) -> tuple[int, int]:
-    """Its private and its resident KB."""
-    try:
-        text = Path(f"/proc/{process.pid}/status").read_text()
-    except OSError:
-        return 0, 0
-    found = {
-        line.split(":")[0]: line.split()[1] for line in text.splitlines() if line.startswith("Rss") or "VmRSS" in line
-    }
-    return int(found.get("RssAnon", 0)), int(found.get("VmRSS", 0))
+    steps: list[float]
+    """Seconds of each step behind the first, to see by what still compiled later."""
 
 
 class Bench:
-    """The base, the rows and the adapter that both start from."""
+    """The base, the rows and the adapter that all start from."""
 
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
         import torch
 
         from freehold.tuning import lora, model
-        from freehold.tuning.job import TrainJob, encode
+        from freehold.tuning.job import TrainJob
 
         self.folder, self.options = folder, options
         self.base, rows = folder / "base", folder / "rows.jsonl"
-        write_base(self.base, SHAPES[options.shape])
+        write_base(self.base, SHAPES[options.shape], options.device)
         write_rows(rows, options.steps * options.batch, options.words)
         switch = "on" if options.checkpointing else "off"
         self.job = TrainJob(
@@ -168,15 +87,14 @@ class Bench:
             warmup=1 / options.steps, steps=options.steps, batch=options.batch, batch_tokens=1 << 20, max_length=4096,
             dtype="bf16", checkpointing=switch, threads=options.threads,
         )  # fmt: skip
-        (folder / "job.json").write_bytes(encode(self.job))
         cpu = torch.device("cpu")
         decoder = model.load(self.base, cpu, torch.bfloat16, full=False)
         start = lora.attach(decoder.linears, 16, lora.scale("lora", 16, 32.0), self.job.seed, cpu)
         lora.save(start, folder / "adapter", method="lora", rank=16, alpha=32.0, base="base")
-        self._write_peer_job(rows)
+        self.tokens = self._write_ids(rows)
 
-    def _write_peer_job(self, rows: Path) -> None:
-        """The rows in the order in which our trainer takes them."""
+    def _write_ids(self, rows: Path) -> list[int]:
+        """The rows' ids and labels in the order in which our trainer takes them. Returns the tokens of each step."""
         from freehold.data.rows import read_rows
         from freehold.tuning import model
         from freehold.tuning.batches import batches
@@ -185,40 +103,133 @@ class Bench:
         template, names = model.chat_template(self.base)
         renderer = Renderer(model.tokenizer(self.base), template, max_length=4096, prompt_weight=0.0, **names)
         samples = list(renderer.samples([row.messages for row in read_rows(rows)]))
-        order = batches(
-            [len(sample.ids) for sample in samples], self.job.batch_tokens, self.job.seed, 0, self.job.batch
-        )
-        lines = rows.read_text().splitlines()
-        (self.folder / "ordered.jsonl").write_text("\n".join(lines[index] for batch in order for index in batch) + "\n")
-        options = self.options
-        peer = {
-            "base": str(self.base), "rows": str(self.folder / "ordered.jsonl"), "out": str(self.folder / "theirs"),
+        job = self.job
+        order = batches([len(sample.ids) for sample in samples], job.batch_tokens, job.seed, 0, job.batch)
+        with (self.folder / "ids.jsonl").open("w") as file:
+            for sample in (samples[index] for batch in order for index in batch):
+                labels = [each if weight else -100 for each, weight in zip(sample.ids, sample.weights, strict=True)]
+                file.write(json.dumps({"input_ids": list(sample.ids), "labels": labels}) + "\n")
+        return [sum(len(samples[index].ids) for index in batch) for batch in order]
+
+    def ours(self, method: str) -> Taken:
+        """Our trainer's process, as `freehold tune` starts it."""
+        import msgspec
+
+        from freehold.tuning.job import encode
+
+        job, path = self.job, self.folder / "job.json"
+        path.write_bytes(encode(msgspec.structs.replace(job, base_dtype="nf4" if method == "qlora" else "stored")))
+        subprocess.run(["rm", "-rf", job.out], check=True)
+        job.out.mkdir()
+        return self._taken(watched([sys.executable, "-m", "freehold.tuning.child", str(path)], self._environment()))
+
+    def theirs(self, peer: str, method: str) -> Taken:
+        """A peer's trainer, with the settings of threads and memory that help ours. Raises Ended."""
+        options, path = self.options, self.folder / "peer.json"
+        job = {
+            "base": str(self.base), "rows": str(self.folder / "ids.jsonl"), "out": str(self.folder / "theirs"),
             "adapter": str(self.folder / "adapter"), "batch": options.batch, "steps": options.steps,
             "learning_rate": RATE, "checkpointing": options.checkpointing, "threads": options.threads,
-            "attention": options.attention, "nf4": options.nf4,
+            "attention": options.attention, "nf4": options.nf4 or method == "qlora", "device": options.device,
         }  # fmt: skip
-        (self.folder / "peer.json").write_text(json.dumps(peer))
+        path.write_text(json.dumps(job))
+        script = Path(__file__).resolve().parent / "peers" / f"{peer}_sft.py"
+        return self._taken(watched([options.peer, str(script), str(path)], self._environment(), self.folder))
 
-    def ours(self) -> Taken:
-        """Our trainer's process, as `freehold tune` starts it."""
+    def _environment(self) -> dict[str, str]:
         from freehold.tuning.launch import ENVIRONMENT
 
-        subprocess.run(["rm", "-rf", self.job.out], check=True)
-        self.job.out.mkdir()
-        command = [sys.executable, "-m", "freehold.tuning.child", str(self.folder / "job.json")]
-        text, private, rss = watched(command, {**os.environ, **ENVIRONMENT})
-        found = json.loads(text.splitlines()[-1])
-        return Taken(found["tokens"] / found["seconds"], private, rss, found["losses"])
+        hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.options.device == "cpu" else {}
+        return {**os.environ, **ENVIRONMENT, **hidden}
 
-    def theirs(self) -> Taken:
-        """TRL's trainer, with the settings of threads and memory that help ours."""
-        from freehold.tuning.launch import ENVIRONMENT
+    def _taken(self, run: Watched) -> Taken:
+        """The figures of a run, all of which speak as our trainer does."""
+        said = [(line.at, json.loads(line.text)) for line in run.lines]
+        ends, found = [at for at, report in said if report.get("phase") == "training"], said[-1][1]
+        if self.options.device == "cpu":
+            speed = sum(self.tokens) / found["seconds"]
+        else:
+            speed = sum(self.tokens[_WARM:]) / (ends[-1] - ends[_WARM - 1])
+        device, allocated = (found.get(name, 0) / 2**20 for name in ("peak_device", "peak_allocated"))
+        steps = [round(end - begin, 4) for begin, end in pairwise(ends)]
+        return Taken(speed, device, allocated, run.private, run.rss, found["losses"], steps)
 
-        environment = {**os.environ, **ENVIRONMENT}
-        script = Path(__file__).parent / "peers" / "trl_sft.py"
-        text, private, rss = watched([self.options.peer, str(script), str(self.folder / "peer.json")], environment)
-        found = json.loads(text.splitlines()[-1])
-        return Taken(found["tokens"] / found["seconds"], private, rss, found["losses"])
+
+def compare(bench: Bench, method: str) -> bool:
+    """Print the figures of one method; whether no limit was missed."""
+    options = bench.options
+    turns: dict[str, list[Taken]] = {"freehold": [], **{peer: [] for peer in options.peers}}
+    failed: set[str] = set()
+    for _ in range(options.pairs):
+        turns["freehold"].append(bench.ours(method))
+        for peer in options.peers:
+            if peer in failed:
+                continue
+            try:
+                turns[peer].append(bench.theirs(peer, method))
+            except Ended as error:
+                failed.add(peer)
+                print(f"{PEERS[peer]} does not run: {error}", file=sys.stderr, flush=True)
+    beside = [beside_peer(peer, turns["freehold"], turns[peer], options) for peer in options.peers if turns[peer]]
+    figures = {
+        "shape": options.shape, "method": method, "checkpointing": options.checkpointing, "device": options.device,
+        "tokens": sum(bench.tokens), "medians": {name: medians(runs) for name, runs in turns.items() if runs},
+        "losses": {name: runs[0].losses for name, runs in turns.items() if runs},
+        "steps": {name: runs[-1].steps for name, runs in turns.items() if runs}, "beside": beside,
+        "failed": sorted(failed),
+    }  # fmt: skip
+    print(json.dumps(figures, indent=2) if options.json else described(figures, options.pairs), flush=True)
+    return not failed and not any(each["missed"] for each in beside)
+
+
+def beside_peer(
+    peer: str, ours: Sequence[Taken], theirs: Sequence[Taken], options: argparse.Namespace
+) -> dict[str, Any]:
+    """The ratios to a peer's figures, and which limits are missed."""
+    pairs = list(zip(ours, theirs, strict=False))
+
+    def ratio(figure: Callable[[Taken], float]) -> float:
+        return statistics.median(figure(our) / figure(their) for our, their in pairs)
+
+    speed = ratio(lambda taken: taken.speed)
+    memory = ratio(lambda taken: taken.device if options.device == "cuda" else taken.private)
+    loss = max(abs(a - b) for our, their in pairs for a, b in zip(our.losses, their.losses, strict=True))
+    if peer == "unsloth":
+        slowest, most = UNSLOTH
+    else:
+        slowest, most = LIMITS[options.checkpointing], MEMORY if options.device == "cpu" else math.inf
+    missed = {"speed": speed < slowest, "memory": memory > most, "losses": not loss <= LOSS[options.device]}
+    return {
+        "peer": peer, "speed": speed, "memory": memory, "loss_difference": loss,
+        "missed": [name for name, yes in missed.items() if yes],
+    }  # fmt: skip
+
+
+def medians(runs: Sequence[Taken]) -> dict[str, float]:
+    """Of what is one number."""
+    names = ("speed", "device", "allocated", "private", "rss")
+    return {name: statistics.median(getattr(run, name) for run in runs) for name in names}
+
+
+def described(figures: dict[str, Any], pairs: int) -> str:
+    """The figures as a person reads them."""
+    switch, cuda = "on" if figures["checkpointing"] else "off", figures["device"] == "cuda"
+    lines = [f"{figures['shape']}, {figures['method']}, checkpointing {switch}, medians of {pairs} turns"]
+    for name, median in figures["medians"].items():
+        sizes = f"{median['private']:7.0f} MB private {median['rss']:7.0f} MB resident"
+        if cuda:
+            filled = f"{median['allocated']:7.0f}" if median["allocated"] else "      -"
+            sizes = f"{median['device']:7.0f} MB of the GPU {filled} MB filled {sizes}"
+        lines.append(f"{PEERS.get(name, name):11} {median['speed']:9.1f} tokens/s {sizes}")
+    lines += [f"{PEERS[peer]:11} does not run" for peer in figures["failed"]]
+    kind = "GPU's memory" if cuda else "private memory"
+    for each in figures["beside"]:
+        ratios = f"{each['speed']:.2f} times the speed, {each['memory']:.2f} of the {kind}"
+        missed = f" (missed: {', '.join(each['missed'])})" if each["missed"] else ""
+        lines.append(
+            f"ratio to {PEERS[each['peer']]}: {ratios}; losses differ by {each['loss_difference']:.4f}{missed}"
+        )
+    return "\n".join(lines)
 
 
 def context(options: argparse.Namespace) -> int:
@@ -246,53 +257,60 @@ def context(options: argparse.Namespace) -> int:
     return 0
 
 
-def main() -> int:
-    """Print the figures; 1 when a limit is missed."""
+def some_of(known: Sequence[str]) -> Callable[[str], list[str]]:
+    """Reads names with commas between them."""
+
+    def read(text: str) -> list[str]:
+        names = text.split(",")
+        if not set(names) <= set(known):
+            raise argparse.ArgumentTypeError(f"{text}: known are {', '.join(known)}")
+        return names
+
+    return read
+
+
+def arguments() -> argparse.Namespace:
+    """The command line; what it leaves out is as the device's defaults say."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("peer", nargs="?")
     parser.add_argument("--context", type=int, help="tokens of one row, without the peer")
     parser.add_argument("--layers", type=int, help="in place of the shape's, with --context")
     parser.add_argument("--shape", choices=SHAPES, default="smol")
+    parser.add_argument("--device", choices=DEFAULTS, default="cpu")
+    parser.add_argument("--method", type=some_of(METHODS), default=["lora"], help="lora, qlora or both")
+    parser.add_argument("--peers", type=some_of(list(PEERS)), help="trl, unsloth or both")
     parser.add_argument("--checkpointing", action="store_true")
-    parser.add_argument("--attention", default="eager", choices=["eager", "sdpa"], help="of the peer")
+    parser.add_argument("--attention", choices=["eager", "sdpa", "auto"], help="of TRL; auto is the fastest there is")
     parser.add_argument("--nf4", action="store_true", help="the peer's base in NF4")
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--pairs", type=int)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--batch", type=int)
     parser.add_argument("--words", type=int, default=110, help="about 190 tokens a row")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    for name, value in DEFAULTS[options.device].items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    if not options.peer and not options.context:
+        parser.error("PEER_PYTHON is missing")
+    if options.device == "cuda" and options.steps <= _WARM:
+        parser.error(f"--steps must be more than {_WARM}")
+    return options
+
+
+def main() -> int:
+    """Print the figures; 1 when a limit is missed."""
+    options = arguments()
     if options.context:
         return context(options)
-    if not options.peer:
-        parser.error("PEER_PYTHON is missing")
     with tempfile.TemporaryDirectory(prefix="bench-tune-") as folder:
         bench = Bench(Path(folder), options)
-        pairs = [(bench.ours(), bench.theirs()) for _ in range(options.pairs)]
-    speed = statistics.median(ours.speed / theirs.speed for ours, theirs in pairs)
-    private = statistics.median(ours.private / theirs.private for ours, theirs in pairs)
-    loss = max(abs(a - b) for ours, theirs in pairs for a, b in zip(ours.losses, theirs.losses, strict=True))
-    middle = [
-        {name: statistics.median(getattr(pair[side], name) for pair in pairs) for name in ("speed", "private", "rss")}
-        for side in (0, 1)
-    ]
-    figures: dict[str, Any] = {
-        "shape": options.shape, "checkpointing": options.checkpointing, "speed": speed, "private": private,
-        "loss_difference": loss, "ours": middle[0], "theirs": middle[1], "losses": pairs[0][0].losses,
-        "their_losses": pairs[0][1].losses,
-    }  # fmt: skip
-    if options.json:
-        print(json.dumps(figures, indent=2))
-    else:
-        print(
-            f"{options.shape}, checkpointing {'on' if options.checkpointing else 'off'}, medians of {len(pairs)} pairs"
-        )
-        for name, side in zip(("freehold", "TRL + PEFT"), middle, strict=True):
-            sizes = f"{side['private']:7.0f} MB private {side['rss']:7.0f} MB resident"
-            print(f"{name:11} {side['speed']:7.1f} tokens/s {sizes}")
-        print(f"ratio: {speed:.2f} times the speed, {private:.2f} of the private memory; losses differ by {loss:.4f}")
-    return int(speed < LIMITS[options.checkpointing] or private > MEMORY or loss > LOSS)
+        try:
+            good = [compare(bench, method) for method in options.method]
+        except Ended as error:
+            raise SystemExit(str(error)) from error
+    return int(not all(good))
 
 
 if __name__ == "__main__":

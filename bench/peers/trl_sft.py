@@ -1,57 +1,25 @@
 """TRL and PEFT on the rows and the adapter that bench.tune wrote: python trl_sft.py JOB.json, figures on stdout.
 
-Runs in an environment of its own (pip install torch==2.13.0 trl peft bitsandbytes).
+Runs in an environment of its own (pip install torch==2.13.0 trl peft bitsandbytes). On a GPU it takes FlashAttention,
+without padding, and Liger's kernels where the environment has them.
 """
 
-import json
 import os
-import sys
-import time
+from importlib.util import find_spec
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
-from datasets import Dataset
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-from trl import SFTConfig, SFTTrainer
+from sft import Peer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import is_flash_attn_2_available
 
 
-class Sequential(SFTTrainer):
-    """Rows in the order in which they are given."""
-
-    def _get_train_sampler(self, *args, **kwargs):
-        return torch.utils.data.SequentialSampler(self.train_dataset)
-
-    def create_scheduler(self, num_training_steps, optimizer=None):
-        """The full rate in the first step, then a straight fall; TRL's own begins with nothing."""
-        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer or self.optimizer,
-            lambda step: 1.0 if step == 0 else max(0, num_training_steps - step) / max(1, num_training_steps - 1),
-        )
-        self._created_lr_scheduler = True
-        return self.lr_scheduler
-
-
-class Clock(TrainerCallback):
-    """When training begins and ends, and the loss of each step."""
-
-    def __init__(self):
-        self.losses = []
-
-    def on_train_begin(self, *args, **kwargs):
-        self.begin = time.monotonic()
-
-    def on_train_end(self, *args, **kwargs):
-        self.seconds = time.monotonic() - self.begin
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if "loss" in (logs or {}):
-            self.losses.append(logs["loss"])
-
-
-def model(job):
-    options = {"attn_implementation": job["attention"], "dtype": torch.bfloat16}
+def model(job, attention):
+    options = {"attn_implementation": attention, "dtype": torch.bfloat16}
+    if job["device"] == "cuda":
+        options["device_map"] = {"": 0}
     if job["nf4"]:
         from transformers import BitsAndBytesConfig
 
@@ -63,40 +31,14 @@ def model(job):
 
 
 def main():
-    job = json.load(open(sys.argv[1]))
-    torch.set_num_threads(job["threads"])
-    torch.manual_seed(1)
-    rows = [json.loads(line) for line in open(job["rows"])]
-    clock = Clock()
-    trainer = Sequential(
-        model=model(job),
-        processing_class=AutoTokenizer.from_pretrained(job["base"]),
-        train_dataset=Dataset.from_list(rows),
-        callbacks=[clock],
-        args=SFTConfig(
-            output_dir=job["out"],
-            assistant_only_loss=True,
-            per_device_train_batch_size=job["batch"],
-            max_steps=job["steps"],
-            learning_rate=job["learning_rate"],
-            adam_beta2=0.95,
-            weight_decay=0.0,
-            max_grad_norm=1.0,
-            optim="adamw_torch_fused",
-            bf16=True,
-            use_cpu=True,
-            gradient_checkpointing=job["checkpointing"],
-            max_length=4096,
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
-        ),
-    )
-    trainer.train()
-    tokens = sum(len(row["input_ids"]) for row in trainer.train_dataset)
-    print(json.dumps({"tokens": tokens, "seconds": clock.seconds, "losses": clock.losses}))
+    peer = Peer()
+    job, attention, options = peer.job, peer.job["attention"], {}
+    if attention == "auto":
+        flash = job["device"] == "cuda" and is_flash_attn_2_available()
+        attention, options = "flash_attention_2" if flash else "sdpa", {"padding_free": flash}
+    if job["device"] == "cuda":
+        options["use_liger_kernel"] = find_spec("liger_kernel") is not None
+    peer.train(model(job, attention), AutoTokenizer.from_pretrained(job["base"]), **options)
 
 
 main()
