@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import Parameter
 
 from freehold.convert import adapter_to_gguf
 from freehold.convert.origin import gguf_in
 from freehold.core.errors import BadData, BadInput, BadModelFile, Unsupported, WorkerFailed
 from freehold.data.rows import AnyRow, read_kind, texts
-from freehold.tuning import checkpoint, lora, memory, model, optimiser, scratch
+from freehold.tuning import backends, checkpoint, lora, memory, model, optimiser, scratch, unsloth
 from freehold.tuning.aim import Aim
 from freehold.tuning.batches import batches, schedule
 from freehold.tuning.classifier import Labels
+from freehold.tuning.decoder.model import Network
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.device import Device, find
 from freehold.tuning.embedder import Vectors
@@ -31,7 +33,7 @@ from freehold.tuning.objectives.base import Example
 from freehold.tuning.policy import Drawing, Policy
 from freehold.tuning.precision import choose
 from freehold.tuning.probing import probe, seconds_per_token
-from freehold.tuning.render import Renderer
+from freehold.tuning.render import Renderer, Sample
 from freehold.tuning.rewards import JUDGE, rewards
 from freehold.tuning.stopping import Best, Rise, points
 from freehold.tuning.unpack import file_of, unpack
@@ -42,6 +44,7 @@ _CLIP = 1.0
 _PROBE = 20.0
 """Seconds of trying, at most, before steps are planned for a time."""
 _NO_DORA = "Use method = 'lora', or a base of safetensors"
+_NO_FILE = "Use a base of safetensors, or backend = 'freehold'"
 _LOOK = 20_000
 """Steps whose tokens stand for those of all."""
 _AIMS: dict[str, type[Aim]] = {"classify": Labels, "embed": Vectors}
@@ -56,12 +59,13 @@ class Trainer:
         self.job = job
         self.say = say
         self.stopping = False
+        self.borrows = job.backend == "unsloth"
         self.place = place or find()
         self.device = self.place.device
         self.threads = job.threads or _cores()
         torch.set_num_threads(self.threads)
         torch.manual_seed(job.seed)
-        torch.use_deterministic_algorithms(True, warn_only=not self.place.repeats)
+        torch.use_deterministic_algorithms(True, warn_only=not self.place.repeats or self.borrows)
         # It would fill every new tensor first; nothing here reads a tensor before writing it.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.compute = choose(job.dtype, self.place)
@@ -127,6 +131,7 @@ class Trainer:
 
     def _prepare(self) -> None:
         self.say(Progress("loading"))
+        self._check_backend()
         self.objective = objectives()[self.job.objective]
         rows = self._rows(self.job.train)
         self.base = self._base(rows)
@@ -146,6 +151,16 @@ class Trainer:
         self._check_tokens()
         self._load()
 
+    def _check_backend(self) -> None:
+        """Raises BadInput for what the backend cannot do, Unsupported and MissingExtra where it cannot do anything."""
+        found = backends.flaw(self.job.backend, self.job.method, self.job.objective)
+        if found is not None:
+            raise BadInput(*found)
+        if self.borrows:
+            if self.job.base is not None and gguf_in(self.job.base) is not None:
+                raise Unsupported(f"{self.job.base} is a GGUF file, which unsloth does not train on", _NO_FILE)
+            unsloth.prepare(self.job.out.absolute() / "unsloth")
+
     def _rows(self, path: Path) -> Sequence[Any]:
         return tokens.read(path) if self.job.objective == "tokens" else read_kind(path, self.objective.rows)
 
@@ -163,13 +178,15 @@ class Trainer:
         """Raises BadModelFile for a base whose tokenizer has tokens that it does not know itself."""
         if self.job.method == "scratch":
             return
-        samples = (sample for example in (*self.examples, *self.held_out) for sample in example.samples)
-        most, vocab = max(max(sample.ids) for sample in samples), Shape.read(self.base).vocab
+        most, vocab = max(max(sample.ids) for sample in self._samples()), Shape.read(self.base).vocab
         if most >= vocab:
             raise BadModelFile(
                 f"the rows have token {most}, and {self.base.name} knows only {vocab}",
                 "Use a base and a tokenizer that belong together",
             )
+
+    def _samples(self) -> Iterator[Sample]:
+        return (sample for example in (*self.examples, *self.held_out) for sample in example.samples)
 
     def _renderer(self) -> Renderer:
         template, names = model.chat_template(self.base, needed=self.job.objective not in _WITHOUT_TEMPLATE)
@@ -193,21 +210,7 @@ class Trainer:
         self.keeping = memory.plan(
             shape, job, model.weights_size(self.base), largest, size, self.place.room(), compared=compared
         )
-        self.model = model.load(
-            self.base,
-            self.device,
-            self.compute,
-            full=not adapted,
-            checkpointing=self.keeping.checkpointing,
-            offload=self.keeping.offload,
-            base_dtype=job.base_dtype if adapted else "stored",
-            resident=self.place.resident,
-        )
-        self.trained = self.model.parameters
-        if adapted:
-            scale = lora.scale(job.method, job.rank, job.alpha)
-            linears, dora = self.model.linears, job.method == "dora"
-            self.trained = lora.attach(linears, job.rank, scale, job.seed, self.device, dora=dora)
+        self.model, self.trained = self._borrowed() if self.borrows else self._own(adapted=adapted)
         self.beside = self.aim.begin(self.examples, self.held_out, shape.hidden, self.device)
         self.trained = {**self.trained, **self.beside}
         self.optimisers = optimiser.build(self.trained, job.method, job.learning_rate, job.weight_decay, self.compute)
@@ -219,6 +222,31 @@ class Trainer:
         self.aim.equip(self.policy)
         if job.objective == "grpo":
             self.policy.drawing = self._drawing()
+
+    def _own(self, *, adapted: bool) -> tuple[Network, dict[str, Parameter]]:
+        """Freehold's decoder, and what is trained of it."""
+        job = self.job
+        made = model.load(
+            self.base,
+            self.device,
+            self.compute,
+            full=not adapted,
+            checkpointing=self.keeping.checkpointing,
+            offload=self.keeping.offload,
+            base_dtype=job.base_dtype if adapted else "stored",
+            resident=self.place.resident,
+        )
+        if not adapted:
+            return made, made.parameters
+        scale = lora.scale(job.method, job.rank, job.alpha)
+        return made, lora.attach(made.linears, job.rank, scale, job.seed, self.device, dora=job.method == "dora")
+
+    def _borrowed(self) -> tuple[Network, dict[str, Parameter]]:
+        """Unsloth's model, and what is trained of it."""
+        saving = unsloth.saving(self.job, self.keeping)
+        self.keeping = self.keeping._replace(offload=saving == "unsloth")
+        longest = max(len(sample.ids) for sample in self._samples())
+        return unsloth.load(self.job, self.base, self.compute, saving=saving, longest=longest)
 
     def _drawing(self) -> Drawing:
         job, encoder, grader = self.job, self.encoder, None
@@ -411,6 +439,7 @@ class Trainer:
             checkpointing=self.keeping.checkpointing,
             offload=self.keeping.offload,
             best_step=state.best_step,
+            library=unsloth.version() if self.borrows else "",
         )
 
 
