@@ -23,6 +23,7 @@ from freehold.recipes.tools import Tools
 from freehold.tuning.job import (
     ADAPTERS,
     Agreed,
+    Backend,
     Compared,
     CompareJob,
     HeldOutLoss,
@@ -129,7 +130,7 @@ class Fakes:
             self._quantize, self._engine, self._draw,
         )  # fmt: skip
 
-    def _require(self) -> None:
+    def _require(self, backend: Backend) -> None:
         if not self.installed:
             raise MissingExtra("tuning needs torch", "Run: pip install 'freehold[tune]'")
 

@@ -83,7 +83,7 @@ def load(
 ) -> tuple["Unsloth", dict[str, nn.Parameter]]:
     """The base with adapters that start as ours do; and what is trained, by the names that ours has in its file.
 
-    `longest` is the most tokens of a row. Raises BadInput for rows beyond the base's context, Unsupported.
+    `longest` is the most tokens of a row. Raises BadInput for rows beyond the base's context, MissingExtra, Unsupported.
     """
     shape = Shape.read(base)
     if longest > shape.context:
@@ -103,6 +103,8 @@ def load(
         use_exact_model_name=True,
         local_files_only=True,
     )
+    if job.base_dtype == "nf4" and not any(value.dtype == torch.uint8 for value in network.parameters()):
+        raise MissingExtra("unsloth left the base as it is, without 4 bits", "Run: pip install bitsandbytes")
     network = library.get_peft_model(
         network,
         r=job.rank,
