@@ -162,6 +162,26 @@ def _kill_after_first_checkpoint(job: TrainJob) -> None:
     child.wait()
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("installed")
+def test_the_whole_command(base: Path, tmp_path: Path) -> None:
+    pairs = [{"question": f"Who has the {thing}?", "answer": f"{name} has it."} for thing, name in _pairs()]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    words = ["tune", str(base), "rows.jsonl", "--out", "who", "--backend", "unsloth", "--steps", "3", "--json"]
+    more = ["--dtype", "f32", "--threads", "1", "--home", str(tmp_path / "home")]
+    command = [sys.executable, "-m", "freehold", *words, *more]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["settings"]["library"] == "unsloth 2026.10.9"
+    assert len(told["losses"]) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "rows.jsonl"]
+
+
+def _pairs() -> list[tuple[str, str]]:
+    return [(f"{thing} {number}", name) for thing, name in (("key", "Ann"), ("map", "Ben")) for number in range(20)]
+
+
 def test_a_run_of_one_backend_is_not_gone_on_with_by_the_other(job: Jobs) -> None:
     from freehold.tuning.checkpoint import identity
 

@@ -83,7 +83,8 @@ def load(
 ) -> tuple["Unsloth", dict[str, nn.Parameter]]:
     """The base with adapters that start as ours do; and what is trained, by the names that ours has in its file.
 
-    `longest` is the most tokens of a row. Raises BadInput for rows beyond the base's context, MissingExtra, Unsupported.
+    `longest` is the most tokens of a row. Raises BadInput for rows beyond the base's context, Unsupported, MissingExtra
+    for 4 bits that it cannot make.
     """
     shape = Shape.read(base)
     if longest > shape.context:
