@@ -65,7 +65,8 @@ class Trainer:
         self.threads = job.threads or _cores()
         torch.set_num_threads(self.threads)
         torch.manual_seed(job.seed)
-        torch.use_deterministic_algorithms(True, warn_only=not self.place.repeats or self.borrows)
+        # Unsloth's kernels add in any order; torch's beside them would only be slower.
+        torch.use_deterministic_algorithms(not self.borrows, warn_only=not self.place.repeats)
         # It would fill every new tensor first; nothing here reads a tensor before writing it.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.compute = choose(job.dtype, self.place)

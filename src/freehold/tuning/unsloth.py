@@ -149,6 +149,9 @@ class Unsloth:
 
     def _states(self, ids: Tensor) -> Tensor:
         """ids [rows, longest] -> [rows, longest, hidden]."""
+        if self.network.training != torch.is_grad_enabled():
+            # What its checkpointing puts aside while it trains, only a backward pass takes away.
+            self.network.train(torch.is_grad_enabled())
         # Some of its own functions put it back.
         os.environ[_STATES] = "1"
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.compute == torch.bfloat16):
