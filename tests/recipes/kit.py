@@ -23,6 +23,7 @@ from freehold.recipes.tools import Tools
 from freehold.tuning.job import (
     ADAPTERS,
     Agreed,
+    Backend,
     Compared,
     CompareJob,
     HeldOutLoss,
@@ -129,7 +130,7 @@ class Fakes:
             self._quantize, self._engine, self._draw,
         )  # fmt: skip
 
-    def _require(self) -> None:
+    def _require(self, backend: Backend) -> None:
         if not self.installed:
             raise MissingExtra("tuning needs torch", "Run: pip install 'freehold[tune]'")
 
@@ -160,7 +161,7 @@ class Fakes:
             model=model, method=job.method, steps=2, tokens=100, supervised_tokens=50, seconds=0.1 * len(self.calls),
             losses=(2.0, 1.0), held_out_losses=held, rows=10, rows_cut=self.cut, rows_dropped=0, dtype="f32", threads=1,
             trainable=10, resumed=resumed, peak_rss=1000,
-            measured=_MEASURED.get(job.objective, {}),
+            measured=_MEASURED.get(job.objective, {}), library="unsloth 1" if job.backend == "unsloth" else "",
         )  # fmt: skip
 
     def _plan(self, job: TrainJob, on_progress: Callable[[Progress], None]) -> TrainPlan:

@@ -166,6 +166,7 @@ def test_nothing_runs_twice(shop: Path, settings: Settings, fakes: Fakes) -> Non
         ('[quantize]\ntypes = ["Q4_K_M"]', BadRecipe, "nothing can be quantised"),
         ('[release]\nquantization = "Q4_K_M"', BadRecipe, "nothing can be quantised"),
         ('[tune]\nbase_dtype = "nf4"', BadRecipe, "base_dtype"),
+        ('[tune]\nbackend = "unsloth"', BadRecipe, "backend cannot be unsloth"),
         ('[tune]\nmethod = "dora"', BadRecipe, "lengths that llama.cpp does not know"),
     ],
 )

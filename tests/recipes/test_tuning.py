@@ -13,6 +13,7 @@ from freehold.core.settings import Settings
 from freehold.recipes.events import RunEvent, StepBegins
 from freehold.recipes.runner import make
 from freehold.recipes.schema import RecipeFile
+from freehold.recipes.tools import real
 from freehold.recipes.tuning import Tuned, plan, recipe_of, tune
 from freehold.store import Store
 from freehold.store.check import fsck, prune
@@ -126,11 +127,25 @@ def test_time_is_handed_on_in_seconds(workshop: Path, settings: Settings, fakes:
         ({"offload": "maybe"}, "offload"),
         ({"method": "lora2"}, "method"),
         ({"batch": -1}, "batch"),
+        ({"backend": "trl"}, "backend"),
+        ({"backend": "unsloth", "objective": "dpo"}, "backend unsloth is not for objective dpo"),
+        ({"backend": "unsloth", "method": "full"}, "backend unsloth is not for method full"),
     ],
 )
 def test_what_cannot_be_is_refused(workshop: Path, keys: dict[str, Any], said: str):
     with pytest.raises(BadRecipe, match=said):
         recipe(workshop, **keys)
+
+
+def test_what_computed_is_part_of_the_evidence(workshop: Path, settings: Settings, fakes: Fakes):
+    own = run(workshop, settings, fakes, [], steps=2)
+    tuned = run(workshop, settings, fakes, [], steps=2, backend="unsloth")
+    assert [job.backend for job in fakes.jobs] == ["freehold", "unsloth"]
+    assert (own.settings["library"], tuned.settings["library"]) == ("", "unsloth 1")
+    with Store.open(settings.store) as store:
+        evidence = store.get(Name.parse("desk-lora")).evidence
+        records = [msgspec.json.decode(store.path(digest).read_bytes()) for digest in evidence]
+        assert records[-1]["library"] == "unsloth 1"
 
 
 def test_a_plan_asks_the_trainer_and_keeps_nothing(workshop: Path, settings: Settings, fakes: Fakes):
@@ -140,6 +155,16 @@ def test_a_plan_asks_the_trainer_and_keeps_nothing(workshop: Path, settings: Set
     assert fakes.jobs[0].probe == 3.0
     with Store.open(settings.store) as store:
         assert store.list() == []
+
+
+def test_without_unsloth_nothing_begins(workshop: Path, settings: Settings, fakes: Fakes):
+    fakes.installed = False
+    with pytest.raises(MissingExtra, match="torch"):
+        run(workshop, settings, fakes, [], backend="unsloth")
+    assert fakes.calls == []
+    with pytest.raises(MissingExtra) as caught:
+        real().require("unsloth")
+    assert caught.value.line().endswith("Run: pip install unsloth")
 
 
 def test_without_the_extra_it_is_named(workshop: Path, settings: Settings):

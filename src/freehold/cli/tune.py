@@ -54,6 +54,9 @@ def command(
     offload: Annotated[
         str, typer.Option(metavar="WHEN", help="auto, on, off: hold layers' inputs off a GPU.")
     ] = "auto",
+    backend: Annotated[
+        str, typer.Option(metavar="WHO", help="freehold, or unsloth where it is installed: who computes.")
+    ] = "freehold",
     patience: Annotated[int | None, typer.Option(min=1, max=1000, help="Stop when it gets no better.")] = None,
     held_out: Annotated[float | None, typer.Option("--held-out", callback=finite, help="Share not learned.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Of the processor.")] = None,
@@ -81,6 +84,7 @@ def command(
         "max_length": max_length, "seed": seed, "dtype": dtype, "checkpointing": checkpointing,
         "offload": None if offload == "auto" else offload, "patience": patience, "threads": threads, "log": log or None,
         "scale": scale, "pooling": None if pooling == "auto" else pooling,
+        "backend": None if backend == "freehold" else backend,
     }  # fmt: skip
     section = {key: value for key, value in given.items() if value is not None}
     if patience:
@@ -146,7 +150,7 @@ def _show(tuned: "Tuned", base: str) -> None:
     rows = [
         ("loss", losses),
         ("held-out loss", f"{held[0]:.3f} before, {held[-1]:.3f} after" if held else ""),
-        ("speed", f"{tuned.tokens_per_second:,.0f} tokens/s, computed in {tuned.settings['dtype']}"),
+        ("speed", f"{tuned.tokens_per_second:,.0f} tokens/s, computed in {tuned.settings['dtype']}{_by(tuned)}"),
         ("memory", f"{tuned.peak_rss_mb:,.0f} MB, of which {tuned.peak_private_mb:,.0f} MB are no pages of a file"),
         *_measured(tuned.measured),
         ("loss curve", str(tuned.folder / "loss.png")),
@@ -172,6 +176,10 @@ def _show(tuned: "Tuned", base: str) -> None:
             line(f"  freehold pull {shlex.quote(base)} --as {kept}")
         named = f"{kept}+{tuned.name}"
     line(f'  freehold run {named} "…"')
+
+
+def _by(tuned: "Tuned") -> str:
+    return f" by {tuned.settings['library']}" if tuned.settings["library"] else ""
 
 
 def _kept_as(base: str, other: str) -> str:
@@ -229,7 +237,7 @@ def _plan(
 
     found: dict[str, TrainPlan] = {}
     with View(quiet=quiet or json) as view:
-        for method in ("lora", "full"):
+        for method in ("lora",) if "backend" in section else ("lora", "full"):
             file = _recipe(base, data, "plan", {**section, "method": method}, held_out)
             found[method] = plan(file, settings, seconds=_PROBE, on_event=view, tools=tools.real())
     if json:

@@ -72,7 +72,7 @@ def running(
             run.on_event = run.recorder
         planned = plan(file, store, settings)
         if planned.runs(*_NEED_EXTRA):
-            run.tools.require()
+            run.tools.require(file.recipe.tune.backend)
             check_signed(file, store, settings)
             check_room(file, store, settings)
         with _run_folder(run), run.recorder or nullcontext():

@@ -16,7 +16,18 @@ from freehold.core.errors import BadName, BadRecipe
 from freehold.core.name import Name
 from freehold.core.paths import expanded
 from freehold.data.loading import Pii
-from freehold.tuning.job import ADAPTERS, Architecture, BaseDtype, Dtype, Method, Objective, Pooling, Switch, TrainJob
+from freehold.tuning.job import (
+    ADAPTERS,
+    Architecture,
+    Backend,
+    BaseDtype,
+    Dtype,
+    Method,
+    Objective,
+    Pooling,
+    Switch,
+    TrainJob,
+)
 
 MAX_SIZE = 1 << 20
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -113,6 +124,8 @@ class TuneSection(Section, frozen=True, kw_only=True):
     checkpointing: Switch = "auto"
     offload: Switch = "auto"
     """Whether what checkpointing keeps waits in the host's memory; auto: only on a GPU that is too small without."""
+    backend: Backend = "freehold"
+    """Who computes the model: freehold's own decoder, or unsloth, for adapters and objectives sft and text on a GPU."""
     evaluations: Annotated[int, Meta(ge=0, le=1000)] = 4
     patience: Annotated[int, Meta(ge=0, le=1000)] = 0
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
@@ -336,6 +349,14 @@ def _check_sweep(section: TuneSection, path: Path) -> None:
         raise BadRecipe(f"{path}: [tune] {found[0]}", found[1])
 
 
+def _check_backend(section: TuneSection, path: Path) -> None:
+    from freehold.tuning.backends import flaw
+
+    found = next(filter(None, (flaw(section.backend, each, section.objective) for each in section.methods)), None)
+    if found is not None:
+        raise BadRecipe(f"{path}: [tune] {found[0]}", found[1])
+
+
 def _check_judge(section: TuneSection, path: Path) -> None:
     from freehold.tuning.rewards import JUDGE
 
@@ -384,6 +405,7 @@ def _check_sense(recipe: Recipe, path: Path) -> None:
     _check_time(recipe.tune, path)
     _check_sweep(recipe.tune, path)
     _check_judge(recipe.tune, path)
+    _check_backend(recipe.tune, path)
     _check_data(recipe.data, path)
     _check_embedding(recipe, path)
     if bool(recipe.data.path) == bool(recipe.data.generator):

@@ -79,6 +79,8 @@ def settled(file: RecipeFile, store: Store) -> RecipeFile:
         raise BadRecipe(f"{base}, and an adapter of method dora has lengths that llama.cpp does not know", _NO_DORA)
     if file.recipe.tune.base_dtype != "stored":
         raise BadRecipe(f"{base}, so [tune] base_dtype cannot be {file.recipe.tune.base_dtype}", "Remove it")
+    if file.recipe.tune.backend != "freehold":
+        raise BadRecipe(f"{base}, so [tune] backend cannot be {file.recipe.tune.backend}", "Remove it")
     if file.recipe.release.quantization or (file.recipe.quantize.types and file.says("quantize", "types")):
         raise BadRecipe(f"{base}, so nothing can be quantised", "Write types = [] and no [release] quantization")
     quantize = msgspec.structs.replace(file.recipe.quantize, types=())

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from freehold.engines.base import Engine
-from freehold.tuning.job import Compared, CompareJob, Progress, TrainJob, TrainPlan, TrainResult
+from freehold.tuning.job import Backend, Compared, CompareJob, Progress, TrainJob, TrainPlan, TrainResult
 
 
 @dataclass(frozen=True)
 class Tools:
     """What the steps work with. Each is called as its room documents it."""
 
-    require: Callable[[], None]
-    """Raises MissingExtra unless tuning is possible here."""
+    require: Callable[[Backend], None]
+    """Raises MissingExtra unless tuning with it is possible here."""
     train: Callable[[TrainJob, Callable[[Progress], None]], TrainResult]
     plan: Callable[[TrainJob, Callable[[Progress], None]], TrainPlan]
     compare: Callable[[CompareJob, Callable[[Progress], None]], Compared]
@@ -32,10 +32,10 @@ def real() -> Tools:
     return Tools(_require, _train, _plan, _compare, _merge, _convert, _adapt, _quantize, _engine, _draw)
 
 
-def _require() -> None:
+def _require(backend: Backend) -> None:
     from freehold.tuning.launch import require_extra
 
-    require_extra()
+    require_extra(backend)
 
 
 def _train(job: TrainJob, on_progress: Callable[[Progress], None]) -> TrainResult:

@@ -165,7 +165,8 @@ def _tuned(run: Run, digest: Digest) -> Tuned:
     facts = {**record, **result.facts}
     found = candidates(recipe.tune)
     section = found.get(facts.get("chosen", "")) or next(iter(found.values()))
-    chosen = {key: facts[key] for key in ("dtype", "checkpointing", "threads", "steps", "trainable", "best_step")}
+    kept = ("dtype", "checkpointing", "threads", "steps", "trainable", "best_step", "library")
+    chosen = {key: facts[key] for key in kept}
     return Tuned(
         name=str(recipe.name),
         digest=str(digest),

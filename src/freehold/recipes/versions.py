@@ -16,7 +16,7 @@ def version_of(step: Step) -> Digest:
                 resources.files(f"{__package__}.steps").joinpath(f"{step.name}.py").read_bytes()
             ).text,
             "rooms": {room: _room(room).text for room in step.rooms},
-            "packages": {package: _package(package) for package in step.packages},
+            "packages": {package: installed(package) for package in step.packages},
         }
     )
 
@@ -37,7 +37,8 @@ def _sources(folder: Traversable, prefix: str) -> dict[str, str]:
 
 
 @cache
-def _package(package: str) -> str:
+def installed(package: str) -> str:
+    """The version of a package that is installed, or that there is none."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -49,8 +49,10 @@ def identity(job: TrainJob) -> str:
     """What the numbers of a run follow from, but for its files: where they lie is no part of it."""
     wanted = msgspec.structs.replace(job, rewards=tuple(map(_named, job.rewards)), **_ELSEWHERE)
     fields = msgspec.json.decode(encode(wanted), type=dict[str, msgspec.Raw])
-    # Without a place of its own, since checkpoints are older than it.
+    # Without a place of its own, since checkpoints are older than it; what is usual counts as if nothing was said.
     del fields["offload"]
+    if job.backend == "freehold":
+        del fields["backend"]
     return Digest.of_bytes(msgspec.json.encode(fields)).text
 
 

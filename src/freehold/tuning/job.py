@@ -14,6 +14,7 @@ Pooling = Literal["auto", "mean", "last"]
 Dtype = Literal["auto", "f32", "bf16"]
 Switch = Literal["auto", "on", "off"]
 BaseDtype = Literal["stored", "nf4"]
+Backend = Literal["freehold", "unsloth"]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 
@@ -106,6 +107,8 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     """Times that the held-out loss is measured, the start and the end included."""
     patience: Annotated[int, Meta(ge=0, le=1000)] = 0
     """Stop after this many measurements without a lower held-out loss, and take the weights of the lowest; 0 never."""
+    backend: Backend = "freehold"
+    """Who computes the model: Freehold's own decoder, or Unsloth where it is installed."""
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     checkpoint_seconds: Annotated[float, Meta(gt=0, le=86400)] = 60.0
     probe: Annotated[float, Meta(ge=0, le=3600)] = 0.0
@@ -198,6 +201,8 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     """What else held-out rows say, by the objective: accuracy of a classifier, recall of an embedding model."""
     best_step: int = 0
     """The step whose weights were taken, where training stopped early."""
+    library: str = ""
+    """What computed the model in the place of Freehold's own decoder, and its version."""
 
 
 class Said(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ import msgspec
 
 from freehold.core import errors
 from freehold.tuning.job import (
+    Backend,
     Compared,
     CompareJob,
     Progress,
@@ -53,12 +54,16 @@ _PATIENCE = 30.0
 """Seconds in which an interrupted trainer may write its checkpoint."""
 
 
-def require_extra() -> None:
-    """Raises MissingExtra unless training is possible in this installation."""
+def require_extra(backend: Backend = "freehold") -> None:
+    """Raises MissingExtra unless training is possible in this installation, with `backend` to compute the model."""
     missing = [name for name in ("torch", "transformers", "safetensors") if find_spec(name) is None]
     if missing:
         raise errors.MissingExtra(
             f"tuning needs {', '.join(missing)}, which this installation lacks", "Run: pip install 'freehold[tune]'"
+        )
+    if backend == "unsloth" and find_spec("unsloth") is None:
+        raise errors.MissingExtra(
+            "backend unsloth needs the package unsloth, which this installation lacks", "Run: pip install unsloth"
         )
 
 
@@ -85,7 +90,7 @@ def _run(
     job: TrainJob | CompareJob, on_progress: Callable[[Progress], None], kind: type[Answer], module: str = "child"
 ) -> Answer:
     """The child's answer, of the kind that `job` asks for."""
-    require_extra()
+    require_extra(job.backend if isinstance(job, TrainJob) else "freehold")
     asked = _checked(job)
     job.out.mkdir(parents=True, exist_ok=True)
     path = job.out / "job.json"

@@ -5,12 +5,12 @@ Source: Hu et al. 2021, arXiv 2106.09685; with the lengths of DoRA: Liu et al. 2
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from freehold.core.errors import BadModelFile, Unsupported
 from freehold.tuning import files
@@ -18,10 +18,10 @@ from freehold.tuning.decoder.functions import Adapter, Linear, Magnitude
 from freehold.tuning.merge import config_of, firsts_of, scale_of
 
 FILE = "adapter_model.safetensors"
-_PREFIX = "base_model.model."
+PREFIX = "base_model.model."
 """PEFT's name for the wrapped model inside its checkpoint."""
-_SIDES = ("lora_A", "lora_B")
-_MAGNITUDE = "lora_magnitude_vector"
+SIDES = ("lora_A", "lora_B")
+MAGNITUDE = "lora_magnitude_vector"
 
 
 def attach(
@@ -34,35 +34,41 @@ def attach(
     """
     if not linears:
         raise Unsupported("the base has no linear layers to adapt", "Use method = 'full'")
-    generator = torch.Generator().manual_seed(seed)
     trained: dict[str, nn.Parameter] = {}
-    for path, linear in linears.items():
-        rows, columns = linear.matrix.shape
-        bound = 1 / math.sqrt(columns)
-        start = torch.empty(rank, columns).uniform_(-bound, bound, generator=generator)
+    for path, start in starts({path: linear.matrix.shape[1] for path, linear in linears.items()}, rank, seed):
+        linear = linears[path]
+        rows, _ = linear.matrix.shape
         down, up = nn.Parameter(start.to(device)), nn.Parameter(torch.zeros(rows, rank, device=device))
         magnitude = Magnitude.of(linear.matrix) if dora else None
         linear.adapter = Adapter(down, up, scale, magnitude)
-        trained |= {f"{path}.{side}.weight": half for side, half in zip(_SIDES, (down, up), strict=True)}
+        trained |= {f"{path}.{side}.weight": half for side, half in zip(SIDES, (down, up), strict=True)}
         if magnitude is not None:
-            trained[f"{path}.{_MAGNITUDE}"] = magnitude.vector
+            trained[f"{path}.{MAGNITUDE}"] = magnitude.vector
     return trained
+
+
+def starts(columns: Mapping[str, int], rank: int, seed: int) -> Iterator[tuple[str, Tensor]]:
+    """The first half of each projection's adapter as it begins, [rank, columns]. Their order is part of the seed."""
+    generator = torch.Generator().manual_seed(seed)
+    for path, width in columns.items():
+        bound = 1 / math.sqrt(width)
+        yield path, torch.empty(rank, width).uniform_(-bound, bound, generator=generator)
 
 
 def restore(linears: Mapping[str, Linear], folder: Path) -> None:
     """Put a saved adapter beside the projections that it was made for. Raises BadModelFile, Unsupported."""
     config = config_of(folder)
-    tensors = {name.removeprefix(_PREFIX): tensor.float() for name, tensor in load_file(folder / FILE).items()}
+    tensors = {name.removeprefix(PREFIX): tensor.float() for name, tensor in load_file(folder / FILE).items()}
     dora = bool(config.get("use_dora"))
-    for first in sorted(firsts_of({_PREFIX + name for name in tensors}, dora=dora)):
-        path = first.removeprefix(_PREFIX).removesuffix(f".{_SIDES[0]}.weight")
+    for first in sorted(firsts_of({PREFIX + name for name in tensors}, dora=dora)):
+        path = first.removeprefix(PREFIX).removesuffix(f".{SIDES[0]}.weight")
         if path not in linears:
             raise BadModelFile(f"the base has no {path}, which the adapter changes", "Use the base it was made for")
         linear = linears[path]
         magnitude = Magnitude.of(linear.matrix) if dora else None
         if magnitude is not None:
-            magnitude.vector.data = tensors[f"{path}.{_MAGNITUDE}"]
-        down, up = (tensors[f"{path}.{side}.weight"] for side in _SIDES)
+            magnitude.vector.data = tensors[f"{path}.{MAGNITUDE}"]
+        down, up = (tensors[f"{path}.{side}.weight"] for side in SIDES)
         linear.adapter = Adapter(down, up, scale_of(config), magnitude)
 
 
@@ -73,7 +79,7 @@ def scale(method: str, rank: int, alpha: float) -> float:
 
 def save(trained: Mapping[str, nn.Parameter], folder: Path, *, method: str, rank: int, alpha: float, base: str) -> None:
     """Write adapter_model.safetensors and adapter_config.json as PEFT reads them."""
-    tensors = {f"{_PREFIX}{name}": half.detach().float().cpu().contiguous() for name, half in trained.items()}
+    tensors = {f"{PREFIX}{name}": half.detach().float().cpu().contiguous() for name, half in trained.items()}
     folder.mkdir(parents=True, exist_ok=True)
     files.write(tensors, folder / FILE, {"format": "pt"})
     config = {

@@ -83,22 +83,22 @@ def estimate(
     `compared` says that the base is there beside a model that is trained as a whole.
     """
     adapted = job.method in ADAPTERS
-    linears, layers = _linears(shape), len(shape.layers)
+    sizes, layers = linears(shape), len(shape.layers)
     if adapted:
-        trained = layers * job.rank * sum(rows + columns for rows, columns in linears)
+        trained = layers * job.rank * sum(rows + columns for rows, columns in sizes)
     else:
         heads = 1 if shape.tied else 2
-        trained = layers * sum(rows * columns for rows, columns in linears) + heads * shape.vocab * shape.hidden
+        trained = layers * sum(rows * columns for rows, columns in sizes) + heads * shape.vocab * shape.hidden
     stream = shape.hidden * (size if adapted else 4)
     # The inputs of both norms and what they give, attention's three parts and its result, gate and up.
     layer = 2 * stream + size * (2 * shape.hidden + 4 * shape.heads * shape.head_dim + 2 * shape.intermediate)
     if job.method == "dora":
         # Lengths, and each product before it is brought to them.
-        trained += layers * sum(rows for rows, _ in linears)
-        layer += size * sum(rows for rows, _ in linears)
+        trained += layers * sum(rows for rows, _ in sizes)
+        layer += size * sum(rows for rows, _ in sizes)
     inputs = layers * stream
     kept = (0 if offload else inputs) + layer if checkpointing else layers * layer
-    packed = layers * sum(rows * columns for rows, columns in linears) * 9 // 16
+    packed = layers * sum(rows * columns for rows, columns in sizes) * 9 // 16
     packed = packed if adapted and job.base_dtype == "nf4" else 0
     return Estimate(
         weights,
@@ -113,14 +113,14 @@ def estimate(
 
 def _copied(shape: Shape, weights: int, size: int, *, packed: bool) -> int:
     """Bytes of a frozen base on a device, without projections that are packed, and of a matrix made dense."""
-    sizes = [rows * columns for rows, columns in _linears(shape)]
+    sizes = [rows * columns for rows, columns in linears(shape)]
     head = shape.vocab * shape.hidden
     within, around = len(shape.layers) * sum(sizes), head * (1 if shape.tied else 2)
     rest = weights * around // (within + around) if packed else weights
     return rest + max(head, *sizes) * size
 
 
-def _linears(shape: Shape) -> list[tuple[int, int]]:
+def linears(shape: Shape) -> list[tuple[int, int]]:
     """Rows and columns of a layer's matrices."""
     wide, narrow, hidden = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim, shape.hidden
     attention = [(wide, hidden), (narrow, hidden), (narrow, hidden), (hidden, wide)]

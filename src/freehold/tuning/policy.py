@@ -15,7 +15,7 @@ from freehold.tuning.decoder.attention import Rows
 from freehold.tuning.decoder.functions import Linear
 from freehold.tuning.decoder.logps import token_logps
 from freehold.tuning.decoder.loss import head_loss
-from freehold.tuning.decoder.model import Decoder
+from freehold.tuning.decoder.model import Network
 from freehold.tuning.decoder.sampling import sample
 from freehold.tuning.objectives.base import Drawn, Example
 from freehold.tuning.render import Sample
@@ -53,9 +53,9 @@ class Drawing(NamedTuple):
 
 
 class Policy:
-    """Computes with one decoder. `base` is the model that training began with, where adapters cannot be taken off."""
+    """Computes with one model. `base` is the model that training began with, where adapters cannot be taken off."""
 
-    def __init__(self, model: Decoder, device: torch.device, beta: float, base: Decoder | None = None) -> None:
+    def __init__(self, model: Network, device: torch.device, beta: float, base: Network | None = None) -> None:
         self.model, self.device, self.beta, self.base = model, device, beta, base
         self.known: dict[int, Tensor] = {}
         """What the model that training began with says of examples, by their number: sums, [sequences]."""
@@ -158,12 +158,12 @@ class Policy:
         sums = hidden.new_zeros(len(samples), hidden.shape[1]).index_add(0, owner, hidden[: len(owner)])
         return normalize(sums, dim=1)
 
-    def _answers(self, model: Decoder, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+    def _answers(self, model: Network, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
         found, owner = self._tokens(model, samples)
         empty = torch.zeros(len(samples), device=self.device)
         return empty.index_add(0, owner, found), empty.index_add(0, owner, torch.ones_like(found))
 
-    def _tokens(self, model: Decoder, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+    def _tokens(self, model: Network, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
         """The log-probabilities of all tokens of the answers, and the samples that they are of."""
         ids, layout = self._packed(samples)
         weights = torch.tensor([w for sample in samples for w in [*sample.weights[1:], 0.0]], device=self.device)

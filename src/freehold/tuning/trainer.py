@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import Parameter
 
 from freehold.convert import adapter_to_gguf
 from freehold.convert.origin import gguf_in
 from freehold.core.errors import BadData, BadInput, BadModelFile, Unsupported, WorkerFailed
 from freehold.data.rows import AnyRow, read_kind, texts
-from freehold.tuning import checkpoint, lora, memory, model, optimiser, scratch
+from freehold.tuning import backends, checkpoint, lora, memory, model, optimiser, scratch, unsloth
 from freehold.tuning.aim import Aim
 from freehold.tuning.batches import batches, schedule
 from freehold.tuning.classifier import Labels
 from freehold.tuning.decoder import fused
+from freehold.tuning.decoder.model import Network
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.device import Device, find
 from freehold.tuning.embedder import Vectors
@@ -32,7 +34,7 @@ from freehold.tuning.objectives.base import Example
 from freehold.tuning.policy import Drawing, Policy
 from freehold.tuning.precision import choose
 from freehold.tuning.probing import probe, seconds_per_token
-from freehold.tuning.render import Renderer
+from freehold.tuning.render import Renderer, Sample
 from freehold.tuning.rewards import JUDGE, rewards
 from freehold.tuning.stopping import Best, Rise, points
 from freehold.tuning.unpack import file_of, unpack
@@ -43,6 +45,7 @@ _CLIP = 1.0
 _PROBE = 20.0
 """Seconds of trying, at most, before steps are planned for a time."""
 _NO_DORA = "Use method = 'lora', or a base of safetensors"
+_NO_FILE = "Use a base of safetensors, or backend = 'freehold'"
 _LOOK = 20_000
 """Steps whose tokens stand for those of all."""
 _AIMS: dict[str, type[Aim]] = {"classify": Labels, "embed": Vectors}
@@ -57,12 +60,14 @@ class Trainer:
         self.job = job
         self.say = say
         self.stopping = False
+        self.borrows = job.backend == "unsloth"
         self.place = place or find()
         self.device = self.place.device
         self.threads = job.threads or _cores()
         torch.set_num_threads(self.threads)
         torch.manual_seed(job.seed)
-        torch.use_deterministic_algorithms(True, warn_only=not self.place.repeats)
+        # Unsloth's kernels add in any order; torch's beside them would only be slower.
+        torch.use_deterministic_algorithms(not self.borrows, warn_only=not self.place.repeats)
         # It would fill every new tensor first; nothing here reads a tensor before writing it.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.compute = choose(job.dtype, self.place)
@@ -128,6 +133,7 @@ class Trainer:
 
     def _prepare(self) -> None:
         self.say(Progress("loading"))
+        self._check_backend()
         self.objective = objectives()[self.job.objective]
         rows = self._rows(self.job.train)
         self.base = self._base(rows)
@@ -147,6 +153,16 @@ class Trainer:
         self._check_tokens()
         self._load()
 
+    def _check_backend(self) -> None:
+        """Raises BadInput for what the backend cannot do, Unsupported and MissingExtra where it cannot do anything."""
+        found = backends.flaw(self.job.backend, self.job.method, self.job.objective)
+        if found is not None:
+            raise BadInput(*found)
+        if self.borrows:
+            if self.job.base is not None and gguf_in(self.job.base) is not None:
+                raise Unsupported(f"{self.job.base} is a GGUF file, which unsloth does not train on", _NO_FILE)
+            unsloth.prepare(self.job.out.absolute() / "unsloth")
+
     def _rows(self, path: Path) -> Sequence[Any]:
         return tokens.read(path) if self.job.objective == "tokens" else read_kind(path, self.objective.rows)
 
@@ -164,13 +180,15 @@ class Trainer:
         """Raises BadModelFile for a base whose tokenizer has tokens that it does not know itself."""
         if self.job.method == "scratch":
             return
-        samples = (sample for example in (*self.examples, *self.held_out) for sample in example.samples)
-        most, vocab = max(max(sample.ids) for sample in samples), Shape.read(self.base).vocab
+        most, vocab = max(max(sample.ids) for sample in self._samples()), Shape.read(self.base).vocab
         if most >= vocab:
             raise BadModelFile(
                 f"the rows have token {most}, and {self.base.name} knows only {vocab}",
                 "Use a base and a tokenizer that belong together",
             )
+
+    def _samples(self) -> Iterator[Sample]:
+        return (sample for example in (*self.examples, *self.held_out) for sample in example.samples)
 
     def _renderer(self) -> Renderer:
         template, names = model.chat_template(self.base, needed=self.job.objective not in _WITHOUT_TEMPLATE)
@@ -194,22 +212,8 @@ class Trainer:
         self.keeping = memory.plan(
             shape, job, model.weights_size(self.base), largest, size, self.place.room(), compared=compared
         )
-        self.model = model.load(
-            self.base,
-            self.device,
-            self.compute,
-            full=not adapted,
-            checkpointing=self.keeping.checkpointing,
-            offload=self.keeping.offload,
-            base_dtype=job.base_dtype if adapted else "stored",
-            resident=self.place.resident,
-        )
-        self._fuse(epoch)
-        self.trained = self.model.parameters
-        if adapted:
-            scale = lora.scale(job.method, job.rank, job.alpha)
-            linears, dora = self.model.linears, job.method == "dora"
-            self.trained = lora.attach(linears, job.rank, scale, job.seed, self.device, dora=dora)
+        self._fuse(shape, epoch)
+        self.model, self.trained = self._borrowed() if self.borrows else self._own(adapted=adapted)
         self.beside = self.aim.begin(self.examples, self.held_out, shape.hidden, self.device)
         self.trained = {**self.trained, **self.beside}
         self.optimisers = optimiser.build(self.trained, job.method, job.learning_rate, job.weight_decay, self.compute)
@@ -222,10 +226,35 @@ class Trainer:
         if job.objective == "grpo":
             self.policy.drawing = self._drawing()
 
-    def _fuse(self, epoch: Sequence[Sequence[int]]) -> None:
+    def _fuse(self, shape: Shape, epoch: Sequence[Sequence[int]]) -> None:
         """Say what there is to do, of which a run that goes on thinks as it did before."""
-        numbers = sum(rows * columns for rows, columns in (each.matrix.shape for each in self.model.linears.values()))
+        numbers = len(shape.layers) * sum(rows * columns for rows, columns in memory.linears(shape))
         fused.ask(numbers, math.inf if self.job.seconds else self.steps * sum(self.lengths) / len(epoch))
+
+    def _own(self, *, adapted: bool) -> tuple[Network, dict[str, Parameter]]:
+        """Freehold's decoder, and what is trained of it."""
+        job = self.job
+        made = model.load(
+            self.base,
+            self.device,
+            self.compute,
+            full=not adapted,
+            checkpointing=self.keeping.checkpointing,
+            offload=self.keeping.offload,
+            base_dtype=job.base_dtype if adapted else "stored",
+            resident=self.place.resident,
+        )
+        if not adapted:
+            return made, made.parameters
+        scale = lora.scale(job.method, job.rank, job.alpha)
+        return made, lora.attach(made.linears, job.rank, scale, job.seed, self.device, dora=job.method == "dora")
+
+    def _borrowed(self) -> tuple[Network, dict[str, Parameter]]:
+        """Unsloth's model, and what is trained of it."""
+        saving = unsloth.saving(self.job, self.keeping)
+        self.keeping = self.keeping._replace(offload=saving == "unsloth")
+        longest = max(len(sample.ids) for sample in self._samples())
+        return unsloth.load(self.job, self.base, self.compute, saving=saving, longest=longest)
 
     def _drawing(self) -> Drawing:
         job, encoder, grader = self.job, self.encoder, None
@@ -418,6 +447,7 @@ class Trainer:
             checkpointing=self.keeping.checkpointing,
             offload=self.keeping.offload,
             best_step=state.best_step,
+            library=unsloth.version() if self.borrows else "",
         )
 
 

@@ -12,6 +12,7 @@ from freehold.recipes.steps.base import folder_of
 from freehold.recipes.steps.data import HELD_OUT, TRAIN
 from freehold.recipes.sweep import candidates
 from freehold.recipes.task import Output, Result, Step, Task, Work
+from freehold.recipes.versions import installed
 from freehold.store import Store
 from freehold.tuning.job import Architecture, Progress, TrainJob, TrainResult
 
@@ -21,7 +22,7 @@ _EMBED = ("scale", "pooling")
 _COUNTS = ("tokens", "steps", "trainable", "dtype", "rows_cut", "rows_dropped")
 _EVIDENCE = (*_COUNTS, "method", "supervised_tokens", "losses", "held_out_losses", "rows", "threads", "measured")
 _TOOK = ("seconds", "peak_rss", "peak_private", "peak_device", "checkpointing", "offload", "resumed")
-_FACTS = (*_COUNTS, *_TOOK, "supervised_tokens", "best_step", "measured")
+_FACTS = (*_COUNTS, *_TOOK, "supervised_tokens", "best_step", "measured", "library")
 
 
 def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
@@ -42,6 +43,8 @@ def _task(name: str, section: TuneSection, file: RecipeFile, store: Store) -> Ta
     unused.update(() if section.adapts else _LORA, () if scratch else Architecture.__struct_fields__)
     unused.update(() if section.embeds else _EMBED)
     parameters = {key: value for key, value in msgspec.structs.asdict(section).items() if key not in unused}
+    if section.backend != "freehold":
+        parameters["library"] = installed(section.backend)
     if section.judge:
         parameters["judge"] = judge_of(section, store).digest.text
     parameters["rewards"] = [_reward(file, spec)[1] for spec in section.rewards]
@@ -106,6 +109,8 @@ def _text(report: Progress) -> str:
 def _record(trained: TrainResult) -> bytes:
     """What the training was, without what differs from run to run: evidence."""
     values = {"schema": 1, "kind": "training", **{key: getattr(trained, key) for key in _EVIDENCE}}
+    if trained.library:
+        values["library"] = trained.library
     return msgspec.json.encode(values, order="sorted")
 
 

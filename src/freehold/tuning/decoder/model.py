@@ -1,9 +1,10 @@
 """The decoder: token ids in, hidden states out."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -161,6 +162,20 @@ class Block:
     def _add(self, x: Tensor, before: Norm | None, after: Norm | None, part: "partial[Tensor] | Mlp") -> Tensor:
         made = part(x.to(self.compute) if before is None else before(x))
         return torch.add(x, made if after is None else after(made), alpha=self.scale)
+
+
+class Network(Protocol):
+    """What objectives compute with: a decoder, or what stands in its place."""
+
+    shape: Shape
+    head: Matrix
+
+    @property
+    def linears(self) -> Mapping[str, Linear]:
+        """Projections that have adapters beside them which can be taken off."""
+
+    def __call__(self, ids: Tensor, rows: Rows | Cache) -> Tensor:
+        """The hidden states behind the last norm. ids [tokens] -> [tokens, hidden]."""
 
 
 class Decoder:

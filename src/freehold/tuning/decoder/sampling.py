@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from freehold.tuning.decoder.cache import Cache
-from freehold.tuning.decoder.model import Decoder
+from freehold.tuning.decoder.model import Network
 
 
 @torch.no_grad()
 def sample(
-    decoder: Decoder,
+    decoder: Network,
     prompt: Sequence[int],
     *,
     count: int,
@@ -39,7 +39,7 @@ def sample(
     return [_cut(row, ends) for row in made.tolist()]
 
 
-def _read(decoder: Decoder, ids: Tensor, cache: Cache) -> Tensor:
+def _read(decoder: Network, ids: Tensor, cache: Cache) -> Tensor:
     """The logits behind the last token of each row, [rows, vocab]."""
     cache.begin(len(ids) // cache.rows)
     hidden = decoder(ids, cache)
