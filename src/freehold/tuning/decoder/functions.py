@@ -314,8 +314,9 @@ class _Rotate(torch.autograd.Function):
         return _turn(grads[0], cos, -sin), None, None
 
 
-@fused
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    if fuses(x):
+        return _turned(x, cos, sin)
     half = cos.shape[-1]
     first, second = x[..., :half].float(), x[..., half : 2 * half].float()
     out = torch.empty_like(x)
@@ -323,6 +324,14 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     out[..., half : 2 * half] = (second * cos).addcmul_(first, sin)
     out[..., 2 * half :] = x[..., 2 * half :]
     return out
+
+
+@fused
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    half = cos.shape[-1]
+    first, second = x[..., :half].float(), x[..., half : 2 * half].float()
+    made = torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
+    return torch.cat([made, x[..., 2 * half :]], -1) if x.shape[-1] > 2 * half else made
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
