@@ -38,6 +38,7 @@ class Peer:
             args=SFTConfig(
                 output_dir=job["out"],
                 per_device_train_batch_size=job["batch"],
+                gradient_accumulation_steps=1,
                 max_steps=job["steps"],
                 learning_rate=job["learning_rate"],
                 adam_beta2=0.95,
