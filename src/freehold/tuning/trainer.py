@@ -1,7 +1,6 @@
 """The training loop. Everything it does follows from its job; it can be killed anywhere and goes on where it was."""
 
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ import torch
 from freehold.convert import adapter_to_gguf
 from freehold.convert.origin import gguf_in
 from freehold.core.errors import BadData, BadInput, BadModelFile, Unsupported, WorkerFailed
+from freehold.core.system import cores
 from freehold.data.rows import AnyRow, read_kind, texts
 from freehold.tuning import checkpoint, lora, memory, model, optimiser, scratch
 from freehold.tuning.aim import Aim
@@ -58,7 +58,7 @@ class Trainer:
         self.stopping = False
         self.place = place or find()
         self.device = self.place.device
-        self.threads = job.threads or _cores()
+        self.threads = job.threads or cores()
         torch.set_num_threads(self.threads)
         torch.manual_seed(job.seed)
         torch.use_deterministic_algorithms(True, warn_only=not self.place.repeats)
@@ -412,11 +412,6 @@ class Trainer:
             offload=self.keeping.offload,
             best_step=state.best_step,
         )
-
-
-def _cores() -> int:
-    """That this process may use; macOS only says how many there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _spelt(dtype: torch.dtype) -> str:
