@@ -1,8 +1,10 @@
 """Embedding models: the loss beside its formula, the served vectors beside the trainer's, ranks that get better."""
 
 import asyncio
+import json
 import math
 import random
+import shutil
 from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -227,6 +229,70 @@ def test_pooling_is_the_bases(base: Path, tmp_path: Path) -> None:
     ranks = unpack(write_gguf(tmp_path / "ranks.gguf", pooling=4), tmp_path / "ranks")
     with pytest.raises(Unsupported, match="way 4"):
         pooling_of(ranks, "auto")
+
+
+def as_sentence_transformers(folder: Path, base: Path, modules: object, pooling: object) -> Path:
+    shutil.copytree(base, folder)
+    (folder / "1_Pooling").mkdir()
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    return folder
+
+
+def modules(*kinds: str) -> list[dict[str, str]]:
+    return [{"type": f"sentence_transformers.models.{kind}"} for kind in kinds]
+
+
+USUAL_MODULES = modules("Transformer", "Pooling", "Normalize")
+ALL_FALSE = {"word_embedding_dimension": 32, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": False}
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        (ALL_FALSE | {"pooling_mode_lasttoken": True}, "last"),
+        (ALL_FALSE | {"pooling_mode_mean_tokens": True}, "mean"),
+        ({"embedding_dimension": 32, "pooling_mode": "lasttoken"}, "last"),
+        ({"embedding_dimension": 32, "pooling_mode": ["mean"]}, "mean"),
+        ({}, "mean"),
+    ],
+)
+def test_pooling_is_what_sentence_transformers_says(
+    base: Path, tmp_path: Path, said: dict[str, object], wanted: str
+) -> None:
+    folder = as_sentence_transformers(tmp_path / "model", base, USUAL_MODULES, said)
+    assert pooling_of(folder, "auto") == wanted
+    assert pooling_of(folder, "last") == "last"
+    to_gguf(folder, tmp_path / "model.gguf", dtype="f16")
+    number = {"mean": 1, "last": 3}[wanted]
+    assert read_header(tmp_path / "model.gguf").metadata["llama.pooling_type"] == number
+    (folder / "1_Pooling" / "config.json").rename(folder / "1_Pooling.json")  # as it is called in the store
+    assert pooling_of(folder, "auto") == wanted
+    declare(folder, "mean")
+    assert pooling_of(folder, "auto") == "mean"
+
+
+@pytest.mark.parametrize(
+    ("named", "said", "reason"),
+    [
+        (USUAL_MODULES, {"pooling_mode_cls_token": True}, "1_Pooling/config.json pools vectors by cls"),
+        (USUAL_MODULES, {"pooling_mode": "max"}, "by max"),
+        (USUAL_MODULES, {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, "by max and mean"),
+        (USUAL_MODULES, {"pooling_mode": 7}, "by 7"),
+        (USUAL_MODULES, [], "config.json: not a JSON object"),
+        (modules("Transformer", "Pooling", "Dense"), {"pooling_mode": "mean"}, "modules.json names a module Dense"),
+        ({"a": 1}, {"pooling_mode": "mean"}, "modules.json: not a list of modules"),
+    ],
+)
+def test_pooling_that_is_not_served_is_refused(
+    job: Jobs, base: Path, files: dict[str, Path], tmp_path: Path, named: object, said: object, reason: str
+) -> None:
+    folder = as_sentence_transformers(tmp_path / "model", base, named, said)
+    error = refusal(job(**files, objective="embed", base=folder))
+    assert reason in error.message
+    with pytest.raises(type(error), match=reason):
+        to_gguf(folder, tmp_path / "model.gguf")
+    assert pooling_of(folder, "mean") == "mean"
 
 
 def test_scores_are_learned(job: Jobs, files: dict[str, Path]) -> None:
