@@ -143,6 +143,7 @@ class Trainer:
         # Numbers of their own: what is known of an example goes by its number.
         self.held_out = [each._replace(number=-1 - each.number) for each in held_out if each.supervised]
         self._tell_cut(len(rows))
+        self._tell_joined(renderer.joined)
         self._check_tokens()
         self._load()
 
@@ -371,6 +372,16 @@ class Trainer:
                     "loading",
                     note=f"of {rows} rows, {self.cut} are longer than {self.job.max_length} tokens and lose their end; "
                     f"{self.dropped} have no answer left and are not used",
+                )
+            )
+
+    def _tell_joined(self, answers: int) -> None:
+        if answers:
+            self.say(
+                Progress(
+                    "loading",
+                    note=f"{answers} answers begin in one token with the space that the chat template's prompt ends in; "
+                    "the server has that as a token of its own: take it out of the template",
                 )
             )
 
