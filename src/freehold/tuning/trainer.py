@@ -380,8 +380,8 @@ class Trainer:
             self.say(
                 Progress(
                     "loading",
-                    note=f"{answers} answers begin in one token with the space that the chat template's prompt ends in; "
-                    "the server has that as a token of its own: take it out of the template",
+                    note=f"{answers} answers begin in one token with the space that ends the chat template's prompt: "
+                    "the server has that as a token of its own, so take it out of the template",
                 )
             )
 
