@@ -161,6 +161,15 @@ def test_the_command_line_starts_without_heavy_packages() -> None:
     assert done.stdout.strip() == ""
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nothing_is_called_that_macos_lacks() -> None:
+    """What mypy can tell of it: a call that Linux alone has stands where it was asked whether it is there."""
+    command = [sys.executable, "-m", "mypy", "--platform", "darwin", "--cache-dir", ".mypy_cache/darwin", str(PACKAGE)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_readme_opens_with_the_two_commands() -> None:
     blocks = re.findall(r"```\w*\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     assert blocks[0].strip() == "pip install '.[tune]' && freehold demo"

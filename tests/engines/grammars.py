@@ -14,6 +14,10 @@ ENDLESS = {
     "many alternatives": "root ::= " + " | ".join(f'"x{i}"' for i in range(6000)),
     "many alternatives of one letter": "root ::= " + "|".join(['"a"'] * 10_000),
     "a bomb behind a long word": f'root ::= "{"qx" * 300}" late\nlate ::= ' + " ".join(["[a-z]*"] * 300),
+    "a bomb behind a long word of its rule": f'root ::= "{"qx" * 300}" ' + " ".join(["[a-z]*"] * 300),
+    "a bomb behind a long word in groups": f'root ::= "{"qx" * 300}" (("a"?){{50}}){{50}}',
+    "a bomb behind repetitions": "root ::= ([a-z] [0-9]){300} " + " ".join(["[a-z]*"] * 300),
+    "a bomb behind choices": "root ::= " + '("q" | "x") ("y" | "z") ' * 100 + " ".join(["[a-z]*"] * 300),
 }
 """llama.cpp compiles or applies them for longer than anybody waits."""
 CHEAP = {
@@ -22,6 +26,7 @@ CHEAP = {
     "a huge repetition": 'root ::= "a"{1,2000}',
     "deep groups": "root ::= " + "(" * 60 + '"a"' + ")" * 60,
     "a long literal": 'root ::= "' + "a" * 60_000 + '"',
+    "long words": "root ::= " + " | ".join(f'"{n:040d}" [a-z]* "{n:060d}"' for n in range(60)),
     "llguidance's own": "%llguidance {}\nstart: /(a|b)*a(a|b){1000}/",
 }
 """They look like bombs, and llama.cpp makes light work of them."""

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from freehold.core.errors import WorkerFailed
@@ -75,6 +76,17 @@ def test_a_long_path_falls_back_to_a_private_temporary_folder(tmp_path: Path):
         listener.bind(str(place.path))
     place.remove()
     assert not place.path.parent.exists()
+
+
+@in_loop
+async def test_progress_is_told_without_the_bytes_read(monkeypatch: pytest.MonkeyPatch):
+    """macOS does not count them."""
+    monkeypatch.delattr(psutil.Process, "io_counters")
+    child = _child(OBEDIENT)
+    await child.first_line(10)
+    seconds, read = child.progress()
+    assert (seconds >= 0, read) == (True, 0)
+    await child.stop()
 
 
 @in_loop

@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from contextlib import suppress
 from functools import cache
@@ -15,6 +17,7 @@ from freehold.core.errors import BadInput
 from freehold.core.request import COARSE
 from freehold.core.request import Image as Seen
 from freehold.formats.image_decoding import MOST_READ, decoded
+from freehold.formats.image_worker import MEMORY
 from tests.pictures import FORMS, picture, seen
 
 
@@ -29,6 +32,18 @@ def look(data: bytes) -> Image.Image:
 def near(color: object, expected: tuple[int, int, int], most: int = 3) -> bool:
     assert isinstance(color, tuple)
     return all(abs(one - other) <= most for one, other in zip(color, expected, strict=True))
+
+
+@pytest.mark.parametrize(("system", "limited"), [("linux", True), ("darwin", False)])
+def test_the_process_is_confined_as_far_as_its_system_can(system: str, limited: bool) -> None:
+    """macOS refuses a limit on addresses that is below what it shares out to every program."""
+    code = (
+        f"import sys, resource; sys.platform = {system!r}; from freehold.formats import image_worker;"
+        "image_worker.confine();"
+        "print(*(resource.getrlimit(each)[1] for each in (resource.RLIMIT_AS, resource.RLIMIT_FSIZE)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(MEMORY) if limited else "-1", "0"]
 
 
 @pytest.mark.parametrize("form", FORMS)

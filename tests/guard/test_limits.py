@@ -94,7 +94,12 @@ def test_large_schemas_are_too_large(schema: dict):
 
 @pytest.mark.parametrize(
     "grammar",
-    ['root ::= "yes" | "no"', 'root ::= [(]{1,5} "((((((((((" x\nx ::= ("a" ("b" ("c")))', 'root ::= "\\"(" [^\\]]*'],
+    [
+        "# " + "(" * 100 + '\nroot ::= "#" | "("',
+        'root ::= "yes" | "no"',
+        'root ::= [(]{1,5} "((((((((((" x\nx ::= ("a" ("b" ("c")))',
+        'root ::= "\\"(" [^\\]]*',
+    ],
 )
 def test_ordinary_grammars_pass(grammar: str):
     limits.check_grammar(grammar)
@@ -102,7 +107,13 @@ def test_ordinary_grammars_pass(grammar: str):
 
 @pytest.mark.parametrize(
     "grammar",
-    ["root ::= " + "(" * 65 + '"a"' + ")" * 65, "root ::= [a]{100000}", "root ::= ([a]{1,2001})", "(" * 60_000],
+    [
+        "root ::= " + "(" * 65 + '"a"' + ")" * 65,
+        "root ::= [a]{100000}",
+        "root ::= ([a]{1,2001})",
+        "(" * 60_000,
+        '# "\nroot ::= ' + "(" * 65 + '"a"' + ")" * 65,
+    ],
 )
 def test_harmful_grammars_are_refused(grammar: str):
     with pytest.raises(BadInput):

@@ -46,6 +46,17 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "file"
 
 
+@pytest.mark.parametrize("door", ["file", "stream"])
+def test_room_that_cannot_be_taken_at_once_is_not(
+    tmp_path: Path, file: Path, door: str, monkeypatch: pytest.MonkeyPatch
+):
+    """macOS has no call for it."""
+    monkeypatch.delattr(os, "posix_fallocate")
+    with Store.open(tmp_path / "store") as store:
+        DOORS[door](store, file, DATA)
+        assert store.blobs.path(Digest.of_bytes(DATA)).read_bytes() == DATA
+
+
 @pytest.mark.parametrize("door", DOORS)
 def test_nothing_over_the_quota_comes_in(tmp_path: Path, file: Path, door: str):
     with Store.open(tmp_path / "small", quota=5000) as small:

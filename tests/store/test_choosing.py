@@ -115,6 +115,8 @@ def test_any_names_give_a_model_or_one_line(names: list[str], quant: str):
          ["config.json", "model.safetensors"]),
         (["adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "adapter_model.bin"],
          ["adapter_config.json", "adapter_model.safetensors", "tokenizer.json"]),
+        (["config.json", "model.safetensors", "modules.json", "1_Pooling/config.json", "2_Normalize/config.json"],
+         ["config.json", "modules.json", "1_Pooling/config.json", "model.safetensors"]),
     ],
 )  # fmt: skip
 def test_the_files_of_a_folder(names: list[str], taken: list[str]):

@@ -288,6 +288,22 @@ def test_a_materialised_folder_can_be_imported(store, tmp_path):
     assert import_folder(store, tmp_path / "out", name("again")) == manifest
 
 
+def test_what_sentence_transformers_says_of_pooling_comes_along(store, tmp_path):
+    source = models.folder(tmp_path / "model")
+    (source / "modules.json").write_text("[]")
+    (source / "1_Pooling").mkdir()
+    (source / "1_Pooling" / "config.json").write_text('{"pooling_mode_lasttoken": true}')
+    manifest = import_folder(store, source, name("tiny"))
+    materialise(store, manifest, tmp_path / "out")
+    assert (tmp_path / "out" / "modules.json").read_text() == "[]"
+    assert (tmp_path / "out" / "1_Pooling.json").read_text() == '{"pooling_mode_lasttoken": true}'
+    assert import_folder(store, tmp_path / "out", name("again")) == manifest
+    (source / "1_Pooling").rename(tmp_path / "elsewhere")
+    (source / "1_Pooling").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BadModelFile, match="leaves the folder"):
+        import_folder(store, source, name("led-out"))
+
+
 @pytest.mark.parametrize("filename", ["../evil", "/etc/evil", "a/b", "", ".", "..", ".hidden", "a\nb", "x" * 300])
 def test_a_manifest_cannot_write_outside_the_folder(store, tmp_path, filename):
     manifest = Manifest(parts=(Part("other", store.add_bytes(b"x"), 1, filename),))

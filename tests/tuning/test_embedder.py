@@ -1,8 +1,10 @@
 """Embedding models: the loss beside its formula, the served vectors beside the trainer's, ranks that get better."""
 
 import asyncio
+import json
 import math
 import random
+import shutil
 from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from freehold.convert import adapter_to_gguf, to_gguf
@@ -21,6 +24,8 @@ from freehold.engines.base import ModelFile
 from freehold.engines.llamacpp import LlamaCpp
 from freehold.formats.gguf import read_header
 from freehold.tuning import policy
+from freehold.tuning.decoder.nf4 import Nf4
+from freehold.tuning.decoder.quantised import Workbench
 from freehold.tuning.embedder import declare, pooling_of
 from freehold.tuning.job import TrainJob, TrainResult
 from freehold.tuning.merge import merge
@@ -123,11 +128,15 @@ def test_scores_say_the_order() -> None:
     assert loss(policy, *(each._replace(label=0.5) for each in examples)) == 0
 
 
-@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize(
+    "fields",
+    [{"pooling": "mean"}, {"pooling": "last"}, {"method": "dora"}, {"base_dtype": "nf4"}],
+    ids=lambda fields: "".join(fields.values()),
+)
 def test_large_steps_have_the_gradients_of_one(
-    job: Jobs, files: dict[str, Path], pooling: str, monkeypatch: pytest.MonkeyPatch
+    job: Jobs, files: dict[str, Path], fields: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer, _ = run(job(**files, objective="embed", method="lora", pooling=pooling, steps=2, dtype="f32"))
+    trainer, _ = run(job(**files, objective="embed", **{"method": "lora", **fields}, steps=2, dtype="f32"))
     found = []
     for most in (1 << 13, 64):
         monkeypatch.setattr(policy, "AT_ONCE", most)
@@ -169,12 +178,13 @@ def cosines(trainer: Trainer, rows: Sequence[Pair], found: np.ndarray) -> float:
         ("lora", "mean"),
         pytest.param("lora", "last", marks=pytest.mark.slow),
         pytest.param("full", "last", marks=pytest.mark.slow),
+        pytest.param("dora", "mean", marks=pytest.mark.slow),
     ],
 )
 def test_the_right_text_comes_first_and_the_server_says_so_too(
     job: Jobs, base: Path, files: dict[str, Path], tmp_path: Path, home: Path, method: str, pooling: str
 ) -> None:
-    rate = 5e-3 if method == "lora" else 2e-3
+    rate = 2e-3 if method == "full" else 5e-3
     trainer, result = run(
         job(
             **files, objective="embed", method=method, pooling=pooling, steps=100, learning_rate=rate,
@@ -185,7 +195,7 @@ def test_the_right_text_comes_first_and_the_server_says_so_too(
     assert measured["held_out_rows"] == 24
     assert measured["mrr"] >= measured["recall_at_1"]
     assert result.held_out_losses[-1].loss < 0.8 * result.held_out_losses[0].loss
-    if method == "lora":
+    if method != "full":
         assert result.model.name == "adapter"
         assert measured["mrr"] > 2 * measured["mrr_of_base"]
         assert measured["recall_at_1"] > measured["recall_at_1_of_base"] + 0.1
@@ -197,6 +207,40 @@ def test_the_right_text_comes_first_and_the_server_says_so_too(
     rows = linked(24, 1)[:6]
     found = served(tmp_path / "whole.gguf", [row.anchor for row in rows], home)
     assert cosines(trainer, rows, found) > 0.999
+
+
+def rounded(base: Path, folder: Path) -> Path:
+    """The base with the numbers that its layers have in NF4."""
+    shutil.copytree(base, folder)
+    tensors = load_file(folder / "model.safetensors")
+    bench = Workbench(1, torch.device("cpu"))
+    layers = {name: each for name, each in tensors.items() if ".layers." in name and each.dim() == 2}
+    coarse = {name: Nf4(each, bench).dense(torch.float32).clone() for name, each in layers.items()}
+    save_file({name: each.float() for name, each in tensors.items()} | coarse, folder / "model.safetensors")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_vectors_learned_on_nf4_are_those_of_the_base_in_nf4_with_the_adapter(
+    job: Jobs, base: Path, files: dict[str, Path], tmp_path: Path, home: Path, method: str
+) -> None:
+    trainer, result = run(
+        job(
+            **files, objective="embed", method=method, base_dtype="nf4", steps=60, learning_rate=5e-3,
+            batch_tokens=1024, dtype="f32",
+        )
+    )  # fmt: skip
+    assert result.measured["mrr"] > 1.5 * result.measured["mrr_of_base"]
+    rows = linked(24, 1)[:4]
+    found = {}
+    for name, beneath in (("nf4", rounded(base, tmp_path / "rounded")), ("stored", base)):
+        merge(beneath, result.model, tmp_path / name)
+        declare(tmp_path / name, "mean")
+        to_gguf(tmp_path / name, tmp_path / f"{name}.gguf", dtype="f16")
+        found[name] = cosines(trainer, rows, served(tmp_path / f"{name}.gguf", [row.anchor for row in rows], home))
+    assert found["nf4"] > 0.999
+    assert found["stored"] > 0.9
 
 
 def test_beside_a_gguf_file_vectors_are_pooled_as_that_is_served(
@@ -227,6 +271,70 @@ def test_pooling_is_the_bases(base: Path, tmp_path: Path) -> None:
     ranks = unpack(write_gguf(tmp_path / "ranks.gguf", pooling=4), tmp_path / "ranks")
     with pytest.raises(Unsupported, match="way 4"):
         pooling_of(ranks, "auto")
+
+
+def as_sentence_transformers(folder: Path, base: Path, modules: object, pooling: object) -> Path:
+    shutil.copytree(base, folder)
+    (folder / "1_Pooling").mkdir()
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    return folder
+
+
+def modules(*kinds: str) -> list[dict[str, str]]:
+    return [{"type": f"sentence_transformers.models.{kind}"} for kind in kinds]
+
+
+USUAL_MODULES = modules("Transformer", "Pooling", "Normalize")
+ALL_FALSE = {"word_embedding_dimension": 32, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": False}
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        (ALL_FALSE | {"pooling_mode_lasttoken": True}, "last"),
+        (ALL_FALSE | {"pooling_mode_mean_tokens": True}, "mean"),
+        ({"embedding_dimension": 32, "pooling_mode": "lasttoken"}, "last"),
+        ({"embedding_dimension": 32, "pooling_mode": ["mean"]}, "mean"),
+        ({}, "mean"),
+    ],
+)
+def test_pooling_is_what_sentence_transformers_says(
+    base: Path, tmp_path: Path, said: dict[str, object], wanted: str
+) -> None:
+    folder = as_sentence_transformers(tmp_path / "model", base, USUAL_MODULES, said)
+    assert pooling_of(folder, "auto") == wanted
+    assert pooling_of(folder, "last") == "last"
+    to_gguf(folder, tmp_path / "model.gguf", dtype="f16")
+    number = {"mean": 1, "last": 3}[wanted]
+    assert read_header(tmp_path / "model.gguf").metadata["llama.pooling_type"] == number
+    (folder / "1_Pooling" / "config.json").rename(folder / "1_Pooling.json")  # as it is called in the store
+    assert pooling_of(folder, "auto") == wanted
+    declare(folder, "mean")
+    assert pooling_of(folder, "auto") == "mean"
+
+
+@pytest.mark.parametrize(
+    ("named", "said", "reason"),
+    [
+        (USUAL_MODULES, {"pooling_mode_cls_token": True}, "1_Pooling/config.json pools vectors by cls"),
+        (USUAL_MODULES, {"pooling_mode": "max"}, "by max"),
+        (USUAL_MODULES, {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, "by max and mean"),
+        (USUAL_MODULES, {"pooling_mode": 7}, "by 7"),
+        (USUAL_MODULES, [], "config.json: not a JSON object"),
+        (modules("Transformer", "Pooling", "Dense"), {"pooling_mode": "mean"}, "modules.json names a module Dense"),
+        ({"a": 1}, {"pooling_mode": "mean"}, "modules.json: not a list of modules"),
+    ],
+)
+def test_pooling_that_is_not_served_is_refused(
+    job: Jobs, base: Path, files: dict[str, Path], tmp_path: Path, named: object, said: object, reason: str
+) -> None:
+    folder = as_sentence_transformers(tmp_path / "model", base, named, said)
+    error = refusal(job(**files, objective="embed", base=folder))
+    assert reason in error.message
+    with pytest.raises(type(error), match=reason):
+        to_gguf(folder, tmp_path / "model.gguf")
+    assert pooling_of(folder, "mean") == "mean"
 
 
 def test_scores_are_learned(job: Jobs, files: dict[str, Path]) -> None:

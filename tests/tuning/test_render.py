@@ -1,16 +1,18 @@
 """Only what the assistant wrote is learned."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from freehold.core.errors import BadData, BadModelFile
 from freehold.core.request import Message, Tool, ToolCall
 from freehold.data.rows import Row
 from freehold.tuning.render import Renderer
 from freehold.tuning.scratch import TEMPLATE
-from tests.tiny import HERMES
+from tests import tiny
+from tests.tiny import CORPUS, HERMES, SPECIAL
 
 
 @pytest.fixture
@@ -63,6 +65,50 @@ def test_a_long_row_loses_its_end_and_says_so(tokenizer: Tokenizer) -> None:
     [sample] = renderer(tokenizer, max_length=20).samples([CHAT])
     assert (len(sample.ids), len(sample.weights), sample.cut) == (20, 20, True)
     assert not sample.supervised
+
+
+SPACED = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+def metaspace() -> Tokenizer:
+    """One as SentencePiece's, to which a space is the first sign of a word."""
+    made = Tokenizer(models.BPE(unk_token="<unk>"))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>", *SPECIAL], show_progress=False)
+    made.train_from_iterator([CORPUS, "user: assistant:"] * 8, trainer)
+    return made
+
+
+@pytest.mark.parametrize(("made", "space"), [(tiny.tokenizer, "Ġ"), (metaspace, "▁")])
+def test_the_first_word_of_an_answer_is_learned_with_the_space_before_it(
+    made: Callable[[], Tokenizer], space: str
+) -> None:
+    tokenizer = made()
+    render = Renderer(tokenizer, SPACED, max_length=1000, prompt_weight=0.0)
+    turns = [Message("user", "Where is my order?"), Message("assistant", "the lazy dog")]
+    [sample] = render.samples([[*turns, *turns]])
+    learned = [token for token, weight in zip(sample.ids, sample.weights, strict=True) if weight]
+    assert tokenizer.id_to_token(learned[0]) == f"{space}the"
+    said = tokenizer.decode(learned, skip_special_tokens=False)
+    assert [answer.strip() for answer in said.split("<|im_end|>")] == ["the lazy dog", "the lazy dog", ""]
+    assert render.joined == 2
+    # The server's prompt ends in the space, as a token of its own: what is learned here is not what it begins with.
+    prompt = tokenizer.encode("user: Where is my order?<|im_end|>\nassistant: ")
+    assert prompt.tokens[-1] == space
+    assert prompt.ids[:-1] == list(sample.ids[: len(prompt.ids) - 1])
+
+
+def test_a_token_that_begins_with_a_word_of_the_prompt_is_no_answer() -> None:
+    half = SPACED.replace("assistant: ", "assistant: lazy do").replace("{{ m.role }}: ", "{{ m.role }}: lazy do")
+    tokenizer = tiny.tokenizer()
+    render = Renderer(tokenizer, half, max_length=1000, prompt_weight=0.0)
+    [sample] = render.samples([[Message("user", "g"), Message("assistant", "g")]])
+    learned = [token for token, weight in zip(sample.ids, sample.weights, strict=True) if weight]
+    assert tokenizer.decode(learned, skip_special_tokens=False) == "<|im_end|>"
+    assert render.joined == 0
 
 
 def test_a_row_without_an_answer_is_refused(tokenizer: Tokenizer) -> None:

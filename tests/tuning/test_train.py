@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from freehold.data.rows import Row, write_rows
 from freehold.tuning.job import Architecture, Progress, TrainJob, TrainResult, encode
 from freehold.tuning.launch import train
 from freehold.tuning.merge import merge
+from tests.tiny import tokenizer
 
 Jobs = Callable[..., TrainJob]
 
@@ -41,6 +43,18 @@ def test_tuning_lowers_the_held_out_loss(job: Jobs, method: str) -> None:
     assert len(result.losses) == 60
     assert [progress.step for progress in said if progress.phase == "training"] == list(range(1, 61))
     assert result.supervised_tokens < result.tokens
+
+
+def test_a_template_whose_prompt_ends_in_a_space_is_told_of(job: Jobs, base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "base")
+    template = (base / "chat_template.jinja").read_text()
+    template = template.replace("}}\n{{", "}}: {{").replace("assistant\n", "assistant: ")
+    (tmp_path / "base" / "chat_template.jinja").write_text(template)
+    tokenizer(300).save(str(tmp_path / "base" / "tokenizer.json"))  # in which words take the space before them
+    write_rows(tmp_path / "rows.jsonl", [Row((Message("user", "Who?"), Message("assistant", "the dog")))] * 3)
+    said: list[Progress] = []
+    train(job(base=tmp_path / "base", train=tmp_path / "rows.jsonl", held_out=None, steps=1), said.append)
+    assert any("3 answers begin in one token with the space" in progress.note for progress in said)
 
 
 @pytest.mark.slow

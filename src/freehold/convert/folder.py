@@ -73,7 +73,7 @@ def prepare(folder: Path, dtype: str = "auto") -> Prepared:
     if not (folder / "config.json").exists():
         raise NotFound(f"{shown(folder, 400)} holds no config.json", "Name a folder with a model in safetensors format")
     planned, config, weights = plan(folder)
-    pooled = pooling.metadata(config, planned.architecture)
+    pooled = pooling.metadata(folder, config, planned.architecture)
     metadata = {**planned.metadata, **pooled, **tokenizer_metadata(folder, config, planned.vocab_size)}
     return Prepared.of(planned.architecture, metadata, planned.tensors, weights, dtype)
 

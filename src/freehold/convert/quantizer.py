@@ -1,6 +1,5 @@
 """From an unquantised GGUF file to a quantised one, a few rows at a time."""
 
-import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from freehold.convert.mixture import PLAIN, target_types
 from freehold.convert.output import OutTensor, number_entry, packed_header, padding, write_file
 from freehold.convert.types import QuantType, quant_type
 from freehold.core.errors import Unsupported
+from freehold.core.system import cores
 from freehold.formats.gguf import MAX_KEY, GgufHeader, TensorInfo, read_header
 from freehold.formats.gguf_values import Cursor, read_value
 from freehold.formats.reading import regular_file, shown
@@ -90,7 +90,7 @@ def quantize(
     by_name = {tensor.name: tensor for tensor in header.tensors}
     weights = {tensor.name: importance.weights(tensor) for tensor in header.tensors} if importance is not None else {}
     pieces = [piece for tensor in tensors for piece in _cut(by_name[tensor.name], tensor.type)]
-    workers = threads if threads > 0 else len(os.sched_getaffinity(0))
+    workers = threads if threads > 0 else cores()
     with ThreadPoolExecutor(workers, "quantize") as pool:
         done = _in_order(
             pool, pieces, lambda piece: _quantized(header, piece, weights.get(piece.tensor.name)), 2 * workers

@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 import threading
 import uuid
@@ -34,8 +35,8 @@ _LOOK = 0.2
 _ALMOST = 0.99
 """As much as is told of what is not said to be ready: other things take memory too."""
 _COMPLAINTS = (" E ", "rror", "ASSERT", "no progress")
-_MAX_SOCKET_PATH = 107
-"""Bytes that `sockaddr_un.sun_path` holds beside its final zero (unix(7))."""
+_MAX_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
+"""Bytes that `sockaddr_un.sun_path` holds beside its final zero (unix(7), of Linux and of macOS)."""
 
 
 def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
@@ -116,11 +117,12 @@ class Child:
         return await asyncio.to_thread(self._process.stdout.read, count) if self._process.stdout is not None else b""
 
     def progress(self) -> tuple[float, int]:
-        """A value that changes while the process computes or loads: CPU seconds and bytes read."""
+        """A value that changes while the process computes or loads: CPU seconds and, not on macOS, bytes read."""
         try:
             process = psutil.Process(self.pid)
             times = process.cpu_times()
-            return round(times.user + times.system, 2), process.io_counters().read_bytes
+            read = process.io_counters().read_bytes if hasattr(process, "io_counters") else 0
+            return round(times.user + times.system, 2), read
         except psutil.Error:
             return -1.0, 0
 

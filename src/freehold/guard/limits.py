@@ -28,7 +28,8 @@ _REPEATS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "
 _BRACES = re.compile(r"\{\s*(\d*)\s*,?\s*(\d*)\s*\}")
 _ATOMS = re.compile(r"\\[pP]\{[^}]*\}|\\.|\[(?:\\.|[^\]\\])*\]|\{(?P<low>\d*)(?:,(?P<high>\d*))?\}|.", re.DOTALL)
 """The atoms of a pattern: classes, escaped and plain characters, groups' ends; and repetitions."""
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]')
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|#[^\n]*')
+"""What holds no groups of a grammar: literals, classes, and comments, in which a quote opens nothing."""
 
 
 def check(request: Request) -> None:

@@ -172,7 +172,7 @@ class Blobs:
 
     def reserve(self, descriptor: int, size: int) -> None:
         """Take the room at once, so that the disk is not full when half a model is written. Raises DiskFull."""
-        if size:
+        if size and hasattr(os, "posix_fallocate"):  # macOS has none
             try:
                 os.posix_fallocate(descriptor, 0, size)
             except OSError as error:

@@ -34,12 +34,16 @@ ROLES: dict[str, Role] = {
     "added_tokens.json": "other",
     "chat_template.json": "other",
     "merges.txt": "other",
+    "modules.json": "other",
+    "1_Pooling.json": "other",
     "special_tokens_map.json": "other",
     "spiece.model": "other",
     "tokenizer.model": "other",
     "vocab.json": "other",
     "vocab.txt": "other",
 }
+NESTED = {"1_Pooling/config.json": "1_Pooling.json"}
+"""Files in folders of a model's folder, and what they are called in the store, which has no folders."""
 _JSON_ROLES: set[Role] = {"config", "generation_config", "tokenizer", "tokenizer_config", "adapter_config"}
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}")
@@ -105,10 +109,10 @@ def _regular_files(folder: Path) -> dict[str, Path]:
         repository = folder.resolve().parent.parent
         roots += [repository / "blobs", repository.parent / "blobs"]
     files: dict[str, Path] = {}
-    for entry in folder.iterdir():
+    for entry in (*(folder / name for name in NESTED if (folder / name).is_file()), *folder.iterdir()):
         path = _inside(entry, roots)
         if path is not None:
-            files[entry.name] = path
+            files[NESTED.get(entry.relative_to(folder).as_posix(), entry.name)] = path
         if len(files) > MAX_FILES:
             raise bad_file(folder, f"holds more than {MAX_FILES} files", "Name a folder that holds one model")
     return files

@@ -20,6 +20,7 @@ import msgspec
 
 from freehold.core.digest import Digest
 from freehold.core.errors import Conflict
+from freehold.core.system import write_through
 from freehold.formats.atomic import disk_errors
 from freehold.store.blobs import Blobs
 
@@ -169,7 +170,7 @@ class Writer:
     ) -> None:
         try:
             with disk_errors(self._path.parent):
-                os.fdatasync(self._file)
+                write_through(self._file)
                 self._synced = self.done
                 self._note()
         finally:

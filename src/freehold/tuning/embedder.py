@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from freehold.convert.pooling import KEY, NUMBERS
+from freehold.convert.pooling import KEY, NUMBERS, named_by
 from freehold.core.errors import BadData, BadInput, Unsupported
 from freehold.formats.gguf import read_header
 from freehold.proofs import ranking
@@ -82,12 +82,12 @@ class Vectors(Aim):
 def pooling_of(base: Path, wanted: Pooling) -> str:
     """How vectors of a tuned base are pooled: as its GGUF file is served, or as is wanted of a folder.
 
-    Raises BadInput where a file is served otherwise than is wanted, Unsupported for a pooling that is neither's.
+    Raises BadInput where a file is served otherwise than is wanted, Unsupported for a pooling that is neither's,
+    BadModelFile for a folder whose files cannot be read.
     """
     file = file_of(base)
     if file is None:
-        named = read_json(base / "config.json").get(KEY)
-        return wanted if wanted != "auto" else str(named) if named in NUMBERS else USUAL
+        return wanted if wanted != "auto" else named_by(base, read_json(base / "config.json")) or USUAL
     header = read_header(file)
     number = header.metadata.get(f"{header.architecture}.{KEY}", NUMBERS[USUAL])
     found = next((name for name, each in NUMBERS.items() if each == number), None)

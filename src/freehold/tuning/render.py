@@ -70,14 +70,16 @@ class Renderer:
         self._max_length = max_length
         self._prompt_weight = prompt_weight
         self._names = names
+        self.joined = 0
+        """Answers so far whose first token began with the space that the prompt ended in."""
 
     def samples(self, rows: Sequence[Chat]) -> Iterator[Sample]:
         """One sample per row, in order. Raises BadData for a row without an assistant's turn."""
         for chunk in _chunks([_row(row) for row in rows]):
             texts = self.texts_and_spans(chunk)
             encodings = self._tokenizer.encode_batch([text for text, _ in texts], add_special_tokens=False)
-            for row, (_, spans), encoding in zip(chunk, texts, encodings, strict=True):
-                yield self._sample(encoding.ids, encoding.offsets, spans, _weights(row))
+            for row, (text, spans), encoding in zip(chunk, texts, encodings, strict=True):
+                yield self._sample(text, encoding, spans, _weights(row))
 
     def prompts(self, rows: Sequence[Prompt]) -> Iterator[Sample]:
         """Prompts for an answer, in order. One that is too long to be answered has nothing to be learned."""
@@ -114,18 +116,25 @@ class Renderer:
         texts = iter(chat_template.render_many(self._template, wanted, seconds=_SECONDS, **self._names))
         return [_spans(row.messages, texts) for row in given]
 
-    def _sample(
-        self, ids: list[int], offsets: list[tuple[int, int]], spans: list[tuple[int, int]], counts: Sequence[float]
-    ) -> Sample:
+    def _sample(self, text: str, encoding: Encoded, spans: list[tuple[int, int]], counts: Sequence[float]) -> Sample:
+        ids = encoding.ids
         weights = [self._prompt_weight] * len(ids)
         at = 0
-        for index, (begin, end) in enumerate(offsets):
+        for index, (begin, end) in enumerate(encoding.offsets):
             while at < len(spans) and spans[at][1] <= begin:
                 at += 1
-            if at < len(spans) and spans[at][0] <= begin and end <= spans[at][1]:
+            if at < len(spans) and end <= spans[at][1] and _of_answer(text, begin, end, spans[at][0]):
                 weights[index] = counts[at]
+                self.joined += begin < spans[at][0]
         cut = len(ids) > self._max_length
         return Sample(array("i", ids[: self._max_length]), array("f", weights[: self._max_length]), cut)
+
+
+def _of_answer(text: str, begin: int, end: int, answer: int) -> bool:
+    """Whether a token is of the answer that begins at `answer`: its first word too, where that took the space before
+    it, which the prompt ends in, into the same token.
+    """
+    return answer <= begin or (answer < end and text[begin:answer].isspace())
 
 
 def _row(chat: Chat) -> Row:

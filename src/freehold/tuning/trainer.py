@@ -1,7 +1,6 @@
 """The training loop. Everything it does follows from its job; it can be killed anywhere and goes on where it was."""
 
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from torch.nn import Parameter
 from freehold.convert import adapter_to_gguf
 from freehold.convert.origin import gguf_in
 from freehold.core.errors import BadData, BadInput, BadModelFile, Unsupported, WorkerFailed
+from freehold.core.system import cores
 from freehold.data.rows import AnyRow, read_kind, texts
 from freehold.tuning import backends, checkpoint, lora, memory, model, optimiser, scratch, unsloth
 from freehold.tuning.aim import Aim
@@ -63,7 +63,7 @@ class Trainer:
         self.borrows = job.backend == "unsloth"
         self.place = place or find()
         self.device = self.place.device
-        self.threads = job.threads or _cores()
+        self.threads = job.threads or cores()
         torch.set_num_threads(self.threads)
         torch.manual_seed(job.seed)
         # Unsloth's kernels add in any order; torch's beside them would only be slower.
@@ -150,6 +150,7 @@ class Trainer:
         # Numbers of their own: what is known of an example goes by its number.
         self.held_out = [each._replace(number=-1 - each.number) for each in held_out if each.supervised]
         self._tell_cut(len(rows))
+        self._tell_joined(renderer.joined)
         self._check_tokens()
         self._load()
 
@@ -410,6 +411,16 @@ class Trainer:
                 )
             )
 
+    def _tell_joined(self, answers: int) -> None:
+        if answers:
+            self.say(
+                Progress(
+                    "loading",
+                    note=f"{answers} answers begin in one token with the space that ends the chat template's prompt: "
+                    "the server has that as a token of its own, so take it out of the template",
+                )
+            )
+
     def _finish(self, state: checkpoint.State) -> TrainResult:
         self.say(Progress("saving", state.step, self.steps))
         adapted = self.job.method in ADAPTERS
@@ -449,11 +460,6 @@ class Trainer:
             best_step=state.best_step,
             library=unsloth.version() if self.borrows else "",
         )
-
-
-def _cores() -> int:
-    """That this process may use; macOS only says how many there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _spelt(dtype: torch.dtype) -> str:

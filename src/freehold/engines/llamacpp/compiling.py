@@ -11,10 +11,12 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from freehold.engines.llamacpp import probing
 from freehold.engines.llamacpp.libllama import LOG
+from freehold.engines.llamacpp.shortening import shortened
 
 LARK = "%llguidance"
 """What a grammar begins with that is not GBNF but llguidance's Lark, by which it reads schemas too."""
@@ -114,6 +116,13 @@ class Compiler:
                     raise
             return
         text = _TOKEN.sub(lambda found: found["kept"] or ("" if found[0].startswith("#") else '"<"'), text)
+        self._rules_of(text, seconds)
+        # Behind a long word a walk would end before it comes to what takes time.
+        if (short := shortened(text)) != text:
+            with suppress(WrongError):
+                self._rules_of(short, seconds)
+
+    def _rules_of(self, text: str, seconds: float) -> None:
         root = self._rules(text, "root")
         self._walk(_Gbnf(self._library, root, self._fresh, self._size), STEPS, seconds)
         # A rule that a walk did not come to may be the one that never ends.

@@ -1,6 +1,5 @@
 """The llama.cpp engine: checks a model file, says what it takes, starts a worker for it."""
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import msgspec
 from freehold.core.errors import BadModelFile, NotEnoughMemory, Unsupported, WorkerFailed
 from freehold.core.request import Request
 from freehold.core.settings import Settings
+from freehold.core.system import cores
 from freehold.engines.base import Fit, Launch, ModelFile, Told, nobody
 from freehold.engines.llamacpp import memory
 from freehold.engines.llamacpp.checker import Checker
@@ -135,7 +135,7 @@ class _Shape(msgspec.Struct, frozen=True):
             "context_length": self.fit.context_length,
             "batch": self.ubatch,  # no more at once: a cancelled prompt is noticed between batches
             "ubatch": self.ubatch,
-            "threads": settings.threads or len(os.sched_getaffinity(0)),
+            "threads": settings.threads or cores(),
             "embedding": model.embedding,
             "mean_pooling": self.mean_pooling,
             "projector": "" if model.projector is None or model.embedding else str(model.projector),

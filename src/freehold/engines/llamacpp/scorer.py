@@ -6,7 +6,6 @@ llama-server tells no log-probabilities of a prompt, so this is a second kind of
 
 import asyncio
 import errno
-import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -28,6 +27,7 @@ from freehold.core.errors import (
     WorkerFailed,
 )
 from freehold.core.event import TokenLogprob
+from freehold.core.system import cores
 from freehold.engines.base import Fit, ModelFile
 from freehold.engines.llamacpp import memory
 from freehold.engines.supervisor import Child, clean_environment, watchdog
@@ -230,7 +230,7 @@ async def start(model: ModelFile, *, context_length: int, threads: int, collecti
     document = {
         "model": str(model.path.absolute()),
         "context_length": fit.context_length,
-        "threads": threads or len(os.sched_getaffinity(0)),
+        "threads": threads or cores(),
         "adapters": [str(path.absolute()) for path in model.adapters],
         "collecting": collecting,
     }

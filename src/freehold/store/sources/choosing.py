@@ -8,7 +8,7 @@ from freehold.core.errors import BadInput, NotFound, Unsupported
 from freehold.core.reference import is_quant, quant_in
 from freehold.formats.reading import shown
 from freehold.store import splits
-from freehold.store.folders import ADAPTER, ADAPTER_CONFIG, CONFIG, INDEX, PICKLES, ROLES, plain_name
+from freehold.store.folders import ADAPTER, ADAPTER_CONFIG, CONFIG, INDEX, NESTED, PICKLES, ROLES, plain_name
 
 PREFERRED = (
     "Q4_K_M", "Q4_K_S", "IQ4_NL", "IQ4_XS", "Q4_0", "Q4_1", "MXFP4", "Q5_K_M", "Q5_K_S", "Q5_0", "Q5_1", "Q6_K", "Q8_0",
@@ -93,7 +93,8 @@ def _types(found: Sequence[Model]) -> str:
 
 def folder_files(names: Iterable[str], label: str) -> list[str]:
     """The files of a safetensors model or adapter that are needed. Raises Unsupported, NotFound."""
-    top = {name for name in names if plain_name(name)}
+    listed = set(names)
+    top = {name for name in listed if plain_name(name)}
     known = [name for name in sorted(top) if name in ROLES]
     if ADAPTER_CONFIG in top and CONFIG not in top:
         if ADAPTER not in top:
@@ -104,7 +105,8 @@ def folder_files(names: Iterable[str], label: str) -> list[str]:
     if not weights or CONFIG not in top:
         raise _no_weights(top, label)
     left_out = {ADAPTER, ADAPTER_CONFIG} | ({INDEX} if not shards else set())
-    return [*(name for name in known if name not in left_out), *weights]
+    nested = [path for path, called in NESTED.items() if path in listed and called not in top]
+    return [*(name for name in known if name not in left_out), *nested, *weights]
 
 
 def _no_weights(top: Iterable[str], label: str) -> Unsupported | NotFound:

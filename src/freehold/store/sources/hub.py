@@ -15,6 +15,7 @@ from freehold.core.reference import Reference
 from freehold.formats.reading import shown
 from freehold.store import projectors
 from freehold.store.fetching import Remote
+from freehold.store.folders import NESTED
 from freehold.store.outbound import Outbound, check_passing, host, translated
 from freehold.store.sources import choosing
 from freehold.store.sources.offer import Offer
@@ -126,7 +127,7 @@ def _offer(reference: Reference, endpoint: str, info: Any, headers: dict[str, st
     chosen = _chosen(reference, listed)
     files = tuple(
         Remote(
-            filename=name.rpartition("/")[2],
+            filename=NESTED.get(name) or name.rpartition("/")[2],
             url=_address(endpoint, label, commit, name),
             size=listed[name].size,
             digest=listed[name].digest,
