@@ -220,6 +220,19 @@ def test_the_hubs_own_client_sends_model_card_and_proofs(
     assert not list(filled.folder.glob("push-*"))
 
 
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_how_vectors_are_pooled_is_sent_to_where_it_is_looked_for(
+    store: Store, settings: Settings, hub_state: HubState, tmp_path: Path
+) -> None:
+    source = folder(tmp_path / "model")
+    (source / "1_Pooling").mkdir()
+    (source / "1_Pooling" / "config.json").write_text('{"pooling_mode_lasttoken": true}')
+    import_folder(store, source, name("vectors"))
+    hub.push(store, name("vectors"), "org/repo", settings, card="A card.")
+    sent = hub_state.files["1_Pooling/config.json"]
+    assert sent == hub_state.files["1_Pooling.json"] == b'{"pooling_mode_lasttoken": true}'
+
+
 @pytest.mark.parametrize(
     ("status", "error"), [(401, Forbidden), (403, Forbidden), (404, NotFound), (400, WorkerFailed)]
 )

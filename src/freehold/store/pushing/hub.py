@@ -1,6 +1,7 @@
 """Push to a repository of the Hugging Face Hub, through its own client: the model's files, its card, its proofs."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from freehold.core.name import Name
 from freehold.core.settings import Settings
 from freehold.formats.reading import shown
 from freehold.store import signatures
+from freehold.store.folders import NESTED
 from freehold.store.importing import materialise
 from freehold.store.store import Store
 
@@ -43,6 +45,7 @@ def push(store: Store, name: Name, repo: str, settings: Settings, *, card: str, 
     manifest = store.manifest(digest)
     with store.lease(digest), store.room() as folder:
         materialise(store, manifest, folder)
+        _nest(folder)
         (folder / "README.md").unlink(missing_ok=True)  # a copy of the model's own, since it is small
         (folder / "README.md").write_text(card, "utf-8")
         (folder / "freehold-manifest.json").write_bytes(manifest.encode())
@@ -52,6 +55,17 @@ def push(store: Store, name: Name, repo: str, settings: Settings, *, card: str, 
         for number, signature in enumerate(signatures.read(store.folder, digest)):
             (folder / ("model.sig" if not number else f"model{number}.sig")).write_bytes(signature)
         return _upload(folder, repo, f"Push {name} with Freehold", private)
+
+
+def _nest(folder: Path) -> None:
+    """Copies where other programs look for files that the store, without folders, calls otherwise.
+
+    Under their names in the store they stay too: those are signed.
+    """
+    for path, called in NESTED.items():
+        if (folder / called).exists():
+            (folder / path).parent.mkdir()
+            shutil.copyfile(folder / called, folder / path)
 
 
 def _upload(folder: Path, repo: str, message: str, private: bool) -> Pushed:
