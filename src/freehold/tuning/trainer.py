@@ -6,50 +6,37 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn import Parameter
 
 from freehold.convert import adapter_to_gguf
-from freehold.convert.origin import gguf_in
-from freehold.core.errors import BadData, BadInput, BadModelFile, Unsupported, WorkerFailed
+from freehold.core.errors import WorkerFailed
 from freehold.core.system import cores
-from freehold.data.rows import AnyRow, read_kind, texts
-from freehold.tuning import backends, checkpoint, lora, memory, model, optimiser, scratch, unsloth
-from freehold.tuning.aim import Aim
+from freehold.tuning import backends, checkpoint, lora, memory, model, optimiser, unsloth
 from freehold.tuning.batches import batches, schedule
-from freehold.tuning.classifier import Labels
 from freehold.tuning.decoder import fused
 from freehold.tuning.decoder.model import Network
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.device import Device, find
-from freehold.tuning.embedder import Vectors
 from freehold.tuning.job import ADAPTERS, HeldOutLoss, Progress, Report, TrainJob, TrainPlan, TrainResult
 from freehold.tuning.judge import Grader
+from freehold.tuning.material import Material
 from freehold.tuning.memory import Watch
-from freehold.tuning.objectives import objectives, tokens
+from freehold.tuning.objectives import objectives
 from freehold.tuning.objectives.base import Example
 from freehold.tuning.policy import Drawing, Policy
 from freehold.tuning.precision import choose
 from freehold.tuning.probing import probe, seconds_per_token
-from freehold.tuning.render import Renderer, Sample
 from freehold.tuning.rewards import JUDGE, rewards
 from freehold.tuning.stopping import Best, Rise, points
-from freehold.tuning.unpack import file_of, unpack
+from freehold.tuning.unpack import file_of
 
-_HELD_OUT = 256
-"""Held-out rows of which the loss is measured."""
 _CLIP = 1.0
 _PROBE = 20.0
 """Seconds of trying, at most, before steps are planned for a time."""
-_NO_DORA = "Use method = 'lora', or a base of safetensors"
-_NO_FILE = "Use a base of safetensors, or backend = 'freehold'"
 _LOOK = 20_000
 """Steps whose tokens stand for those of all."""
-_AIMS: dict[str, type[Aim]] = {"classify": Labels, "embed": Vectors}
-_WITHOUT_TEMPLATE = ("text", "tokens", *_AIMS)
 
 
 class Trainer:
@@ -133,73 +120,13 @@ class Trainer:
 
     def _prepare(self) -> None:
         self.say(Progress("loading"))
-        self._check_backend()
+        backends.prepare(self.job)
         self.objective = objectives()[self.job.objective]
-        rows = self._rows(self.job.train)
-        self.base = self._base(rows)
-        self.aim = _AIMS.get(self.job.objective, Aim)(self.job, self.base)
-        self.encoder = self.opened.enter_context(model.encoder(self.base))
-        renderer = self._renderer()
-        made = list(self.objective.examples(rows, renderer))
-        self.examples = [example for example in made if example.supervised]
+        self.material = Material(self.job, self.objective, self.opened, self.say)
+        self.base, self.aim = self.material.base, self.material.aim
+        self.examples, self.held_out = self.material.examples, self.material.held_out
         self.lengths = [example.tokens for example in self.examples]
-        self.dropped = len(made) - len(self.examples)
-        self._check_learnable(made)
-        kept = self._rows(self.job.held_out)[:_HELD_OUT] if self.job.held_out else ()
-        held_out = self.objective.examples(kept, renderer)
-        # Numbers of their own: what is known of an example goes by its number.
-        self.held_out = [each._replace(number=-1 - each.number) for each in held_out if each.supervised]
-        self._tell_cut(len(rows))
-        self._tell_joined(renderer.joined)
-        self._check_tokens()
         self._load()
-
-    def _check_backend(self) -> None:
-        """Raises BadInput for what the backend cannot do, Unsupported and MissingExtra where it cannot do anything."""
-        found = backends.flaw(self.job.backend, self.job.method, self.job.objective)
-        if found is not None:
-            raise BadInput(*found)
-        if self.borrows:
-            if self.job.base is not None and gguf_in(self.job.base) is not None:
-                raise Unsupported(f"{self.job.base} is a GGUF file, which unsloth does not train on", _NO_FILE)
-            unsloth.prepare(self.job.out.absolute() / "unsloth")
-
-    def _rows(self, path: Path) -> Sequence[Any]:
-        return tokens.read(path) if self.job.objective == "tokens" else read_kind(path, self.objective.rows)
-
-    def _check_learnable(self, made: Sequence[Example]) -> None:
-        """Raises BadData where no loss could be computed."""
-        if self.examples:
-            return
-        if any(sample.cut for example in made for sample in example.samples):
-            raise BadData(f"no row of {self.job.train.name} has an answer within max_length", "Raise max_length")
-        raise BadData(
-            f"no row of {self.job.train.name} has an answer that counts", "Give answers a weight, or write them"
-        )
-
-    def _check_tokens(self) -> None:
-        """Raises BadModelFile for a base whose tokenizer has tokens that it does not know itself."""
-        if self.job.method == "scratch":
-            return
-        most, vocab = max(max(sample.ids) for sample in self._samples()), Shape.read(self.base).vocab
-        if most >= vocab:
-            raise BadModelFile(
-                f"the rows have token {most}, and {self.base.name} knows only {vocab}",
-                "Use a base and a tokenizer that belong together",
-            )
-
-    def _samples(self) -> Iterator[Sample]:
-        return (sample for example in (*self.examples, *self.held_out) for sample in example.samples)
-
-    def _renderer(self) -> Renderer:
-        template, names = model.chat_template(self.base, needed=self.job.objective not in _WITHOUT_TEMPLATE)
-        return Renderer(
-            self.encoder,
-            template,
-            max_length=self.job.max_length,
-            prompt_weight=self.job.prompt_weight,
-            **names,
-        )
 
     def _load(self) -> None:
         """The model and its optimisers; the steps where time does not decide over them."""
@@ -254,11 +181,11 @@ class Trainer:
         """Unsloth's model, and what is trained of it."""
         saving = unsloth.saving(self.job, self.keeping)
         self.keeping = self.keeping._replace(offload=saving == "unsloth")
-        longest = max(len(sample.ids) for sample in self._samples())
+        longest = max(len(sample.ids) for sample in self.material.samples())
         return unsloth.load(self.job, self.base, self.compute, saving=saving, longest=longest)
 
     def _drawing(self) -> Drawing:
-        job, encoder, grader = self.job, self.encoder, None
+        job, encoder, grader = self.job, self.material.encoder, None
         if job.judge is not None and JUDGE in job.rewards:
             grader = self.opened.enter_context(Grader(job.judge, job.out / "judge", self.threads))
         return Drawing(
@@ -319,24 +246,6 @@ class Trainer:
 
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGTERM, stop)
-
-    def _base(self, rows: Sequence[AnyRow]) -> Path:
-        """The base as a folder."""
-        if self.job.base is None:
-            return self._make_base(rows)
-        if gguf_in(self.job.base) is None:
-            return self.job.base
-        if self.job.method == "dora":
-            raise Unsupported(f"{self.job.base} is a GGUF file, beside which an adapter has no magnitudes", _NO_DORA)
-        return unpack(self.job.base, self.job.out / "base")
-
-    def _make_base(self, rows: Sequence[AnyRow]) -> Path:
-        if self.job.method != "scratch":
-            raise BadInput(f"method {self.job.method} needs a base", "Name one in [model] base")
-        folder = self.job.out / "base"
-        if not (folder / "config.json").exists():
-            scratch.make(folder, [texts(row) for row in rows], self.job.architecture, self.job.seed)
-        return folder
 
     def _step(self, examples: Sequence[Example], step: int) -> tuple[float, float]:
         """One change of the weights; the loss before it, and the gradient's norm."""
@@ -400,27 +309,6 @@ class Trainer:
             )
         )  # fmt: skip
 
-    def _tell_cut(self, rows: int) -> None:
-        self.cut = sum(any(sample.cut for sample in example.samples) for example in self.examples)
-        if self.cut or self.dropped:
-            self.say(
-                Progress(
-                    "loading",
-                    note=f"of {rows} rows, {self.cut} are longer than {self.job.max_length} tokens and lose their end; "
-                    f"{self.dropped} have no answer left and are not used",
-                )
-            )
-
-    def _tell_joined(self, answers: int) -> None:
-        if answers:
-            self.say(
-                Progress(
-                    "loading",
-                    note=f"{answers} answers begin in one token with the space that ends the chat template's prompt: "
-                    "the server has that as a token of its own, so take it out of the template",
-                )
-            )
-
     def _finish(self, state: checkpoint.State) -> TrainResult:
         self.say(Progress("saving", state.step, self.steps))
         adapted = self.job.method in ADAPTERS
@@ -446,8 +334,8 @@ class Trainer:
             gradient_norms=tuple(state.gradient_norms),
             held_out_losses=tuple(state.held_out_losses),
             rows=len(self.examples),
-            rows_cut=self.cut,
-            rows_dropped=self.dropped,
+            rows_cut=self.material.cut,
+            rows_dropped=self.material.dropped,
             dtype=_spelt(self.compute),
             threads=self.threads,
             trainable=sum(p.numel() for p in self.trained.values()),
