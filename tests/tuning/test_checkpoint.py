@@ -169,7 +169,7 @@ ANOTHER: dict[str, object] = {
     "group": 4, "max_answer": 9, "temperature": 0.5, "architecture": Architecture(layers=9), "rank": 8, "alpha": 8.0,
     "learning_rate": 1e-4, "warmup": 0.1, "weight_decay": 0.1, "epochs": 1.0, "steps": 5, "seconds": 9.0,
     "batch_tokens": 99, "batch": 3, "max_length": 99, "prompt_weight": 0.5, "seed": 2, "dtype": "f32", "scale": 9.0,
-    "pooling": "last",
+    "pooling": "last", "backend": "unsloth",
     "base_dtype": "nf4", "evaluations": 2, "patience": 2, "rewards": ("exact", "/home/a/own.py:score"),
 }  # fmt: skip
 

@@ -94,6 +94,7 @@ def _stays_in_its_room(out: Path) -> None:
     assert "a banner on stdout" in (out / "trainer.log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning:transformers")  # PEFT calls what transformers renames
 @pytest.mark.usefixtures("installed")
 def test_its_adapter_is_peft_s_and_checkpointing_changes_nothing(job: Jobs, tmp_path: Path, base: Path) -> None:
@@ -135,6 +136,7 @@ def test_models_that_tell_no_hidden_states_are_asked_elsewhere(
     assert differs(own, other) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("installed")
 def test_a_killed_run_goes_on_with_the_same_losses(job: Jobs, tmp_path: Path) -> None:
     fields: dict[str, object] = {"backend": "unsloth", "steps": 40, "checkpoint_seconds": 0.01}
@@ -233,6 +235,7 @@ def test_what_it_cannot_do_is_refused(
     assert "freehold" in caught.value.remedy
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize(
     ("fields", "kind", "words"),
