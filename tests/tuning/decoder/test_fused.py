@@ -12,7 +12,6 @@ from freehold.tuning.decoder.loss import head_loss
 from freehold.tuning.decoder.nf4 import BLOCK, LEVELS, quantised
 from freehold.tuning.decoder.quantised import Buffers
 from freehold.tuning.decoder.resident import Resident, ResidentBlocks
-from freehold.tuning.decoder.unpacking import UNPACK
 from freehold.tuning.decoder.weights import Plain
 from tests.tuning.decoder.test_families import CPU
 from tests.tuning.decoder.test_functions import noise
@@ -86,7 +85,7 @@ def test_the_loss_of_a_head(scale: float, cap: float, dtype: torch.dtype) -> Non
     )
 
 
-@pytest.mark.parametrize("name", UNPACK)
+@pytest.mark.parametrize("name", ["Q5_1", "Q8_0", "Q3_K", "Q4_K", "Q6_K", "IQ4_XS"])
 def test_blocks_of_a_file(name: str) -> None:
     matrix = Resident(packed(name, 12, 512), name, 512, None, Buffers(CPU))
     both(lambda: [matrix.dense(torch.float32).clone()], 1e-6)
