@@ -285,7 +285,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--batch", type=int)
-    parser.add_argument("--words", type=int, default=110, help="about 190 tokens a row")
+    parser.add_argument("--words", type=int, default=110, help="about 350 tokens a row")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
