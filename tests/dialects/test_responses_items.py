@@ -193,9 +193,9 @@ def test_conversations_are_bounded():
 )
 def test_many_pieces_of_one_message_are_gathered_in_no_time(item: dict):
     given = kept(*[item] * 4000, CALL)
-    began = time.monotonic()
+    began = time.process_time()
     messages(None, given)
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_images_in_messages_and_answers_of_tools():
