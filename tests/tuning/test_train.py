@@ -106,7 +106,7 @@ def kill_after_first_checkpoint(job: TrainJob) -> None:
     path = job.out / "job.json"
     path.write_bytes(encode(job))
     child = subprocess.Popen([sys.executable, "-m", "freehold.tuning.child", str(path)], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 100
     while not (job.out / "checkpoint").exists():
         assert child.poll() is None
         assert time.monotonic() < deadline

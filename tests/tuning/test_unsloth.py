@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +13,12 @@ from freehold.core.digest import Digest
 from freehold.core.errors import BadInput, FreeholdError, MissingExtra, Unsupported
 from freehold.tuning import lora, model
 from freehold.tuning.decoder.attention import Rows
-from freehold.tuning.job import Progress, TrainJob, TrainResult, encode
+from freehold.tuning.job import Progress, TrainJob, TrainResult
 from freehold.tuning.launch import train
 from freehold.tuning.trainer import Trainer
 from tests.tiny import write_gguf
 from tests.tuning import standin
+from tests.tuning.test_train import kill_after_first_checkpoint
 
 Jobs = Callable[..., TrainJob]
 CPU = torch.device("cpu")
@@ -142,26 +142,12 @@ def test_a_killed_run_goes_on_with_the_same_losses(job: Jobs, tmp_path: Path) ->
     fields: dict[str, object] = {"backend": "unsloth", "steps": 40, "checkpoint_seconds": 0.01}
     whole = train(job(out=tmp_path / "whole", **fields), quiet)
     broken = job(out=tmp_path / "broken", **fields)
-    _kill_after_first_checkpoint(broken)
+    kill_after_first_checkpoint(broken)
     resumed = train(broken, quiet)
     assert resumed.resumed == 1
     assert resumed.losses == whole.losses
     weights = [Digest.of_file(result.model / "adapter_model.safetensors") for result in (whole, resumed)]
     assert weights[0] == weights[1]
-
-
-def _kill_after_first_checkpoint(job: TrainJob) -> None:
-    job.out.mkdir()
-    path = job.out / "job.json"
-    path.write_bytes(encode(job))
-    child = subprocess.Popen([sys.executable, "-m", "freehold.tuning.child", str(path)], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 100
-    while not (job.out / "checkpoint").exists():
-        assert child.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    child.kill()
-    child.wait()
 
 
 @pytest.mark.slow
