@@ -21,7 +21,7 @@ from freehold.store import Store
 from tests.clients import harness
 from tests.serving.support import FakeEngine, add_model, live
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
 CASES = int(os.environ.get("FREEHOLD_TEST_CASES", "10000"))
 """For each dialect. Continuous integration has time for fewer."""

@@ -101,3 +101,34 @@ def test_rows_of_one_kind_are_one_batch() -> None:
     assert rows.order is None
     assert rows.positions.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 0, 1, 2]
     assert rows.lengths.tolist() == [5] * 5 + [4] * 4 + [3] * 3
+
+
+@pytest.mark.parametrize("size", [1.0, 4.0])
+@pytest.mark.parametrize("window", [0, 5, 64])
+@pytest.mark.parametrize("lengths", [[7, 30, 12], [400, 3, 40], [388, 388], [120] * 9])
+def test_narrow_gradients_are_near(lengths: list[int], window: int, size: float) -> None:
+    """Within what two roundings to bfloat16 differ by, however far the scores are from 0."""
+    tokens, rows = sum(lengths), Rows.of(lengths, CPU)
+    shapes = ((6, size), (2, size), (2, 1.0))
+    drawn = [noise(tokens, heads, 64, seed=seed) * by for seed, (heads, by) in enumerate(shapes)]
+    parts, back = [part.detach().bfloat16() for part in drawn], noise(tokens, 6 * 64, seed=3).detach()
+
+    def gradients(dtype: torch.dtype, narrow: bool) -> list[Tensor]:
+        inputs = [part.to(dtype, copy=True).requires_grad_() for part in parts]
+        out = packed(*inputs, rows, scale=0.125, window=window, narrow=narrow)
+        return [grad.float() for grad in torch.autograd.grad(out, inputs, back.to(dtype))]
+
+    found, wanted = gradients(torch.bfloat16, narrow=True), gradients(torch.float32, narrow=False)
+    assert not torch.equal(found[0], gradients(torch.bfloat16, narrow=False)[0]), "the narrow way was not taken"
+    for one, other in zip(found, wanted, strict=True):
+        assert float((one - other).norm() / other.norm()) < 0.012
+
+
+def test_float32_has_no_narrow_gradients() -> None:
+    rows = Rows.of([5, 9], CPU)
+    made = []
+    for narrow in (True, False):
+        inputs = [noise(14, heads, 8).requires_grad_() for heads in (4, 2, 2)]
+        out = packed(*inputs, rows, scale=0.3, narrow=narrow)
+        made.append(torch.autograd.grad(out.sum(), inputs))
+    assert all(torch.equal(one, other) for one, other in zip(*made, strict=True))

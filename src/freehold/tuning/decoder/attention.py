@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from freehold.tuning.decoder.cache import Cache
-from freehold.tuning.decoder.tiles import hiding, sliding, tiled
+from freehold.tuning.decoder.tiles import hiding, narrow_gradients, sliding, tiled
 
 _SHORT = 512
-"""Tokens up to which torch's backward pass is faster in float32 than in bfloat16: 20 against 67 ms at 100 tokens."""
+"""Tokens up to which torch's backward pass is faster in float32 than in bfloat16, 20 against 67 ms at 100 tokens, and
+that in plain products of bfloat16 faster than either."""
 _DENSE = 1024
 """Tokens up to which a window is a mask over all pairs of them, 4 MB at most."""
 _WASTE = 4
@@ -122,13 +123,42 @@ class _Flash(torch.autograd.Function):
         return (*(part.to(q.dtype) for part in made), None, None)
 
 
+class _Narrow(torch.autograd.Function):
+    """The same for short rows, backward in the products' own type. Keys that heads share are kept once."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, window: int
+    ) -> Tensor:
+        out, sums = _aten._scaled_dot_product_flash_attention_for_cpu(
+            q, *_for_each(q, k, v), 0.0, mask is None, attn_mask=mask, scale=scale
+        )
+        ctx.save_for_backward(q, k, v, out, sums)
+        ctx.scale, ctx.window = scale, window
+        return out  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        made = narrow_gradients(*ctx.saved_tensors, grads[0], ctx.scale, ctx.window)
+        return *made, None, None, None
+
+
 def packed(
-    q: Tensor, k: Tensor, v: Tensor, rows: Rows | Cache, *, scale: float, window: int = 0, cap: float = 0.0
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    rows: Rows | Cache,
+    *,
+    scale: float,
+    window: int = 0,
+    cap: float = 0.0,
+    narrow: bool = False,
 ) -> Tensor:
     """Causal attention within rows.
 
     q [tokens, heads, size], k and v [tokens, kv_heads, size] -> [tokens, heads * size]. A token sees `window` tokens,
     itself included, or all before it where that is 0; scores are drawn into +-`cap` where that is not 0.
+    With `narrow`, gradients may be rounded where the products within them are.
     Right padding needs no mask: a row's tokens come before it, and what is computed for it is thrown away.
     """
     if isinstance(rows, Cache):
@@ -137,7 +167,7 @@ def packed(
         return _unpadded(q, k, v, rows.edges, rows.longest, scale, window).flatten(1)
     if rows.spare:
         q, k, v = (part[: -rows.spare] for part in (q, k, v))
-    made = [_together(q, k, v, group, scale, window, cap) for group in rows.groups]
+    made = [_together(q, k, v, group, scale, window, cap, narrow) for group in rows.groups]
     out = made[0] if rows.order is None else torch.cat(made).index_select(0, rows.order)
     return pad(out.reshape(len(q), -1), (0, 0, 0, rows.spare))
 
@@ -163,28 +193,41 @@ def _unpadded(q: Tensor, k: Tensor, v: Tensor, edges: Tensor, longest: int, scal
     return out  # type: ignore[no-any-return]
 
 
-def _together(q: Tensor, k: Tensor, v: Tensor, group: Group, scale: float, window: int, cap: float) -> Tensor:
+def _together(
+    q: Tensor, k: Tensor, v: Tensor, group: Group, scale: float, window: int, cap: float, narrow: bool
+) -> Tensor:
     """For the tokens of a group, [tokens, heads, size]."""
-    heads, longest = q.shape[1], group.padded.shape[1]
+    longest = group.padded.shape[1]
     alone = len(group.padded) == 1
     window = window if window < longest else 0
     q, k, v = (_unpack(part, group) for part in (q, k, v))
     if cap or (window and longest > _DENSE and not _on_processor(q)):
         out = tiled(q, k, v, scale, window, cap)
+    elif narrow and longest <= _SHORT and q.dtype != torch.float32 and _on_processor(q):
+        out = _Narrow.apply(q, k, v, _mask(q, window), scale, window)  # type: ignore[no-untyped-call]
     else:
-        repeat = heads // k.shape[1]
-        if repeat > 1:
-            k, v = (part.repeat_interleave(repeat, dim=1) for part in (k, v))
-        out = _plain(q, k, v, scale, window)
+        out = _plain(q, *_for_each(q, k, v), scale, window)
     out = out.transpose(1, 2).flatten(0, 1)
     return out if alone else out.index_select(0, group.flat)
+
+
+def _for_each(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values, as often as heads share them."""
+    repeat = q.shape[1] // k.shape[1]
+    if repeat == 1:
+        return k, v
+    return k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
+
+
+def _mask(q: Tensor, window: int) -> Tensor | None:
+    return hiding(q.shape[2], q.shape[2], window, q.dtype, q.device) if window else None
 
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int) -> Tensor:
     longest = q.shape[2]
     if window and longest > _DENSE:
         return sliding(q, k, v, scale, window)
-    mask = hiding(longest, longest, window, q.dtype, q.device) if window else None
+    mask = _mask(q, window)
     if not _on_processor(q):
         return scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale)
     out: Tensor = _Flash.apply(q, k, v, mask, scale)  # type: ignore[no-untyped-call]

@@ -100,6 +100,8 @@ class Attention:
         self.q_norm = parts.maybe_norm(f"{path}.q_norm", wide if whole else shape.head_dim)
         self.k_norm = parts.maybe_norm(f"{path}.k_norm", narrow if whole else shape.head_dim)
         self.whole = whole
+        # A whole model sums up what was rounded over all its steps; what a few numbers beside it learn is not harmed.
+        self.narrow = not parts.full
 
     def __call__(self, x: Tensor, rows: Rows | Cache, angles: Angles) -> Tensor:
         """[tokens, hidden] -> the same."""
@@ -109,7 +111,8 @@ class Attention:
         if self.layer.rotated:
             q, k = rotate(q, *angles), rotate(k, *angles)
         shape, layer = self.shape, self.layer
-        return self.o(packed(q, k, v, rows, scale=shape.attention_scale, window=layer.window, cap=shape.attention_cap))
+        settings = {"scale": shape.attention_scale, "window": layer.window, "cap": shape.attention_cap}
+        return self.o(packed(q, k, v, rows, narrow=self.narrow, **settings))
 
     def _heads(self, x: Tensor, norm: Norm | None) -> Tensor:
         if norm is not None and self.whole:

@@ -107,6 +107,13 @@ class _Tile(NamedTuple):
             scores[..., :gone].masked_fill_(keys <= place[:, None] - window, float("-inf"))
         return scores
 
+    def clear(self, likely: Tensor, window: int) -> None:
+        """The same of probabilities: 0 where nothing is seen, in place."""
+        shift = self.queries.start - self.keys.start
+        likely.tril_(shift)
+        if window:
+            likely.triu_(shift + 1 - window)
+
 
 class _Tiled(torch.autograd.Function):
     """Keeps nothing but its inputs: scores and probabilities of a tile are made again for the backward pass."""
@@ -144,6 +151,45 @@ class _Tiled(torch.autograd.Function):
             grad_q[tile.entries, :, tile.queries] = _by_head(narrow @ keys, likely)
             grad_k[tile.entries, tile.keys] += narrow.mT @ _flat(q[tile.entries, :, tile.queries])
         return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None, None, None
+
+
+def narrow_gradients(
+    q: Tensor, k: Tensor, v: Tensor, out: Tensor, sums: Tensor, grad: Tensor, scale: float, window: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of q, k and v, by products in their own type alone, which bfloat16's units are made for.
+
+    q, out and grad [rows, heads, length, size], k and v [rows, kv_heads, length, size], sums [rows, heads, length]:
+    the logarithms of each query's sum over its keys. What is taken off scores and gradients is taken off within the
+    product, as two more columns: so they are rounded when they are small, and their errors are small too.
+    """
+    rows, heads, length, size = q.shape
+    entries, repeat = rows * k.shape[1], heads // k.shape[1]
+    delta = (grad.float() * out).sum(-1)
+    queries = torch.cat([q, _in_two(sums / -scale, q.dtype)], -1).view(entries, repeat, length, -1)
+    back = torch.cat([grad, _in_two(-delta, q.dtype)], -1).view(entries, repeat, length, -1)
+    keys, values = (
+        torch.nn.functional.pad(part, (0, 2), value=1.0).reshape(entries, length, -1) for part in (k, v)
+    )
+    grad_q = torch.empty(entries, repeat, length, size, dtype=q.dtype, device=q.device)
+    grad_k, grad_v = (torch.zeros(entries, length, size, device=q.device) for _ in range(2))
+    for tile in _tiles(queries, window):
+        query, grad_out = (_flat(part[tile.entries, :, tile.queries]) for part in (queries, back))
+        key, value = keys[tile.entries, tile.keys], values[tile.entries, tile.keys]
+        likely = torch.baddbmm(query.new_empty(1, 1, 1), query, key.mT, beta=0, alpha=scale).exp_()
+        tile.clear(likely.view(len(key), repeat, -1, key.shape[1]), window)
+        grad_v[tile.entries, tile.keys] += likely.mT @ grad_out[..., :size]
+        narrow = (grad_out @ value.mT).mul_(likely)
+        made = (narrow @ key[..., :size]).mul_(scale)
+        grad_q[tile.entries, :, tile.queries] = made.view(len(key), repeat, -1, size)
+        grad_k[tile.entries, tile.keys] += narrow.mT @ query[..., :size]
+    grad_k = grad_k.mul_(scale).to(k.dtype)
+    return grad_q.view_as(q), grad_k.view_as(k), grad_v.to(v.dtype).view_as(v)
+
+
+def _in_two(numbers: Tensor, dtype: torch.dtype) -> Tensor:
+    """What each number is the sum of, as near as two of the narrower type can say it: a last dimension of two."""
+    high = numbers.to(dtype)
+    return torch.stack([high, (numbers - high.float()).to(dtype)], -1)
 
 
 def _scores(q: Tensor, k: Tensor, tile: _Tile, scale: float, cap: float) -> Tensor:
