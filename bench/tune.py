@@ -1,6 +1,7 @@
 """Tuning beside TRL and PEFT, and beside Unsloth, in their best settings: same rows, order, adapter and learning rates.
 
     python -m bench.tune PEER_PYTHON [--shape smol] [--checkpointing] [--pairs 5] [--steps 6] [--batch 2] [--json]
+    python -m bench.tune PEER_PYTHON --shape billion --method qlora --gguf Q4_K_M --checkpointing
     python -m bench.tune PEER_PYTHON --device cuda --shape eight [--method lora,qlora] [--peers trl,unsloth]
 
 PEER_PYTHON is the interpreter of an environment with torch, trl and peft; for Unsloth with unsloth, and for qlora with
@@ -92,6 +93,18 @@ class Bench:
         start = lora.attach(decoder.linears, 16, lora.scale("lora", 16, 32.0), self.job.seed, cpu)
         lora.save(start, folder / "adapter", method="lora", rank=16, alpha=32.0, base="base")
         self.tokens = self._write_ids(rows)
+        self.packed = self._as_gguf(options.gguf) if options.gguf else None
+
+    def _as_gguf(self, kind: str) -> Path:
+        """The base as a GGUF file of that type, in a folder that our trainer reads."""
+        from freehold.convert import quantize, to_gguf
+        from freehold.tuning.unpack import unpack
+
+        plain, packed = self.folder / "plain.gguf", self.folder / f"{kind}.gguf"
+        to_gguf(self.base, plain)
+        quantize(plain, packed, kind)
+        plain.unlink()
+        return unpack(packed, self.folder / "packed")
 
     def _write_ids(self, rows: Path) -> list[int]:
         """The rows' ids and labels in the order in which our trainer takes them. Returns the tokens of each step."""
@@ -118,7 +131,10 @@ class Bench:
         from freehold.tuning.job import encode
 
         job, path = self.job, self.folder / "job.json"
-        path.write_bytes(encode(msgspec.structs.replace(job, base_dtype="nf4" if method == "qlora" else "stored")))
+        if method == "qlora":
+            changes = {"base": self.packed} if self.packed else {"base_dtype": "nf4"}
+            job = msgspec.structs.replace(job, **changes)
+        path.write_bytes(encode(job))
         subprocess.run(["rm", "-rf", job.out], check=True)
         job.out.mkdir()
         return self._taken(watched([sys.executable, "-m", "freehold.tuning.child", str(path)], self._environment()))
@@ -130,7 +146,7 @@ class Bench:
             "base": str(self.base), "rows": str(self.folder / "ids.jsonl"), "out": str(self.folder / "theirs"),
             "adapter": str(self.folder / "adapter"), "batch": options.batch, "steps": options.steps,
             "learning_rate": RATE, "checkpointing": options.checkpointing, "threads": options.threads,
-            "attention": options.attention, "nf4": options.nf4 or method == "qlora", "device": options.device,
+            "attention": options.attention, "nf4": method == "qlora", "device": options.device,
         }  # fmt: skip
         path.write_text(json.dumps(job))
         script = Path(__file__).resolve().parent / "peers" / f"{peer}_sft.py"
@@ -281,7 +297,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", type=some_of(list(PEERS)), help="trl, unsloth or both")
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--attention", choices=["eager", "sdpa", "auto"], help="of TRL; auto is the fastest there is")
-    parser.add_argument("--nf4", action="store_true", help="the peer's base in NF4")
+    parser.add_argument("--gguf", help="our base for qlora: a GGUF file of this type in place of NF4")
     parser.add_argument("--pairs", type=int)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--batch", type=int)

@@ -36,6 +36,8 @@ SCALES: dict[str, tuple[int, ...]] = {
 """The types that can be dequantised, and where their blocks hold scales in F16 (ggml-common.h)."""
 _CLOSE = 1e-5
 """Relative difference that another order of rounding may make."""
+_NARROWING = ("ggml_cpu_fp32_to_bf16", "ggml_fp32_to_bf16_row")
+"""The first uses what the processor has for it: twice as fast."""
 _ARGUMENTS = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
 
 
@@ -51,9 +53,12 @@ def kernel(type_name: str) -> Kernel:
 @functools.cache
 def narrowing() -> Narrowing:
     """F32 to BF16, tried before it is handed out."""
-    function = _function("ggml_fp32_to_bf16_row")
-    native = functools.partial(_native, function)
-    return native if function is not None and narrows(native) else _narrow
+    for name in _NARROWING:
+        function = _function(name)
+        native = functools.partial(_native, function)
+        if function is not None and narrows(native):
+            return native
+    return _narrow
 
 
 def passes(candidate: Kernel, type_name: str) -> bool:
