@@ -140,7 +140,7 @@ async def flooded(place: Place, clients: int, seconds: float) -> tuple[Counter[s
 async def flood(place: Place, length: Length) -> list[str]:
     """128 clients against 4 slots."""
     seconds, alone = length.seconds, (await ask(place, 32)).seconds
-    _, peak = await flooded(place, SLOTS, min(20.0, seconds))
+    _, best = await flooded(place, SLOTS, min(20.0, seconds))
     await flooded(place, CLIENTS, min(10.0, seconds))
     before = await memory(place)
     counts, goodput = await flooded(place, CLIENTS, seconds)
@@ -148,6 +148,8 @@ async def flood(place: Place, length: Length) -> list[str]:
     begin, after = time.perf_counter(), 1e9
     while after > LATENCY * alone + 0.05 and time.perf_counter() < begin + NORMAL:
         after = (await ask(place, 32)).seconds
+    _, again = await flooded(place, SLOTS, min(20.0, seconds))
+    peak = (best + again) / 2  # a machine that others share is seldom as fast five minutes later
     print(f"flood: {dict(counts)}; {goodput:.0f} tokens/s of {peak:.0f} at best ({goodput / peak:.2f}); ", end="")
     print(f"memory {grown / 1e6:+.0f} MB; afterwards {1000 * after:.0f} ms, before {1000 * alone:.0f} ms")
     odd = [f"WRONG flood: {n} requests ended {how!r}" for how, n in counts.items() if how not in ("whole", "refused")]

@@ -127,9 +127,7 @@ class _Narrow(torch.autograd.Function):
     """The same for short rows, backward in the products' own type. Keys that heads share are kept once."""
 
     @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, window: int
-    ) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, window: int) -> Tensor:
         out, sums = _aten._scaled_dot_product_flash_attention_for_cpu(
             q, *_for_each(q, k, v), 0.0, mask is None, attn_mask=mask, scale=scale
         )

@@ -167,9 +167,7 @@ def narrow_gradients(
     delta = (grad.float() * out).sum(-1)
     queries = torch.cat([q, _in_two(sums / -scale, q.dtype)], -1).view(entries, repeat, length, -1)
     back = torch.cat([grad, _in_two(-delta, q.dtype)], -1).view(entries, repeat, length, -1)
-    keys, values = (
-        torch.nn.functional.pad(part, (0, 2), value=1.0).reshape(entries, length, -1) for part in (k, v)
-    )
+    keys, values = (torch.nn.functional.pad(part, (0, 2), value=1.0).reshape(entries, length, -1) for part in (k, v))
     grad_q = torch.empty(entries, repeat, length, size, dtype=q.dtype, device=q.device)
     grad_k, grad_v = (torch.zeros(entries, length, size, device=q.device) for _ in range(2))
     for tile in _tiles(queries, window):
