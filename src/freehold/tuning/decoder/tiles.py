@@ -14,6 +14,8 @@ _NUMBERS = 1 << 20
 """Scores held at a time: 4 MB of float32, which a processor's caches hold."""
 _FEWEST = 16
 """Queries of a tile at least, however long the row."""
+_STEP = 32
+"""What padded rows' lengths are multiples of: oneDNN makes code for each size of a product, and never forgets it."""
 _aten = torch.ops.aten
 
 
@@ -164,12 +166,18 @@ def narrow_gradients(
     """
     rows, heads, length, size = q.shape
     entries, repeat = rows * k.shape[1], heads // k.shape[1]
-    delta = (grad.float() * out).sum(-1)
-    queries = torch.cat([q, _in_two(sums / -scale, q.dtype)], -1).view(entries, repeat, length, -1)
-    back = torch.cat([grad, _in_two(-delta, q.dtype)], -1).view(entries, repeat, length, -1)
-    keys, values = (torch.nn.functional.pad(part, (0, 2), value=1.0).reshape(entries, length, -1) for part in (k, v))
-    grad_q = torch.empty(entries, repeat, length, size, dtype=q.dtype, device=q.device)
-    grad_k, grad_v = (torch.zeros(entries, length, size, device=q.device) for _ in range(2))
+    whole = length + -length % _STEP
+    queries, back = (q.new_zeros(entries, repeat, whole, size + 2) for _ in range(2))
+    keys, values = (k.new_zeros(entries, whole, size + 2) for _ in range(2))
+    taken_off = sums / -scale, -(grad.float() * out).sum(-1)
+    for padded, part, column in zip((queries, back), (q, grad), taken_off, strict=True):
+        padded[:, :, :length, :size] = part.reshape(entries, repeat, length, size)
+        padded[:, :, :length, size:] = _in_two(column, q.dtype).reshape(entries, repeat, length, 2)
+    for padded, part in zip((keys, values), (k, v), strict=True):
+        padded[:, :length, :size] = part.reshape(entries, length, size)
+        padded[..., size:] = 1.0
+    grad_q = q.new_empty(entries, repeat, whole, size)
+    grad_k, grad_v = (torch.zeros(entries, whole, size, device=q.device) for _ in range(2))
     for tile in _tiles(queries, window):
         query, grad_out = (_flat(part[tile.entries, :, tile.queries]) for part in (queries, back))
         key, value = keys[tile.entries, tile.keys], values[tile.entries, tile.keys]
@@ -181,7 +189,8 @@ def narrow_gradients(
         grad_q[tile.entries, :, tile.queries] = made.view(len(key), repeat, -1, size)
         grad_k[tile.entries, tile.keys] += narrow.mT @ query[..., :size]
     grad_k = grad_k.mul_(scale).to(k.dtype)
-    return grad_q.view_as(q), grad_k.view_as(k), grad_v.to(v.dtype).view_as(v)
+    found = grad_q[:, :, :length], grad_k[:, :length], grad_v[:, :length].to(v.dtype)
+    return found[0].reshape(q.shape), found[1].reshape(k.shape), found[2].reshape(v.shape)
 
 
 def _in_two(numbers: Tensor, dtype: torch.dtype) -> Tensor:
@@ -212,11 +221,20 @@ def _tiles(q: Tensor, window: int) -> Iterator[_Tile]:
     entries, repeat, length, _ = q.shape
     together = max(1, _NUMBERS // (repeat * length * length))
     widest = max(_FEWEST, math.isqrt(_NUMBERS // repeat))
-    for entry in range(0, entries, together):
+    for share in _shares(entries, together):
         begin = 0
         while begin < length:
             first = max(0, begin - window + 1) if window else 0
             count = max(_FEWEST, min(widest, _NUMBERS // (repeat * max(1, begin - first))))
             end = min(length, begin + count)
-            yield _Tile(slice(entry, min(entry + together, entries)), slice(begin, end), slice(first, end))
+            yield _Tile(share, slice(begin, end), slice(first, end))
             begin = end
+
+
+def _shares(entries: int, most: int) -> Iterator[slice]:
+    """All entries, in powers of two of them, so that products have few sizes."""
+    begin = 0
+    while begin < entries:
+        count = 1 << (min(most, entries - begin).bit_length() - 1)
+        yield slice(begin, begin + count)
+        begin += count
