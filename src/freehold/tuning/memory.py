@@ -205,9 +205,14 @@ class Watch:
 
     def _look(self) -> None:
         while True:
-            self.private = max(self.private, _status("RssAnon"))
+            self.private = max(self.private, anonymous())
             if self._over.wait(_PERIOD):
                 return
+
+
+def anonymous() -> int:
+    """Bytes of this process's memory that no file backs; 0 where the system does not tell."""
+    return _status("RssAnon")
 
 
 def peak_rss() -> int:

@@ -19,6 +19,7 @@ from freehold.tuning.decoder import fused
 from freehold.tuning.decoder.model import Network
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.device import Device, find
+from freehold.tuning.heap import Heap
 from freehold.tuning.job import ADAPTERS, HeldOutLoss, Progress, Report, TrainJob, TrainPlan, TrainResult
 from freehold.tuning.judge import Grader
 from freehold.tuning.material import Material
@@ -59,6 +60,7 @@ class Trainer:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.compute = choose(job.dtype, self.place)
         self.keeping = memory.Keeping(job.checkpointing == "on", job.offload == "on")
+        self.heap = Heap.of_this_process()
 
     def run(self) -> TrainResult | TrainPlan:
         """Train to the end, from the last checkpoint if there is one; or try it, where the job asks for a plan."""
@@ -263,6 +265,7 @@ class Trainer:
             raise self._no_number(step)
         for one in self.optimisers:
             one.step()
+        self.heap.tidy()
         return value, norm.item()
 
     def _no_number(self, step: int) -> WorkerFailed:

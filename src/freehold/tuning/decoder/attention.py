@@ -137,7 +137,8 @@ class _Narrow(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        made = narrow_gradients(*ctx.saved_tensors, grads[0], ctx.scale, ctx.window)
+        q, k, v, out, sums = ctx.saved_tensors
+        made = narrow_gradients(q, k, v, out, sums, grads[0], ctx.scale, ctx.window)
         return *made, None, None, None
 
 

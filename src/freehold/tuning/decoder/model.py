@@ -111,8 +111,10 @@ class Attention:
         if self.layer.rotated:
             q, k = rotate(q, *angles), rotate(k, *angles)
         shape, layer = self.shape, self.layer
-        settings = {"scale": shape.attention_scale, "window": layer.window, "cap": shape.attention_cap}
-        return self.o(packed(q, k, v, rows, narrow=self.narrow, **settings))
+        seen = packed(
+            q, k, v, rows, scale=shape.attention_scale, window=layer.window, cap=shape.attention_cap, narrow=self.narrow
+        )
+        return self.o(seen)
 
     def _heads(self, x: Tensor, norm: Norm | None) -> Tensor:
         if norm is not None and self.whole:
