@@ -41,6 +41,8 @@ ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "33554432",
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
     "MALLOC_TOP_PAD_": "67108864",
+    # One heap for all threads: what one of them frees is of use to the others.
+    "MALLOC_ARENA_MAX": "1",
     # Without it cuBLAS refuses every product, since its order is not always the same.
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     # Steps are of many sizes: without it a GPU's memory is left in pieces that fit none of them.

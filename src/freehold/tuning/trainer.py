@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import reduce
 from itertools import islice
 
 import torch
@@ -30,6 +31,7 @@ from freehold.tuning.policy import Drawing, Policy
 from freehold.tuning.precision import choose
 from freehold.tuning.probing import probe, seconds_per_token
 from freehold.tuning.rewards import JUDGE, rewards
+from freehold.tuning.sharing import Crew
 from freehold.tuning.stopping import Best, Rise, points
 from freehold.tuning.unpack import file_of
 
@@ -61,6 +63,7 @@ class Trainer:
         self.compute = choose(job.dtype, self.place)
         self.keeping = memory.Keeping(job.checkpointing == "on", job.offload == "on")
         self.heap = Heap.of_this_process()
+        self.crew = Crew(self.threads)
 
     def run(self) -> TrainResult | TrainPlan:
         """Train to the end, from the last checkpoint if there is one; or try it, where the job asks for a plan."""
@@ -220,7 +223,7 @@ class Trainer:
 
     def _try(self, batch: Sequence[int]) -> None:
         """All the work of a step but the change that it makes."""
-        self._loss([self.examples[index] for index in batch]).backward()  # type: ignore[no-untyped-call]
+        self._learn([self.examples[index] for index in batch])
         for one in self.optimisers:
             one.zero_grad(set_to_none=True)
 
@@ -257,10 +260,8 @@ class Trainer:
             for group in one.param_groups:
                 group["lr"] = self.job.learning_rate * scale
             one.zero_grad(set_to_none=True)
-        loss = self._loss(examples)
-        torch.autograd.backward(loss)
+        value = self._learn(examples)
         norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), _CLIP)
-        value = loss.item()
         if not (torch.isfinite(norm) and math.isfinite(value)):
             raise self._no_number(step)
         for one in self.optimisers:
@@ -277,6 +278,32 @@ class Trainer:
             "Lower learning_rate, or check the base; the last checkpoint is kept",
         )
 
+    def _learn(self, examples: Sequence[Example]) -> float:
+        """The loss, with its gradient in what is trained."""
+        parts = self._shares(examples)
+        if len(parts) == 1:
+            loss = self._loss(examples)
+            torch.autograd.backward(loss)
+            return loss.item()
+        whole, trained = self.objective.weight(examples), list(self.trained.values())
+
+        def one(part: Sequence[Example]) -> tuple[float, Sequence[torch.Tensor | None]]:
+            loss = self._loss(part) * (self.objective.weight(part) / whole)
+            return loss.item(), torch.autograd.grad(loss, trained, allow_unused=True)
+
+        made = self.crew.each(parts, one)
+        for parameter, *found in zip(trained, *(grads for _, grads in made), strict=True):
+            parameter.grad = reduce(_added, found)
+        return sum(loss for loss, _ in made)
+
+    def _shares(self, examples: Sequence[Example]) -> list[Sequence[Example]]:
+        """What threads may compute apart from each other. A whole model has one gradient too large to have it twice."""
+        if not (self.objective.apart and self.job.method in ADAPTERS and self.device.type == "cpu"):
+            return [examples]
+        if self.objective.compares:
+            self.policy.reference(examples)  # takes the adapters off, which all threads would see
+        return self.crew.share(examples)
+
     def _loss(self, examples: Sequence[Example]) -> torch.Tensor:
         return self.objective.loss(self.policy, examples)
 
@@ -285,9 +312,10 @@ class Trainer:
         loss = weight = 0.0
         for batch in batches([each.tokens for each in self.held_out], self.job.batch_tokens, 0, 0):
             examples = [self.held_out[index] for index in batch]
-            mass = self.objective.weight(examples)
-            loss += self._loss(examples).item() * mass
-            weight += mass
+            parts = self._shares(examples)
+            found = self.crew.each(parts, lambda part: self._loss(part).item() * self.objective.weight(part))
+            loss += sum(found)
+            weight += sum(map(self.objective.weight, parts))
         return loss / weight
 
     def _measure_held_out(self, state: checkpoint.State) -> bool:
@@ -351,6 +379,11 @@ class Trainer:
             best_step=state.best_step,
             library=unsloth.version() if self.borrows else "",
         )
+
+
+def _added(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:
+    """The sum of two gradients, in place; None is what does not matter to a loss."""
+    return other if one is None else one if other is None else one.add_(other)
 
 
 def _spelt(dtype: torch.dtype) -> str:

@@ -1,5 +1,6 @@
 """Matrices that stay quantised: what a product needs of one is dequantised for it, and again for the backward pass."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,6 +38,10 @@ class Buffers:
         return found[: rows * columns].view(rows, columns)
 
 
+class OwnBuffers(threading.local, Buffers):
+    """The same for each thread: rows of a step may be shared out among them."""
+
+
 class Workbench:
     """Where the processor makes matrices dense for `device`.
 
@@ -47,15 +52,15 @@ class Workbench:
         self.threads, self.device = max(1, threads), device
         self.resident = Buffers(device) if (device.type != "cpu" if resident is None else resident) else None
         self._pool = ThreadPoolExecutor(self.threads, "dequantise")
-        self._buffers = Buffers(torch.device("cpu"))
+        self._buffers = OwnBuffers(torch.device("cpu"))
 
     def buffer(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
         """Room for a matrix, [rows, columns], in the host's memory; what it held before is gone."""
         return self._buffers.buffer(rows, columns, dtype)
 
     def parts(self, rows: int, columns: int) -> list[tuple[int, int]]:
-        """Ranges of rows, one for each thread that is worth it."""
-        count = min(self.threads, rows) if rows * columns >= _ALONE else 1
+        """Ranges of rows, one for each thread that is worth it, of those that the one that asks has."""
+        count = min(self.threads, torch.get_num_threads(), rows) if rows * columns >= _ALONE else 1
         edges = [rows * part // count for part in range(count + 1)]
         return list(pairwise(edges))
 

@@ -77,6 +77,8 @@ class Objective(Protocol):
     """The kind of rows that it learns from."""
     compares: bool
     """Whether it asks for the model that training began with."""
+    apart: bool
+    """Whether the loss of some examples is the mean of the losses of each, by their weights."""
 
     def examples(self, rows: Sequence[AnyRow], renderer: Renderer) -> Iterator[Example]:
         """One for each row, in order; those in which nothing is left to learn too."""

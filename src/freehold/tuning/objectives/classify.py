@@ -16,6 +16,7 @@ class Classify:
 
     rows: type[AnyRow] = Labelled
     compares = False
+    apart = True
 
     def examples(self, rows: Sequence[AnyRow], renderer: Renderer) -> Iterator[Example]:
         """One for each text, with its label as `reference`."""

@@ -18,6 +18,7 @@ class Dpo:
 
     rows: type[AnyRow] = Preference
     compares = True
+    apart = True
 
     def examples(self, rows: Sequence[AnyRow], renderer: Renderer) -> Iterator[Example]:
         """Both answers to each prompt, the wanted one first."""

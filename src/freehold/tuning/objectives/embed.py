@@ -25,6 +25,7 @@ class Embed:
 
     rows: type[AnyRow] = Pair
     compares = False
+    apart = False
 
     def examples(self, rows: Sequence[AnyRow], renderer: Renderer) -> Iterator[Example]:
         """The texts of each row: the first, what belongs to it, what does not. `label` is its score, else no number."""

@@ -18,6 +18,7 @@ class Grpo:
 
     rows: type[AnyRow] = Prompt
     compares = True
+    apart = False
 
     def examples(self, rows: Sequence[AnyRow], renderer: Renderer) -> Iterator[Example]:
         """The prompts alone."""

@@ -22,6 +22,7 @@ class Kto:
 
     rows: type[AnyRow] = Judged
     compares = True
+    apart = False
 
     def examples(self, rows: Sequence[AnyRow], renderer: Renderer) -> Iterator[Example]:
         """Each answer to its own prompt, and the next row's answer to the same prompt."""

@@ -17,6 +17,7 @@ class Orpo(Dpo):
     """Cross-entropy of the wanted answer - beta * log sigmoid(log of the ratio of odds), odds being per token."""
 
     compares = False
+    apart = False
 
     def loss(self, policy: Policy, examples: Sequence[Example]) -> Tensor:
         """The mean over examples."""

@@ -14,6 +14,7 @@ class Sft:
 
     rows: type[AnyRow] = Row
     compares = False
+    apart = True
 
     def examples(self, rows: Sequence[AnyRow], renderer: Renderer) -> Iterator[Example]:
         """One for each conversation."""

@@ -49,6 +49,7 @@ class Given:
 
     rows: type[AnyRow] = Document
     compares = False
+    apart = True
 
     def examples(self, rows: Sequence[Any], renderer: Renderer) -> Iterator[Example]:
         """One for each row, as it is."""
