@@ -10,6 +10,13 @@ from typing import IO, NamedTuple
 
 import psutil
 
+from freehold.core.resident import Held
+
+_PERIOD = 0.02
+"""Seconds between two looks."""
+_CHILDREN = 25
+"""Looks between two searches for children, which go through all processes of the machine."""
+
 
 class Line(NamedTuple):
     """What a process said."""
@@ -24,7 +31,7 @@ class Watched(NamedTuple):
 
     lines: list[Line]
     private: float
-    """The most MB that no file backs, of it and its children together."""
+    """The most MB that no file backs, of it and its children together, pages that they share counted once."""
     rss: float
     """The most resident MB, likewise."""
 
@@ -41,17 +48,20 @@ def watched(command: list[str], environment: dict[str, str], folder: Path | None
         assert child.stdout is not None
         reader = threading.Thread(target=_read, args=(child.stdout, lines))
         reader.start()
-        whole, private, rss = psutil.Process(child.pid), 0, 0
+        whole, held, private, rss = psutil.Process(child.pid), Held(child.pid), 0, 0
+        looks = 0
         while child.poll() is None:
-            sizes = [_memory(each) for each in _family(whole)]
-            private, rss = max(private, sum(each[0] for each in sizes)), max(rss, sum(each[1] for each in sizes))
-            time.sleep(0.02)
+            if looks % _CHILDREN == 0:
+                held.only(_family(whole))
+            now, looks = held.now(), looks + 1
+            private, rss = max(private, now.private), max(rss, now.resident)
+            time.sleep(_PERIOD)
         reader.join()
         if child.returncode:
             err.seek(0)
             last = lines[-1].text if lines else ""
             raise Ended(f"{' '.join(map(str, command))} ended with {child.returncode}: {last}{err.read()[-2000:]}")
-        return Watched(lines, private / 1024, rss / 1024)
+        return Watched(lines, private / (1 << 20), rss / (1 << 20))
 
 
 def _read(stream: IO[str], lines: list[Line]) -> None:
@@ -59,20 +69,8 @@ def _read(stream: IO[str], lines: list[Line]) -> None:
         lines.extend(Line(time.monotonic(), text) for text in stream)
 
 
-def _family(whole: psutil.Process) -> list[psutil.Process]:
+def _family(whole: psutil.Process) -> list[int]:
     """A process and all below it."""
     with contextlib.suppress(psutil.Error):
-        return [whole, *whole.children(recursive=True)]
+        return [whole.pid, *(child.pid for child in whole.children(recursive=True))]
     return []
-
-
-def _memory(process: psutil.Process) -> tuple[int, int]:
-    """Its private and its resident KB."""
-    try:
-        text = Path(f"/proc/{process.pid}/status").read_text()
-    except OSError:
-        return 0, 0
-    found = {
-        line.split(":")[0]: line.split()[1] for line in text.splitlines() if line.startswith("Rss") or "VmRSS" in line
-    }
-    return int(found.get("RssAnon", 0)), int(found.get("VmRSS", 0))

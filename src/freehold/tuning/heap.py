@@ -36,5 +36,10 @@ class Heap:
         if self._clean:
             self._needed, self._clean = max(self._needed, held), False
         elif held > _SLACK * self._needed:
+            self.trim()
+
+    def trim(self) -> None:
+        """Give back all that nothing lies in."""
+        if self._trim is not None:
             self._trim(0)
             self._clean = True

@@ -1,6 +1,5 @@
 """The trainer as a child process: its memory returns when it ends, and its death is an error, not ours."""
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from freehold.core import errors
+from freehold.core.system import end_with_parent
 from freehold.tuning.job import (
     Backend,
     Compared,
@@ -125,7 +125,7 @@ def _child(command: list[str], log: int) -> Iterator[subprocess.Popen[bytes]]:
         stdout=subprocess.PIPE,
         stderr=log,
         env=environment,
-        preexec_fn=_die_with_parent,
+        preexec_fn=end_with_parent,
     )
     try:
         yield child
@@ -145,12 +145,6 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.wait()
     if child.stdout:
         child.stdout.close()
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def _follow(child: subprocess.Popen[bytes], on_progress: Callable[[Progress], None]) -> Report | None:

@@ -1,5 +1,6 @@
 """What training holds in memory: an estimate before it starts, and the most that it held."""
 
+import os
 import resource
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ import psutil
 import torch
 
 from freehold.core.errors import BadInput, NotEnoughMemory
+from freehold.core.resident import Held
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.job import ADAPTERS, TrainJob
 
@@ -24,6 +26,9 @@ _WORDS = ("can't allocate memory", "not enough memory", "std::bad_alloc", "out o
 """Of torch and its libraries, when a tensor finds no room."""
 _LOGITS = 3 * (1 << 23) * 4
 """Bytes of the loss head's chunk: logits, their exponentials and the gradient."""
+
+_MATE = _LOGITS + (100 << 20)
+"""Bytes of a process that computes a share of a step: its chunk of logits, and what libraries write."""
 
 
 class Room(NamedTuple):
@@ -120,6 +125,11 @@ def _copied(shape: Shape, weights: int, size: int, *, packed: bool) -> int:
     return rest + max(head, *sizes) * size
 
 
+def beside(room: Room) -> int:
+    """Processes that may compute beside this one, in the part of the free memory that activations leave."""
+    return int((1 - _SHARE) * room.free) // _MATE
+
+
 def linears(shape: Shape) -> list[tuple[int, int]]:
     """Rows and columns of a layer's matrices."""
     wide, narrow, hidden = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim, shape.hidden
@@ -188,10 +198,14 @@ def ran_out(error: MemoryError | RuntimeError) -> bool:
 
 
 class Watch:
-    """Looks at this process's memory all the while, from a thread of its own; `private` is the most that it saw."""
+    """Looks at this process's memory all the while, from a thread of its own, and at that of processes it was told of.
+
+    `private` and `resident` are the most bytes that it saw: those that no file backs, and all.
+    """
 
     def __init__(self) -> None:
-        self.private = 0
+        self.private = self.resident = 0
+        self._held = Held(os.getpid())
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, name="memory", daemon=True)
 
@@ -203,9 +217,14 @@ class Watch:
         self._over.set()
         self._thread.join()
 
+    def add(self, pid: int) -> None:
+        """Count a process too."""
+        self._held.add(pid)
+
     def _look(self) -> None:
         while True:
-            self.private = max(self.private, anonymous())
+            found = self._held.now()
+            self.private, self.resident = max(self.private, found.private), max(self.resident, found.resident)
             if self._over.wait(_PERIOD):
                 return
 

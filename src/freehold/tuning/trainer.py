@@ -5,7 +5,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from functools import reduce
 from itertools import islice
 
 import torch
@@ -13,7 +12,7 @@ from torch.nn import Parameter
 
 from freehold.convert import adapter_to_gguf
 from freehold.core.errors import WorkerFailed
-from freehold.core.system import cores
+from freehold.core.system import cores, on_linux
 from freehold.tuning import backends, checkpoint, lora, memory, model, optimiser, unsloth
 from freehold.tuning.batches import batches, schedule
 from freehold.tuning.decoder import fused
@@ -31,7 +30,7 @@ from freehold.tuning.policy import Drawing, Policy
 from freehold.tuning.precision import choose
 from freehold.tuning.probing import probe, seconds_per_token
 from freehold.tuning.rewards import JUDGE, rewards
-from freehold.tuning.sharing import Crew
+from freehold.tuning.sharing import Crew, Learned, Share
 from freehold.tuning.stopping import Best, Rise, points
 from freehold.tuning.unpack import file_of
 
@@ -63,7 +62,6 @@ class Trainer:
         self.compute = choose(job.dtype, self.place)
         self.keeping = memory.Keeping(job.checkpointing == "on", job.offload == "on")
         self.heap = Heap.of_this_process()
-        self.crew = Crew(self.threads)
 
     def run(self) -> TrainResult | TrainPlan:
         """Train to the end, from the last checkpoint if there is one; or try it, where the job asks for a plan."""
@@ -154,6 +152,9 @@ class Trainer:
         first = None
         if compared:
             first = model.load(self.base, self.device, self.compute, full=False, resident=self.place.resident)
+        most, trained = 1 + memory.beside(self.place.room()), list(self.trained.values())
+        crew = Crew(self.threads, most, self._compute, trained, self.heap, self.watch.add)
+        self.crew = self.opened.enter_context(crew)
         self.policy = Policy(self.model, self.device, job.beta, first)
         self.aim.equip(self.policy)
         if job.objective == "grpo":
@@ -280,29 +281,50 @@ class Trainer:
 
     def _learn(self, examples: Sequence[Example]) -> float:
         """The loss, with its gradient in what is trained."""
-        parts = self._shares(examples)
+        parts = self._apart(examples)
         if len(parts) == 1:
             loss = self._loss(examples)
             torch.autograd.backward(loss)
             return loss.item()
-        whole, trained = self.objective.weight(examples), list(self.trained.values())
-
-        def one(part: Sequence[Example]) -> tuple[float, Sequence[torch.Tensor | None]]:
-            loss = self._loss(part) * (self.objective.weight(part) / whole)
-            return loss.item(), torch.autograd.grad(loss, trained, allow_unused=True)
-
-        made = self.crew.each(parts, one)
-        for parameter, *found in zip(trained, *(grads for _, grads in made), strict=True):
-            parameter.grad = reduce(_added, found)
+        made = self.crew.each(self._work(parts, learning=True))
+        (_, gradients), *others = made
+        for _, more in others:
+            torch._foreach_add_(gradients, more)
+        for parameter, gradient in zip(self.trained.values(), gradients, strict=True):
+            parameter.grad = gradient
         return sum(loss for loss, _ in made)
 
-    def _shares(self, examples: Sequence[Example]) -> list[Sequence[Example]]:
-        """What threads may compute apart from each other. A whole model has one gradient too large to have it twice."""
-        if not (self.objective.apart and self.job.method in ADAPTERS and self.device.type == "cpu"):
-            return [examples]
+    def _value(self, examples: Sequence[Example]) -> float:
+        """The loss alone."""
+        parts = self._apart(examples)
+        if len(parts) == 1:
+            return self._loss(examples).item()
+        return sum(loss for loss, _ in self.crew.each(self._work(parts, learning=False)))
+
+    def _apart(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """What is computed apart. A whole model has one gradient that is too large to have it twice."""
+        if self.objective.apart and self.job.method in ADAPTERS and self.device.type == "cpu" and on_linux():
+            return self.crew.shared(examples)
+        return [list(examples)]
+
+    def _work(self, parts: Sequence[Sequence[Example]], *, learning: bool) -> list[Share]:
+        whole, known = sum(map(self.objective.weight, parts)), self.policy.known
         if self.objective.compares:
-            self.policy.reference(examples)  # takes the adapters off, which all threads would see
-        return self.crew.share(examples)
+            # Once for all of them; it is kept, and in a checkpoint too.
+            self.policy.reference([example for part in parts for example in part])
+        return [
+            Share(part, whole, learning, {e.number: known[e.number].tolist() for e in part if e.number in known})
+            for part in parts
+        ]
+
+    def _compute(self, share: Share) -> Learned:
+        """A share's part of the loss of all, and of its gradient."""
+        self.policy.known |= {number: torch.tensor(sums) for number, sums in share.known.items()}
+        with torch.set_grad_enabled(share.learning):
+            loss = self._loss(share.examples) * (self.objective.weight(share.examples) / share.whole)
+        trained = list(self.trained.values())
+        found = torch.autograd.grad(loss, trained, materialize_grads=True) if share.learning else ()
+        return loss.item(), found
 
     def _loss(self, examples: Sequence[Example]) -> torch.Tensor:
         return self.objective.loss(self.policy, examples)
@@ -312,10 +334,9 @@ class Trainer:
         loss = weight = 0.0
         for batch in batches([each.tokens for each in self.held_out], self.job.batch_tokens, 0, 0):
             examples = [self.held_out[index] for index in batch]
-            parts = self._shares(examples)
-            found = self.crew.each(parts, lambda part: self._loss(part).item() * self.objective.weight(part))
-            loss += sum(found)
-            weight += sum(map(self.objective.weight, parts))
+            mass = self.objective.weight(examples)
+            loss += self._value(examples) * mass
+            weight += mass
         return loss / weight
 
     def _measure_held_out(self, state: checkpoint.State) -> bool:
@@ -371,7 +392,7 @@ class Trainer:
             threads=self.threads,
             trainable=sum(p.numel() for p in self.trained.values()),
             resumed=state.resumed,
-            peak_rss=memory.peak_rss(),
+            peak_rss=max(memory.peak_rss(), self.watch.resident),
             peak_private=self.watch.private,
             peak_device=self.place.peak(),
             checkpointing=self.keeping.checkpointing,
@@ -379,11 +400,6 @@ class Trainer:
             best_step=state.best_step,
             library=unsloth.version() if self.borrows else "",
         )
-
-
-def _added(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:
-    """The sum of two gradients, in place; None is what does not matter to a loss."""
-    return other if one is None else one if other is None else one.add_(other)
 
 
 def _spelt(dtype: torch.dtype) -> str:

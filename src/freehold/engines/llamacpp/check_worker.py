@@ -6,8 +6,6 @@ tries the text there. A line of stdout answers: {} where all is well, {"wrong": 
 the process was ended}.
 """
 
-import contextlib
-import ctypes
 import math
 import os
 import re
@@ -18,6 +16,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from freehold.core.system import end_with_parent
 from freehold.engines.llamacpp.compiling import PARSED_NOT, Compiler, WrongError
 from freehold.engines.llamacpp.libllama import BadLibraryError, load
 
@@ -25,7 +24,6 @@ MEMORY = 512 << 20
 _NICE = 5
 """It steps aside for workers that generate."""
 _KEPT = 4096
-_PR_SET_PDEATHSIG = 1
 _OUT_OF_MEMORY = ("bad_alloc", "memory allocation", "length_error", "out of memory", "MemoryError")
 _SECONDS = (signal.SIGPROF, signal.SIGXCPU)
 _FOREIGN: dict[int, str] = {
@@ -64,12 +62,7 @@ def _harden() -> None:
     os.umask(0o077)
     os.nice(_NICE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _end_with_parent()
-
-
-def _end_with_parent() -> None:
-    with contextlib.suppress(OSError, AttributeError):  # Linux only; elsewhere stdin's end does it
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    end_with_parent()  # elsewhere than on Linux stdin's end does it
 
 
 def _tried(compiler: Compiler, task: dict[str, Any]) -> dict[str, Any]:
@@ -89,7 +82,7 @@ def _tried(compiler: Compiler, task: dict[str, Any]) -> dict[str, Any]:
 def _in_fork(compiler: Compiler, task: dict[str, Any]) -> None:
     """Do it and end, by this or by another death. What is wrong stands on stderr."""
     seconds = task["seconds"]
-    _end_with_parent()
+    end_with_parent()
     if sys.platform != "darwin":  # it counts what all programs share there, and would be refused
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds) + 1, math.ceil(seconds) + 2))

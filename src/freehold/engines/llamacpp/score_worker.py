@@ -5,10 +5,8 @@ of {"done", "total"}, then {"bytes": n, ...} and that many bytes, or {"error"}. 
 """
 
 import contextlib
-import ctypes
 import os
 import resource
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +15,9 @@ from typing import Any, BinaryIO
 import msgspec
 import numpy as np
 
+from freehold.core.system import end_with_parent
 from freehold.engines.llamacpp import scoring
 from freehold.engines.llamacpp.libllama import BadLibraryError, LlamaError, load
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
@@ -47,8 +44,7 @@ def _harden() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):  # the kernel should take the worker, not its parent
         Path("/proc/self/oom_score_adj").write_text("500")
-    with contextlib.suppress(OSError, AttributeError):  # Linux only; elsewhere stdin's end does it
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    end_with_parent()  # elsewhere than on Linux stdin's end does it
 
 
 def _model(wanted: dict[str, Any]) -> scoring.Model:

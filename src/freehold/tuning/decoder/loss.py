@@ -79,7 +79,9 @@ def _sloped(logits: Tensor, target: Tensor, weight: Tensor, scale: float, cap: f
 
 def log_probabilities(part: Tensor, matrix: Tensor, scale: float, cap: float) -> tuple[Tensor, Tensor | None]:
     """[tokens, vocab] in float32, and with a cap its derivative."""
-    logits = (part @ matrix.T).float().mul_(scale)
+    logits = (part @ matrix.T).float()
+    if scale != 1.0:
+        logits.mul_(scale)
     if not cap:
         return torch.log_softmax(logits, dim=-1), None
     logits.div_(cap).tanh_()

@@ -232,9 +232,11 @@ def _tiles(q: Tensor, window: int) -> Iterator[_Tile]:
 
 
 def _shares(entries: int, most: int) -> Iterator[slice]:
-    """All entries, in powers of two of them, so that products have few sizes."""
+    """All entries, in powers of two of them or half as many more, so that products have few sizes."""
     begin = 0
     while begin < entries:
-        count = 1 << (min(most, entries - begin).bit_length() - 1)
+        left = min(most, entries - begin)
+        count = 1 << (left.bit_length() - 1)
+        count += count // 2 if count + count // 2 <= left else 0
         yield slice(begin, begin + count)
         begin += count
