@@ -133,8 +133,13 @@ def test_what_runs_out_says_what_would_hold_less(job: Jobs) -> None:
     assert shortage(job(), checkpointing=True).remedy == "Set batch_tokens = 256 or max_length = 512"
 
 
+def test_processes_beside_take_what_activations_leave() -> None:
+    assert memory.beside(Room(100 << 20)) == 0
+    assert memory.beside(Room(4 << 30)) == 4
+
+
 def test_a_watch_sees_what_was_held_for_a_while() -> None:
-    before = memory._status("RssAnon")
+    before = memory.anonymous()
     with Watch() as watch:
         held = torch.ones(1 << 26)  # 256 MB
         wait_for(lambda: watch.private > before + (1 << 27))

@@ -30,6 +30,8 @@ class Held:
 
     def __init__(self, *pids: int) -> None:
         self._pids: tuple[int, ...] = pids
+        self._settled: tuple[int, ...] = ()
+        """Whose pages `_twice` is of: somebody else may add processes while this is asked."""
         self._twice = _NOTHING
         self._next, self._pause = 0.0, _FIRST
 
@@ -39,9 +41,7 @@ class Held:
 
     def only(self, pids: Iterable[int]) -> None:
         """These processes."""
-        pids = tuple(pids)
-        if pids != self._pids:
-            self._pids, self._next, self._pause = pids, 0.0, _FIRST
+        self._pids = tuple(pids)
 
     def now(self) -> Sizes:
         """What they hold. A process that has ended holds nothing."""
@@ -49,6 +49,8 @@ class Held:
         seen = _sum(map(_seen, pids))
         if len(pids) < 2:
             return seen
+        if pids != self._settled:
+            self._settled, self._next, self._pause = pids, 0.0, _FIRST
         if time.monotonic() > self._next:
             own = _sum(map(_own, pids))
             self._twice = Sizes(seen.private - own.private, seen.resident - own.resident)
@@ -64,19 +66,24 @@ def _sum(sizes: Iterable[Sizes]) -> Sizes:
 
 def _seen(pid: int) -> Sizes:
     """All pages that a process sees."""
-    found = _table(pid, "status")
+    found = status(pid)
     return Sizes(found.get("RssAnon", 0) + found.get("RssShmem", 0), found.get("VmRSS", 0))
 
 
 def _own(pid: int) -> Sizes:
     """Its share of them: of a page that two see each has half."""
-    found = _table(pid, "smaps_rollup")
+    found = _table(_PROC / str(pid) / "smaps_rollup")
     return Sizes(found.get("Pss_Anon", 0) + found.get("Pss_Shmem", 0), found.get("Pss", 0))
 
 
-def _table(pid: int, name: str) -> dict[str, int]:
+def status(pid: int | None = None) -> dict[str, int]:
+    """The kernel's account of a process, of this one where none is named, in bytes; empty where there is none."""
+    return _table(_PROC / ("self" if pid is None else str(pid)) / "status")
+
+
+def _table(path: Path) -> dict[str, int]:
     with suppress(OSError):
-        lines = (_PROC / str(pid) / name).read_text("ascii", "replace").splitlines()
+        lines = path.read_text("ascii", "replace").splitlines()
         pairs = (line.split(":", 1) for line in lines if line.endswith(" kB"))
         return {key: int(value.split()[0]) << 10 for key, value in pairs}
     return {}

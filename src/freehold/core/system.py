@@ -13,7 +13,7 @@ def cores() -> int:
 
 
 def on_linux() -> bool:
-    """Whether a process may be forked while it has threads and libraries that macOS does not let live on in it."""
+    """Whether this is Linux; macOS does not let libraries live on in a process that is forked beside threads."""
     return sys.platform == "linux"
 
 

@@ -3,7 +3,6 @@
 import os
 import resource
 import threading
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -11,11 +10,10 @@ import psutil
 import torch
 
 from freehold.core.errors import BadInput, NotEnoughMemory
-from freehold.core.resident import Held
+from freehold.core.resident import Held, status
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.job import ADAPTERS, TrainJob
 
-_STATUS = Path("/proc/self/status")
 _PERIOD = 0.02
 """Seconds between two looks at the memory: a layer of a step takes longer."""
 _SHARE = 0.8
@@ -231,20 +229,12 @@ class Watch:
 
 def anonymous() -> int:
     """Bytes of this process's memory that no file backs; 0 where the system does not tell."""
-    return _status("RssAnon")
+    return status().get("RssAnon", 0)
 
 
 def peak_rss() -> int:
     """Bytes of memory that this process held at most. Linux's getrusage would count its parent's too."""
-    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _status(key: str) -> int:
-    """A line of the kernel's account of this process, in bytes; 0 where there is none."""
-    if not _STATUS.exists():
-        return 0
-    found = _STATUS.read_text("ascii").partition(f"{key}:")[2].split()
-    return int(found[0]) * 1024 if found else 0
+    return status().get("VmHWM", 0) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def number_size(compute: torch.dtype) -> int:

@@ -1,6 +1,5 @@
 """Matrices that stay quantised: what a product needs of one is dequantised for it, and again for the backward pass."""
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,10 +37,6 @@ class Buffers:
         return found[: rows * columns].view(rows, columns)
 
 
-class OwnBuffers(threading.local, Buffers):
-    """The same for each thread: rows of a step may be shared out among them."""
-
-
 class Workbench:
     """Where the processor makes matrices dense for `device`.
 
@@ -52,7 +47,7 @@ class Workbench:
         self.threads, self.device = max(1, threads), device
         self.resident = Buffers(device) if (device.type != "cpu" if resident is None else resident) else None
         self._pool = ThreadPoolExecutor(self.threads, "dequantise")
-        self._buffers = OwnBuffers(torch.device("cpu"))
+        self._buffers = Buffers(torch.device("cpu"))
 
     def buffer(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
         """Room for a matrix, [rows, columns], in the host's memory; what it held before is gone."""
