@@ -4,7 +4,7 @@ from typing import Any
 
 ENDLESS = {
     "nested groups": 'root ::= (("a"?){50}){50}',
-    "a chain of stars": "root ::= " + " ".join(["[a-z]*"] * 300),
+    "a chain of stars": "root ::= " + " ".join(["[a-z]*"] * 600),
     "a chain of options": "root ::= " + " ".join(['"a"?'] * 500) + ' "b"',
     "rules that double": "root ::= r0\n" + "".join(f"r{i} ::= r{i + 1} r{i + 1}\n" for i in range(40)) + 'r40 ::= "a"?',
     "alternatives that double": "root ::= r0\n"
@@ -13,11 +13,18 @@ ENDLESS = {
     "ambiguous recursion": 'root ::= "a" root? root? root?',
     "many alternatives": "root ::= " + " | ".join(f'"x{i}"' for i in range(6000)),
     "many alternatives of one letter": "root ::= " + "|".join(['"a"'] * 10_000),
-    "a bomb behind a long word": f'root ::= "{"qx" * 300}" late\nlate ::= ' + " ".join(["[a-z]*"] * 300),
-    "a bomb behind a long word of its rule": f'root ::= "{"qx" * 300}" ' + " ".join(["[a-z]*"] * 300),
+    "a bomb behind a long word": f'root ::= "{"qx" * 300}" late\nlate ::= ' + " ".join(["[a-z]*"] * 600),
+    "a bomb behind a long word of its rule": f'root ::= "{"qx" * 300}" ' + " ".join(["[a-z]*"] * 600),
     "a bomb behind a long word in groups": f'root ::= "{"qx" * 300}" (("a"?){{50}}){{50}}',
-    "a bomb behind repetitions": "root ::= ([a-z] [0-9]){300} " + " ".join(["[a-z]*"] * 300),
-    "a bomb behind choices": "root ::= " + '("q" | "x") ("y" | "z") ' * 100 + " ".join(["[a-z]*"] * 300),
+    "a bomb behind repetitions": "root ::= ([a-z] [0-9]){300} " + " ".join(["[a-z]*"] * 600),
+    "a bomb behind choices": "root ::= " + '("q" | "x") ("y" | "z") ' * 100 + " ".join(["[a-z]*"] * 600),
+    "a bomb behind a hundred rules": "root ::= r0\n"
+    + "".join(f'r{i} ::= "step {i} " r{i + 1}\n' for i in range(100))
+    + 'r100 ::= "then this " '
+    + " ".join(["[a-z]*"] * 600),
+    "a bomb among a thousand rules": "root ::= r0\n"
+    + "".join(f'r{i} ::= "step {i} " r{i + 1} | [0-9]? "or {i}"\n' for i in range(1000))
+    + 'r1000 ::= "then this " (("a"?){50}){50}',
 }
 """llama.cpp compiles or applies them for longer than anybody waits."""
 CHEAP = {

@@ -7,16 +7,14 @@ C++ functions that the wheel exports by accident, with the ABI of its strings; `
 import ctypes
 import os
 import platform
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from freehold.engines.llamacpp import probing
+from freehold.engines.llamacpp import gbnf, probing
 from freehold.engines.llamacpp.libllama import LOG
-from freehold.engines.llamacpp.shortening import shortened
 
 LARK = "%llguidance"
 """What a grammar begins with that is not GBNF but llguidance's Lark, by which it reads schemas too."""
@@ -27,7 +25,6 @@ PARSED_NOT = "it cannot be parsed"
 _WALKS = 8
 _SCATTER = 2654435761
 """A prime, by which choices differ from one token to the next (Knuth's multiplicative hashing)."""
-_RULES = 2
 _SPECIAL = "special token"
 _NOTHING = "NoExtensionBias"
 """llguidance's name for a place at which no token is allowed."""
@@ -67,10 +64,6 @@ _CPP: dict[str, tuple[Any, Sequence[Any]]] = {
     _TEMPLATES: (_P, (_P, _P, _P, _P, _P)),
     _EXAMPLE: (_P, (_P, _P, ctypes.c_bool, _P)),
 }
-_QUOTED = r'"(?:[^"\\\n]|\\.)*"|\[(?:[^\]\\]|\\.)*\]'
-_TOKEN = re.compile(rf"(?P<kept>{_QUOTED})|#[^\n]*|!?<[^>\n]*>", re.DOTALL)
-"""What stands for a token of the model's, and what only looks so: in a literal, or in a comment."""
-_RULE = re.compile(rf"{_QUOTED}|(?P<name>[A-Za-z0-9_-]+)\s*::=", re.DOTALL)
 
 
 def _tell(level: int, text: bytes, data: object) -> None:
@@ -115,22 +108,28 @@ class Compiler:
                 if _SPECIAL not in str(error):  # the model's are not known here
                     raise
             return
-        text = _TOKEN.sub(lambda found: found["kept"] or ("" if found[0].startswith("#") else '"<"'), text)
-        self._rules_of(text, seconds)
+        text = gbnf.without_tokens(text)
+        self._walk(self._gbnf(text, "root"), STEPS, seconds)
         # Behind a long word a walk would end before it comes to what takes time.
-        if (short := shortened(text)) != text:
+        if (short := gbnf.shortened(text)) != text:
             with suppress(WrongError):
-                self._rules_of(short, seconds)
+                self._walk(self._gbnf(short, "root"), STEPS, seconds)
+                text = short
+        self._every_rule(text, seconds)
 
-    def _rules_of(self, text: str, seconds: float) -> None:
-        root = self._rules(text, "root")
-        self._walk(_Gbnf(self._library, root, self._fresh, self._size), STEPS, seconds)
-        # A rule that a walk did not come to may be the one that never ends.
-        names = {found["name"]: None for found in _RULE.finditer(text) if found["name"]}
-        every = f"every-{'-'.join(names)}"[:200]
-        if len(names) > 1:
-            root = self._rules(f"{text}\n{every} ::= {' | '.join(names)}\n", every)
-            self._walk(_Gbnf(self._library, root, self._fresh, self._size), _RULES, seconds)
+    def _every_rule(self, text: str, seconds: float) -> None:
+        """Walk from each rule too, what looks worst first: one that no walk came to may be the one that never ends."""
+        rules = gbnf.rules(text)
+        if len(rules) == 1:
+            return
+        every = f"every-{'-'.join(rules)}"[:200]
+        marks = {name: f"{number:05d}" for number, name in enumerate(rules)}
+        ways = " | ".join(f'"{mark}" {name}' for name, mark in marks.items())
+        made = self._gbnf(f"{text}\n{every} ::= {ways}\n", every)
+        for name in sorted(rules, key=lambda each: -rules[each]):
+            if time.process_time() > seconds / 2:
+                return
+            self._walk(made, FEWEST, seconds, [self._pieces.index(digit.encode()) for digit in marks[name]])
 
     def schema(self, text: str, seconds: float) -> None:
         """The same of a JSON schema, as llguidance holds an answer to it, and as chat routes read it beforehand."""
@@ -154,11 +153,11 @@ class Compiler:
         getattr(self._library, _TEMPLATES)(made, None, self._string(text), empty, empty)
         getattr(self._library, _EXAMPLE)(out, made[0], True, nothing)
 
-    def _rules(self, text: str, root: str) -> Any:
+    def _gbnf(self, text: str, root: str) -> "_Gbnf":
         made = self._library.llama_sampler_init_grammar(self._vocab, text.encode("utf-8", "replace"), root.encode())
         if not made:
             raise WrongError(PARSED_NOT)
-        return made
+        return _Gbnf(self._library, made, self._fresh, self._size)
 
     def _guided(self, text: str, seconds: float) -> None:
         self._walk(self._matcher(text), STEPS, seconds)
@@ -169,11 +168,13 @@ class Compiler:
         matcher = self._library.llg_new_matcher(settings, b"lark", text.encode("utf-8", "replace"))
         return _Guided(self._library, matcher, self._size)
 
-    def _walk(self, rules: "_Gbnf | _Guided", steps: int, seconds: float) -> None:
-        """Draw tokens that are allowed: any, and the longest, in turns. The same ones each time."""
+    def _walk(self, rules: "_Gbnf | _Guided", steps: int, seconds: float, first: Sequence[int] = ()) -> None:
+        """Draw tokens that are allowed, behind the first: any, and the longest, in turns. The same ones each time."""
         done = 0
         for _ in range(_WALKS):
             rules.begin()
+            for token in first:
+                rules.accept(token)
             for allowed in rules.allowed():
                 token = allowed[_SCATTER * done % len(allowed)]
                 if done % 2:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freehold.engines.llamacpp.shortening import shortened
+from freehold.engines.llamacpp.gbnf import rules, shortened
 from tests.engines.grammars import GOOD
 
 LONG = "qx" * 300
@@ -42,3 +42,8 @@ def test_any_text_is_shortened(text: str) -> None:
 @pytest.mark.parametrize("part", ["(", '("a" ', '"a" | ', '("a" | ', '"a"{2}', "[a] ", '"a"?'])
 def test_hostile_texts_take_no_longer_for_their_form(part: str) -> None:
     shortened(part * 20_000)
+
+
+def test_rules_and_what_they_leave_open() -> None:
+    text = 'root ::= "a|*" b | c?\nb ::= [|?]\nc-1 ::= ("x" | "y"){2,} b+\nroot ::= "again"*'
+    assert rules(text) == {"root": 3, "b": 0, "c-1": 3}

@@ -1,8 +1,8 @@
-"""A grammar in GBNF with short ways to what lies deep in it, so that few tokens are enough to come there. Pure.
+"""Grammars in GBNF as text: their rules, and a shorter form with short ways to what lies deep in them. Pure.
 
-What has to be written before a choice is cut: long words to a few characters, repetitions to two and what may come
-besides, words of which one is chosen to the first. What is left is no harder to apply than the grammar, and as hard
-where that is hard.
+In the shorter form few tokens are enough to come there. What has to be written before a choice is cut: long words to a
+few characters, repetitions to two and what may come besides, words of which one is chosen to the first. What is left is
+no harder to apply than the grammar, and as hard where that is hard.
 """
 
 import re
@@ -25,6 +25,29 @@ _ATOM = re.compile(
     r"\[(?:[^\]\\]|\\.)*+\]|\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\U[0-9a-fA-F]{8}|\\.|[^\"\\]", re.DOTALL
 )
 _WORD = re.compile(_ITEM, re.DOTALL)
+_QUOTED = r'"(?:[^"\\\n]|\\.)*"|\[(?:[^\]\\]|\\.)*\]'
+_TOKEN = re.compile(rf"(?P<kept>{_QUOTED})|#[^\n]*|!?<[^>\n]*>", re.DOTALL)
+"""What stands for a token of the model's, and what only looks so: in a literal, or in a comment."""
+_RULE = re.compile(rf"{_QUOTED}|(?P<name>[A-Za-z0-9_-]+)\s*::=|(?P<choice>[*+?{{|])", re.DOTALL)
+"""Where a rule begins, and what leaves a choice in it."""
+
+
+def without_tokens(text: str) -> str:
+    """The grammar without its comments, and with a letter in the place of each token of a vocabulary not known here."""
+    return _TOKEN.sub(lambda found: found["kept"] or ("" if found[0].startswith("#") else '"<"'), text)
+
+
+def rules(text: str) -> dict[str, int]:
+    """The rules of a grammar, and how many choices each leaves: many are what makes one hard to apply."""
+    found: dict[str, int] = {}
+    name = ""
+    for part in _RULE.finditer(text):
+        if part["name"]:
+            name = part["name"]
+            found.setdefault(name, 0)
+        elif part["choice"] and name:
+            found[name] += 1
+    return found
 
 
 def shortened(text: str) -> str:
