@@ -120,7 +120,8 @@ def test_a_turn_of_a_part() -> None:
         first, second, rest = x[..., :3], x[..., 3:6], x[..., 6:]
         return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], -1)
 
-    agree(lambda x: rotate(x, cos, sin), plain, noise(5, 2, 8))
+    both = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
+    agree(lambda x: rotate(x, *both), plain, noise(5, 2, 8))
 
 
 @pytest.mark.parametrize("window", [0, 1, 4, 100])

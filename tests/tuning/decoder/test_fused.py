@@ -56,7 +56,8 @@ def tolerance(dtype: torch.dtype) -> float:
 def test_a_norm_and_a_turn(dtype: torch.dtype) -> None:
     x, weight = noise(40, 64).detach().to(dtype).requires_grad_(), noise(64, seed=1)
     heads = noise(40, 4, 20, seed=2).detach().to(dtype).requires_grad_()
-    cos, sin = noise(40, 1, 8, seed=3).detach(), noise(40, 1, 8, seed=4).detach()
+    cos, sin = (noise(40, 1, 8, seed=seed).detach() for seed in (3, 4))
+    cos, sin = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
 
     def work() -> list[Tensor]:
         normal = with_gradients(rms_norm(x, weight, 1e-5, dtype), x, weight)

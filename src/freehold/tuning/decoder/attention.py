@@ -1,5 +1,6 @@
 """Attention over rows packed side by side: each row sees itself alone, and no padding is multiplied elsewhere."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -164,6 +165,10 @@ def packed(
         return rows.attend(q, k, v, scale=scale, window=window, cap=cap)
     if rows.edges is not None and not cap and _flashes(q):
         return _unpadded(q, k, v, rows.edges, rows.longest, scale, window).flatten(1)
+    if narrow and len(rows.groups) == 1 == len(rows.groups[0].padded):
+        # For a single row's spare tokens too, which takes less than to cut them off and to put zeros in their place.
+        rowwise = [part[None].transpose(1, 2) for part in (q, k, v)]
+        return _attended(rowwise, scale, window, cap, narrow).transpose(1, 2).reshape(len(q), -1)
     if rows.spare:
         q, k, v = (part[: -rows.spare] for part in (q, k, v))
     made = [_together(q, k, v, group, scale, window, cap, narrow) for group in rows.groups]
@@ -196,18 +201,22 @@ def _together(
     q: Tensor, k: Tensor, v: Tensor, group: Group, scale: float, window: int, cap: float, narrow: bool
 ) -> Tensor:
     """For the tokens of a group, [tokens, heads, size]."""
-    longest = group.padded.shape[1]
-    alone = len(group.padded) == 1
-    window = window if window < longest else 0
-    q, k, v = (_unpack(part, group) for part in (q, k, v))
-    if cap or (window and longest > _DENSE and not _on_processor(q)):
-        out = tiled(q, k, v, scale, window, cap)
-    elif narrow and longest <= _SHORT and q.dtype != torch.float32 and _on_processor(q):
-        out = _Narrow.apply(q, k, v, _mask(q, window), scale, window)  # type: ignore[no-untyped-call]
-    else:
-        out = _plain(q, *_for_each(q, k, v), scale, window)
+    out = _attended([_unpack(part, group) for part in (q, k, v)], scale, window, cap, narrow)
     out = out.transpose(1, 2).flatten(0, 1)
-    return out if alone else out.index_select(0, group.flat)
+    return out if len(group.padded) == 1 else out.index_select(0, group.flat)
+
+
+def _attended(parts: Sequence[Tensor], scale: float, window: int, cap: float, narrow: bool) -> Tensor:
+    """For rows of one length: q [rows, heads, length, size], k and v [rows, kv_heads, length, size] -> as q."""
+    q, k, v = parts
+    length = q.shape[2]
+    window = window if window < length else 0
+    if cap or (window and length > _DENSE and not _on_processor(q)):
+        return tiled(q, k, v, scale, window, cap)
+    if narrow and length <= _SHORT and q.dtype != torch.float32 and _on_processor(q):
+        made: Tensor = _Narrow.apply(q, k, v, _mask(q, window), scale, window)  # type: ignore[no-untyped-call]
+        return made
+    return _plain(q, *_for_each(q, k, v), scale, window)
 
 
 def _for_each(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -317,26 +317,25 @@ class _Rotate(torch.autograd.Function):
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     if fuses(x):
         return _turned(x, cos, sin)
-    half = cos.shape[-1]
-    first, second = x[..., :half].float(), x[..., half : 2 * half].float()
-    out = torch.empty_like(x)
-    out[..., :half] = (first * cos).addcmul_(second, sin, value=-1)
-    out[..., half : 2 * half] = (second * cos).addcmul_(first, sin)
-    out[..., 2 * half :] = x[..., 2 * half :]
-    return out
+    size = cos.shape[-1]
+    wide = x[..., :size].float()
+    made = (wide * cos).addcmul_(wide.roll(size // 2, -1), sin).to(x.dtype)
+    return made if size == x.shape[-1] else torch.cat([made, x[..., size:]], -1)
 
 
 @fused
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    half = cos.shape[-1]
-    first, second = x[..., :half].float(), x[..., half : 2 * half].float()
+    size, half = cos.shape[-1], cos.shape[-1] // 2
+    first, second = x[..., :half].float(), x[..., half:size].float()
+    cos, sin = cos[..., :half], sin[..., half:]
     made = torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
-    return torch.cat([made, x[..., 2 * half :]], -1) if x.shape[-1] > 2 * half else made
+    return torch.cat([made, x[..., size:]], -1) if x.shape[-1] > size else made
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn pairs of numbers by angles. x [tokens, heads, size], cos and sin [tokens, 1, half of what is turned].
+    """Turn pairs of numbers by angles. x [tokens, heads, size], cos and sin [tokens, 1, what is turned].
 
+    A number's partner is half of what is turned away; the sines of the first halves are negative.
     Source: Su et al. 2021, arXiv 2104.09864; halves, as in transformers.
     """
     made: Tensor = _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call]

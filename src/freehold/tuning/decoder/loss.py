@@ -10,6 +10,8 @@ from freehold.tuning.decoder.weights import Matrix, Pieced
 
 _NUMBERS = 1 << 23
 """Logits held at a time: 32 MB of them."""
+_CACHED = 1 << 19
+"""Those in float32 at a time: 2 MB."""
 _AT_ONCE = 1 << 26
 """The same where they are fused into their gradient, and a GPU is to have enough to do."""
 _PIECE = 1 << 24
@@ -31,7 +33,7 @@ class _HeadLoss(torch.autograd.Function):
         for at in range(0, hidden.shape[0], size):
             rows = slice(at, at + size)
             part, target, weight = hidden[rows], targets[rows, None], weights[rows, None]
-            loss, narrow = (_fast if fast else _careful)(part, matrix, target, weight, scale, cap)
+            loss, narrow = (_sloped if fast else _in_place)(part @ matrix.T, target, weight, scale, cap)
             total += loss
             grad_hidden[rows] = narrow @ matrix
             if grad_head is not None:
@@ -50,22 +52,23 @@ Chunk = tuple[Tensor, Tensor]
 """The loss of some tokens, and its gradient by their logits, [tokens, vocab], as `hidden` is."""
 
 
-def _careful(part: Tensor, matrix: Tensor, target: Tensor, weight: Tensor, scale: float, cap: float) -> Chunk:
-    logp, slope = log_probabilities(part, matrix, scale, cap)
-    loss = -(logp.gather(1, target) * weight).sum()
-    grad = logp.exp_().scatter_add_(1, target, torch.full_like(weight, -1.0)).mul_(weight * scale)
-    if slope is not None:
-        grad.mul_(slope)
-    return loss, grad.to(part.dtype)
-
-
-def _fast(part: Tensor, matrix: Tensor, target: Tensor, weight: Tensor, scale: float, cap: float) -> Chunk:
-    return _sloped(part @ matrix.T, target, weight, scale, cap)
+def _in_place(logits: Tensor, target: Tensor, weight: Tensor, scale: float, cap: float) -> Chunk:
+    """Turns the logits into their gradient, a few tokens at a time, whose float32 numbers stay in the caches."""
+    hit = torch.empty(target.shape, device=logits.device)
+    size = max(1, _CACHED // logits.shape[1])
+    for at in range(0, len(logits), size):
+        rows = slice(at, at + size)
+        logp, slope = _normalised(logits[rows].float(), scale, cap)
+        torch.gather(logp, 1, target[rows], out=hit[rows])
+        here = weight[rows]
+        grad = logp.exp_().scatter_add_(1, target[rows], torch.full_like(here, -1.0)).mul_(here * scale)
+        logits[rows] = grad if slope is None else grad.mul_(slope)
+    return -(hit * weight).sum(), logits
 
 
 @fused
 def _sloped(logits: Tensor, target: Tensor, weight: Tensor, scale: float, cap: float) -> Chunk:
-    """The same with no float32 logits in memory, and without scatter_add, which GPUs do in an order of their own."""
+    """The same in one kernel, and without scatter_add, which GPUs do in an order of their own."""
     wide, slope = logits.float() * scale, None
     if cap:
         drawn = (wide / cap).tanh()
@@ -79,7 +82,11 @@ def _sloped(logits: Tensor, target: Tensor, weight: Tensor, scale: float, cap: f
 
 def log_probabilities(part: Tensor, matrix: Tensor, scale: float, cap: float) -> tuple[Tensor, Tensor | None]:
     """[tokens, vocab] in float32, and with a cap its derivative."""
-    logits = (part @ matrix.T).float()
+    return _normalised((part @ matrix.T).float(), scale, cap)
+
+
+def _normalised(logits: Tensor, scale: float, cap: float) -> tuple[Tensor, Tensor | None]:
+    """The same of logits in float32, which are not to be used again."""
     if scale != 1.0:
         logits.mul_(scale)
     if not cap:

@@ -29,13 +29,14 @@ class Rope:
         self.frequencies, self.factor, self.long, self.original = frequencies, factor, long, original
 
     def angles(self, rows: Rows | Cache) -> tuple[Tensor, Tensor]:
-        """Cosine and sine for the positions of each token, each [tokens, 1, half]."""
+        """Cosine and sine for the positions of each token, each [tokens, 1, turned], as `rotate` takes them."""
         frequencies = self.frequencies.to(rows.positions.device)
         if self.long is not None:
             long = self.long.to(rows.positions.device)
             frequencies = torch.where(rows.lengths[:, None] > self.original, long, frequencies)
         turned = rows.positions[:, None].float() * frequencies
-        return (turned.cos() * self.factor)[:, None], (turned.sin() * self.factor)[:, None]
+        cos, sin = ((made * self.factor)[:, None] for made in (turned.cos(), turned.sin()))
+        return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
 
     def divided(self, divisors: Tensor) -> "Rope":
         """The same with each frequency divided by a number, [half], as GGUF files say Llama 3's scaling."""
