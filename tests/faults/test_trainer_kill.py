@@ -75,11 +75,12 @@ def test_an_adapter(quick_folder: Path) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
+        {"threads": 2},
         {"method": "full", "learning_rate": 1e-3},
         {"objective": "dpo"},
         {"patience": 1, "learning_rate": 5e-2},
     ],
-    ids=["full", "dpo", "patience"],
+    ids=["shares", "full", "dpo", "patience"],
 )
 def test_other_runs(quick_folder: Path, fields: dict[str, object]) -> None:
     kills = max(5, KILLS // 10)
