@@ -37,6 +37,8 @@ def test_checkpointing_keeps_less_and_tokens_cost_the_same_each(job: Jobs) -> No
     frugal = estimate(SHAPE, job(), 0, 200, checkpointing=True, size=2).kept
     assert kept[1] == 2 * kept[0]
     assert frugal < kept[1] / 5
+    brief = estimate(SHAPE, job(), 0, 200, checkpointing=True, size=2, brief=True).kept
+    assert frugal < brief < kept[1] / 2
 
 
 @pytest.mark.parametrize(("wanted", "got"), [("on", True), ("off", False)])

@@ -79,11 +79,12 @@ class Estimate(msgspec.Struct, frozen=True):
 
 def estimate(
     shape: Shape, job: TrainJob, weights: int, tokens: int, *, checkpointing: bool, size: int, offload: bool = False,
-    compared: bool = False,
+    compared: bool = False, brief: bool = False,
 ) -> Estimate:  # fmt: skip
     """What `job` holds: `weights` bytes of base, steps of `tokens` tokens, computed in numbers of `size` bytes.
 
-    `compared` says that the base is there beside a model that is trained as a whole.
+    `compared` says that the base is there beside a model that is trained as a whole, `brief` that attention is not
+    computed again with its layer.
     """
     adapted = job.method in ADAPTERS
     sizes, layers = linears(shape), len(shape.layers)
@@ -100,7 +101,8 @@ def estimate(
         trained += layers * sum(rows for rows, _ in sizes)
         layer += size * sum(rows for rows, _ in sizes)
     inputs = layers * stream
-    kept = (0 if offload else inputs) + layer if checkpointing else layers * layer
+    waiting = layers * size * (shape.heads * shape.head_dim + shape.hidden) if brief and adapted else 0
+    kept = (0 if offload else inputs) + waiting + layer if checkpointing else layers * layer
     packed = layers * sum(rows * columns for rows, columns in sizes) * 9 // 16
     packed = packed if adapted and job.base_dtype == "nf4" else 0
     return Estimate(
@@ -137,7 +139,7 @@ def linears(shape: Shape) -> list[tuple[int, int]]:
 
 def plan(
     shape: Shape, job: TrainJob, weights: int, tokens: int, size: int, room: Room | None = None, *,
-    compared: bool = False,
+    compared: bool = False, brief: bool = False,
 ) -> Keeping:  # fmt: skip
     """What becomes of activations, in the `room` that there is: the host's free memory where none is given.
 
@@ -149,8 +151,9 @@ def plan(
 
     def needed(*, checkpointing: bool, offload: bool = False) -> Estimate:
         return estimate(
-            shape, job, weights, tokens, checkpointing=checkpointing, size=size, offload=offload, compared=compared
-        )
+            shape, job, weights, tokens, checkpointing=checkpointing, size=size, offload=offload, compared=compared,
+            brief=brief,
+        )  # fmt: skip
 
     least = needed(checkpointing=True)
     offload = job.offload == "on" or (job.offload == "auto" and job.checkpointing != "off" and _leaves(least, room))

@@ -16,6 +16,7 @@ from freehold.core.system import cores, on_linux
 from freehold.tuning import backends, checkpoint, lora, memory, model, optimiser, unsloth
 from freehold.tuning.batches import batches, schedule
 from freehold.tuning.decoder import fused
+from freehold.tuning.decoder.attention import brief
 from freehold.tuning.decoder.model import Network
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.device import Device, find
@@ -141,8 +142,9 @@ class Trainer:
         adapted = job.method in ADAPTERS
         compared = self.objective.compares and not adapted
         self.keeping = memory.plan(
-            shape, job, model.weights_size(self.base), largest, size, self.place.room(), compared=compared
-        )
+            shape, job, model.weights_size(self.base), largest, size, self.place.room(), compared=compared,
+            brief=brief(min(self.lengths), self.compute, self.device),
+        )  # fmt: skip
         self._fuse(shape, epoch)
         self.model, self.trained = self._borrowed() if self.borrows else self._own(adapted=adapted)
         self.beside = self.aim.begin(self.examples, self.held_out, shape.hidden, self.device)

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn.functional import gelu, scaled_dot_product_attention, silu
 
 from freehold.tuning.decoder.attention import Rows, packed
-from freehold.tuning.decoder.functions import ACTIVATIONS, Adapter, Linear, Magnitude, project, rms_norm, rotate
+from freehold.tuning.decoder.functions import ACTIVATIONS, Adapter, Linear, Magnitude, project, rms_norm
+from freehold.tuning.decoder.turning import rotate
 from freehold.tuning.decoder.weights import Plain
 
 CPU = torch.device("cpu")

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from freehold.tuning.decoder.cache import Cache
+from freehold.tuning.decoder.recomputing import kept
 from freehold.tuning.decoder.tiles import hiding, narrow_gradients, sliding, tiled
 
 _SHORT = 512
@@ -129,12 +130,16 @@ class _Narrow(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, window: int) -> Tensor:
-        out, sums = _aten._scaled_dot_product_flash_attention_for_cpu(
-            q, *_for_each(q, k, v), 0.0, mask is None, attn_mask=mask, scale=scale
-        )
+        def attend() -> tuple[Tensor, ...]:
+            made: tuple[Tensor, ...] = _aten._scaled_dot_product_flash_attention_for_cpu(
+                q, *_for_each(q, k, v), 0.0, mask is None, attn_mask=mask, scale=scale
+            )
+            return made
+
+        out, sums = kept(attend)
         ctx.save_for_backward(q, k, v, out, sums)
         ctx.scale, ctx.window = scale, window
-        return out  # type: ignore[no-any-return]
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -213,10 +218,18 @@ def _attended(parts: Sequence[Tensor], scale: float, window: int, cap: float, na
     window = window if window < length else 0
     if cap or (window and length > _DENSE and not _on_processor(q)):
         return tiled(q, k, v, scale, window, cap)
-    if narrow and length <= _SHORT and q.dtype != torch.float32 and _on_processor(q):
+    if narrow and _on_processor(q) and brief(length, q.dtype, q.device):
         made: Tensor = _Narrow.apply(q, k, v, _mask(q, window), scale, window)  # type: ignore[no-untyped-call]
         return made
     return _plain(q, *_for_each(q, k, v), scale, window)
+
+
+def brief(length: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether rows of so many tokens go backward in plain products, and what comes of them is kept for that.
+
+    It is kept where layers are computed twice too: of short rows it is small beside the model.
+    """
+    return length <= _SHORT and dtype != torch.float32 and device.type == "cpu"
 
 
 def _for_each(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

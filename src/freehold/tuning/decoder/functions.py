@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, silu
 
 from freehold.tuning.decoder.fused import fused, fuses
+from freehold.tuning.decoder.recomputing import again, kept
 from freehold.tuning.decoder.weights import Matrix
 
 Grads = tuple[Tensor | None, ...]
@@ -124,20 +125,22 @@ def _product(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     return x @ matrix.T if bias is None else torch.addmm(bias.to(x.dtype), x, matrix.T)
 
 
-def _project(x: Tensor, matrix: Tensor, bias: Tensor | None, adapter: "_Kept") -> Tensor:
-    """The same with the adapter's part, of which the narrow product is kept."""
-    y = _product(x, matrix, bias)
-    if adapter.down is not None and adapter.up is not None:
-        adapter.low = (x @ adapter.down.to(x.dtype).T).mul_(adapter.scale)
-        y.addmm_(adapter.low, adapter.up.to(x.dtype).T)
-    return y
-
-
 class _Kept:
-    """An adapter, if there is one, and what its forward pass keeps."""
+    """An adapter, if there is one, and the narrow product that its forward pass keeps."""
 
     def __init__(self, down: Tensor | None, up: Tensor | None, scale: float, low: Tensor | None = None) -> None:
         self.down, self.up, self.scale, self.low = down, up, scale, low
+
+    def narrow(self, x: Tensor) -> None:
+        """Make what is kept."""
+        if self.down is not None:
+            self.low = (x @ self.down.to(x.dtype).T).mul_(self.scale)
+
+    def beside(self, y: Tensor) -> Tensor:
+        """A product with the adapter's part added to it."""
+        if self.low is not None and self.up is not None:
+            y.addmm_(self.low, self.up.to(y.dtype).T)
+        return y
 
     def tensors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """For save_for_backward."""
@@ -159,10 +162,15 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, frozen: Matrix, weight: Tensor | None, bias: Tensor | None,
-        down: Tensor | None, up: Tensor | None, scale: float,
+        down: Tensor | None, up: Tensor | None, scale: float, keep: bool,
     ) -> Tensor:  # fmt: skip
         adapter = _Kept(down, up, scale)
-        y = _project(x, _dense(frozen, weight, x), bias, adapter)
+        adapter.narrow(x)
+
+        def make() -> tuple[Tensor]:
+            return (adapter.beside(_product(x, _dense(frozen, weight, x), bias)),)
+
+        (y,) = kept(make) if keep else make()
         ctx.frozen, ctx.scale = frozen, scale
         ctx.save_for_backward(x, weight, *adapter.tensors())
         return y
@@ -175,7 +183,7 @@ class _Linear(torch.autograd.Function):
         grad_weight = (grad.T @ x).to(weight.dtype) if ctx.needs_input_grad[2] else None
         grad_bias = grad.sum(0) if ctx.needs_input_grad[3] else None
         halves = _Kept(down, up, ctx.scale, low).backward(x, grad, grad_x)
-        return grad_x, None, grad_weight, grad_bias, *halves, None
+        return grad_x, None, grad_weight, grad_bias, *halves, None, None
 
 
 class _Gated(torch.autograd.Function):
@@ -184,10 +192,14 @@ class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, gate: Tensor, wide: Tensor, activation: Activation, frozen: Matrix, weight: Tensor | None,
-        bias: Tensor | None, down: Tensor | None, up: Tensor | None, scale: float,
+        bias: Tensor | None, down: Tensor | None, up: Tensor | None, scale: float, unread: bool,
     ) -> Tensor:  # fmt: skip
-        adapter = _Kept(down, up, scale)
-        y = _project(_gate(gate, wide, activation.forward), _dense(frozen, weight, gate), bias, adapter)
+        adapter, x = _Kept(down, up, scale), _gate(gate, wide, activation.forward)
+        adapter.narrow(x)
+        if unread:
+            y = gate.new_empty(len(gate), frozen.shape[0])
+        else:
+            y = adapter.beside(_product(x, _dense(frozen, weight, gate), bias))
         ctx.activation, ctx.frozen, ctx.scale = activation, frozen, scale
         ctx.save_for_backward(gate, wide, weight, *adapter.tensors())
         return y
@@ -207,7 +219,7 @@ class _Gated(torch.autograd.Function):
             made = _gate_backward(grad_x, gate, wide, ctx.activation)
         else:
             made = ctx.activation.backward(torch.mul(grad_x, wide, out=x), gate), grad_x.mul_(active)
-        return *made, None, None, grad_weight, grad_bias, *halves, None
+        return *made, None, None, grad_weight, grad_bias, *halves, None, None
 
 
 @fused
@@ -231,14 +243,20 @@ class Linear:
         self.matrix, self.bias = matrix, bias
         self.adapter: Adapter | None = None
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """[tokens, in] -> [tokens, out]."""
-        made: Tensor = _Linear.apply(x, self.matrix, self.matrix.trained, *self._beside())  # type: ignore[no-untyped-call]
+    def __call__(self, x: Tensor, *, keep: bool = False) -> Tensor:
+        """[tokens, in] -> [tokens, out]. With `keep` it is not made twice where the layer is."""
+        made: Tensor = _Linear.apply(x, self.matrix, self.matrix.trained, *self._beside(), keep)  # type: ignore[no-untyped-call]
         return self._brought(made)
 
-    def gated(self, gate: Tensor, up: Tensor, activation: Activation = ACTIVATIONS["silu"]) -> Tensor:
-        """What it makes of activation(gate) * up, which is computed again for the backward pass."""
-        parts = activation, self.matrix, self.matrix.trained, *self._beside()
+    def gated(
+        self, gate: Tensor, up: Tensor, activation: Activation = ACTIVATIONS["silu"], *, last: bool = False
+    ) -> Tensor:
+        """What it makes of activation(gate) * up, which is computed again for the backward pass.
+
+        `last` says that what follows in the layer keeps nothing of it.
+        """
+        unread = last and again() and (self.adapter is None or self.adapter.magnitude is None)
+        parts = activation, self.matrix, self.matrix.trained, *self._beside(), unread
         made: Tensor = _Gated.apply(gate, up, *parts)  # type: ignore[no-untyped-call]
         return self._brought(made)
 
@@ -298,45 +316,3 @@ def project(x: Tensor, linears: Sequence[Linear]) -> list[Tensor]:
         return [linear(x) for linear in linears]
     halves = [half for adapter in found for half in (adapter.down, adapter.up)]
     return list(_Together.apply(x, linears, found[0].scale, *halves))  # type: ignore[no-untyped-call]
-
-
-class _Rotate(torch.autograd.Function):
-    """Turning back is turning by the opposite angle: nothing is kept but the angles."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
-        return _turn(x, cos, sin)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Grads:
-        cos, sin = ctx.saved_tensors
-        return _turn(grads[0], cos, -sin), None, None
-
-
-def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    if fuses(x):
-        return _turned(x, cos, sin)
-    size = cos.shape[-1]
-    wide = x[..., :size].float()
-    made = (wide * cos).addcmul_(wide.roll(size // 2, -1), sin).to(x.dtype)
-    return made if size == x.shape[-1] else torch.cat([made, x[..., size:]], -1)
-
-
-@fused
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    size, half = cos.shape[-1], cos.shape[-1] // 2
-    first, second = x[..., :half].float(), x[..., half:size].float()
-    cos, sin = cos[..., :half], sin[..., half:]
-    made = torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
-    return torch.cat([made, x[..., size:]], -1) if x.shape[-1] > size else made
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn pairs of numbers by angles. x [tokens, heads, size], cos and sin [tokens, 1, what is turned].
-
-    A number's partner is half of what is turned away; the sines of the first halves are negative.
-    Source: Su et al. 2021, arXiv 2104.09864; halves, as in transformers.
-    """
-    made: Tensor = _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call]
-    return made

@@ -8,15 +8,16 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from freehold.core.errors import BadModelFile, Unsupported
-from freehold.tuning.decoder.attention import Rows, packed
+from freehold.tuning.decoder.attention import Rows, brief, packed
 from freehold.tuning.decoder.cache import Cache
-from freehold.tuning.decoder.functions import ACTIVATIONS, Linear, project, rms_norm, rotate
+from freehold.tuning.decoder.functions import ACTIVATIONS, Linear, project, rms_norm
 from freehold.tuning.decoder.offload import OnHost
+from freehold.tuning.decoder.recomputing import twice
 from freehold.tuning.decoder.rope import Rope
 from freehold.tuning.decoder.shape import NORMS, Layer, Shape
+from freehold.tuning.decoder.turning import rotate
 from freehold.tuning.decoder.weights import Matrix, Weights
 
 Angles = tuple[Tensor, Tensor]
@@ -114,7 +115,8 @@ class Attention:
         seen = packed(
             q, k, v, rows, scale=shape.attention_scale, window=layer.window, cap=shape.attention_cap, narrow=self.narrow
         )
-        return self.o(seen)
+        short = isinstance(rows, Rows) and brief(rows.longest, x.dtype, x.device)
+        return self.o(seen, keep=self.narrow and short)
 
     def _heads(self, x: Tensor, norm: Norm | None) -> Tensor:
         if norm is not None and self.whole:
@@ -124,10 +126,11 @@ class Attention:
 
 
 class Mlp:
-    """The gated feed-forward part of a layer."""
+    """The gated feed-forward part of a layer. Of what the `last` one gives nothing is kept for a backward pass."""
 
-    def __init__(self, parts: Parts, path: str) -> None:
+    def __init__(self, parts: Parts, path: str, *, last: bool) -> None:
         shape = parts.shape
+        self.last = last
         self.activation = ACTIVATIONS[shape.activation]
         if shape.fused:
             self.inputs = [parts.linear(f"{path}.gate_up_proj", 2 * shape.intermediate, shape.hidden)]
@@ -140,7 +143,7 @@ class Mlp:
         """[tokens, hidden] -> the same."""
         made = project(x, self.inputs)
         gate, up = made if len(made) == 2 else made[0].chunk(2, dim=-1)
-        return self.down.gated(gate, up, self.activation)
+        return self.down.gated(gate, up, self.activation, last=self.last)
 
 
 class Block:
@@ -156,7 +159,7 @@ class Block:
             for before, after in NORMS[shape.norms]
         ]
         self.attention = Attention(parts, f"{path}.self_attn", layer)
-        self.mlp = Mlp(parts, f"{path}.mlp")
+        self.mlp = Mlp(parts, f"{path}.mlp", last=self.norms[1][1] is None)
         self.compute, self.scale = parts.compute, shape.residual_scale
 
     def __call__(self, x: Tensor, rows: Rows | Cache, angles: Angles) -> Tensor:
@@ -247,8 +250,7 @@ class Decoder:
         if not (self.checkpointing and torch.is_grad_enabled()):
             return block(x, rows, angles)
         with OnHost() if self.offload else nullcontext():
-            kept: Tensor = checkpoint(block, x, rows, angles, use_reentrant=False, preserve_rng_state=False)
-        return kept
+            return twice(block, x, rows, angles)
 
     def trained(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """What an optimiser changes, by its name in the file that keeps it."""
