@@ -16,8 +16,8 @@ from typing import NamedTuple
 import httptools
 
 CONNECT_SECONDS = 5.0
-FRAME_SECONDS = 0.025
-"""Between two reads of a fast worker's tokens, too short to be seen: waking costs more than another token."""
+FRAME_SECONDS = 0.05
+"""Between two reads of a fast worker's tokens, at which text still flows: waking costs more than another token."""
 _PROMPT_READS = 8
 """Reads that wait for nothing, since the first token is among them."""
 _PIECE = 1 << 16
@@ -181,7 +181,7 @@ class _Pace:
             waited = now - self._due > FRAME_SECONDS / 2  # for a token, though a frame was over
             self._few = size >= _TOKENS or waited
         else:
-            self._few = size >= _TOKENS or now - self._last > FRAME_SECONDS / 2
+            self._few = size >= _TOKENS or now - self._last > FRAME_SECONDS
         self._last = now
 
 
