@@ -77,7 +77,7 @@ def tuned(folder: Path, family: str, changes: dict[str, Any]) -> Path:
     write_rows(folder / "held_out.jsonl", held_out)
     job = TrainJob(
         out=folder / "run", base=folder / "base", train=folder / "train.jsonl", held_out=folder / "held_out.jsonl",
-        method="lora", rank=32, alpha=64.0, learning_rate=1e-2, steps=180, batch_tokens=512, dtype="f32", threads=1,
+        method="lora", rank=32, alpha=64.0, learning_rate=5e-3, steps=240, batch_tokens=512, dtype="f32", threads=1,
         evaluations=2,
     )  # fmt: skip
     result = train(job, lambda progress: None)
