@@ -218,7 +218,7 @@ def _attended(parts: Sequence[Tensor], scale: float, window: int, cap: float, na
     window = window if window < length else 0
     if cap or (window and length > _DENSE and not _on_processor(q)):
         return tiled(q, k, v, scale, window, cap)
-    if narrow and _on_processor(q) and brief(length, q.dtype, q.device):
+    if narrow and brief(length, q.dtype, q.device):
         made: Tensor = _Narrow.apply(q, k, v, _mask(q, window), scale, window)  # type: ignore[no-untyped-call]
         return made
     return _plain(q, *_for_each(q, k, v), scale, window)
