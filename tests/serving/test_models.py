@@ -1,5 +1,6 @@
 """The catalog's models are read again when something was written, and only then."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,10 @@ import pytest
 from freehold.core.errors import Damaged, UnknownModel
 from freehold.core.name import Name
 from freehold.serving.models import Models
-from freehold.store import Store
+from freehold.store import Store, neighbours
 from tests.serving.support import add_model, in_loop
+from tests.store import neighbour_folders as make
+from tests.tiny import write_gguf
 
 
 @pytest.fixture
@@ -79,6 +82,36 @@ async def test_an_error_is_not_kept(store: Store, models: Models):
     path.write_bytes(content)
     store.catalog.distrust(digest)
     assert await names(models) == ["a"]
+
+
+@in_loop
+async def test_what_a_name_means_is_read_once(store: Store, models: Models):
+    add_model(store, "a")
+    first = await models.source("a")
+    assert first.digest == store.resolve(Name.parse("a"))
+    assert await models.source("a") is first
+    add_model(store, "a", b"other weights")
+    second = await models.source("a")
+    assert second.digest == store.resolve(Name.parse("a")) != first.digest
+    assert await models.source("a") is second
+    with Store.open(store.folder) as other:
+        other.remove(Name.parse("a"))
+    for _ in range(2):
+        with pytest.raises(UnknownModel):
+            await models.source("a")
+
+
+@in_loop
+async def test_models_of_other_tools_are_looked_up_each_time(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = make.user(tmp_path, monkeypatch) / ".lmstudio"
+    file = make.lmstudio(folder, write_gguf(tmp_path / "m-Q8_0.gguf"))
+    (found,) = neighbours.everything()
+    first = await models.source(found.label)
+    assert (await models.source(found.label)).digest == first.digest
+    os.utime(file, (1, 1))
+    assert (await models.source(found.label)).digest != first.digest
 
 
 @pytest.mark.parametrize("name", ["helpdesc", "", "../x", "a b", "x" * 300])

@@ -6,7 +6,6 @@ import msgspec
 
 from freehold.core.manifest import Manifest, Part, Role
 from freehold.core.parameters import Defaults, Parameters, decode_messages, decode_parameters
-from freehold.core.request import Request
 from freehold.engines.base import ModelFile
 from freehold.store import Store
 
@@ -27,11 +26,6 @@ def of_texts(texts: Mapping[Role, bytes]) -> Defaults:
         system=texts.get("system", b"").decode("utf-8", "replace"),
         messages=decode_messages(texts["messages"]) if "messages" in texts else (),
     )
-
-
-def applied(store: Store, manifest: Manifest, request: Request) -> Request:
-    """The request with what its model brings along. Raises Damaged."""
-    return read(store, manifest).applied(request)
 
 
 def dressed(store: Store, manifest: Manifest, file: ModelFile) -> ModelFile:

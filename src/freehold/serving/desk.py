@@ -58,7 +58,6 @@ class Opened(NamedTuple):
 class Meant(NamedTuple):
     """What a request says, once its model is known."""
 
-    source: ready.Source
     tokens: int
     """That it may take."""
     request: Request | None
@@ -238,7 +237,7 @@ class Desk:
 
     async def known(self, text: str) -> None:
         """Raises UnknownModel for a name that means nothing here."""
-        await asyncio.to_thread(self._source, text)
+        await self._source(text)
 
     async def unload(self, text: str) -> None:
         """End the workers of a model as soon as they have answered. Raises UnknownModel."""
@@ -246,7 +245,7 @@ class Desk:
 
     async def digest(self, text: str) -> Digest:
         """What a name means now. Raises UnknownModel."""
-        return (await asyncio.to_thread(self._source, text)).digest
+        return (await self._source(text)).digest
 
     async def models(self) -> list[Entry]:
         """The catalog."""
@@ -329,7 +328,8 @@ class Desk:
         self, request: Request | EmbedRequest | RerankRequest, *, queued: bool = True, brief: bool = False
     ) -> AsyncIterator[Placed]:
         """A place and a worker for one request, and what the name of its model means; `brief` takes few tokens."""
-        source, tokens, meant = await asyncio.to_thread(self._meant, request)
+        source = await self._source(request.model)
+        tokens, meant = await asyncio.to_thread(self._meant, request, source)
         if isinstance(request, Request):
             await self._checks.check(request, self.settings)
         ranking = isinstance(request, RerankRequest)
@@ -354,12 +354,11 @@ class Desk:
                     ticket.begun = asyncio.get_running_loop().time()
                 yield Placed(worker, source, meant, ticket)
 
-    def _meant(self, request: Request | EmbedRequest | RerankRequest) -> Meant:
-        """Raises UnknownModel, Forbidden, Unsupported and Damaged. In one go: each way to a thread and back costs."""
-        source = self._source(request.model)
+    def _meant(self, request: Request | EmbedRequest | RerankRequest, source: ready.Source) -> Meant:
+        """Raises Forbidden, Unsupported and Damaged. In one go: each way to a thread and back costs."""
         source.require(self.settings)
         tokens = self._cost(request, source)
-        return Meant(source, tokens, source.applied(request) if isinstance(request, Request) else None)
+        return Meant(tokens, source.applied(request) if isinstance(request, Request) else None)
 
     def _cost(self, request: Request | EmbedRequest | RerankRequest, source: ready.Source) -> int:
         """Tokens that it may take. Raises Unsupported for images to a model that sees none."""
@@ -383,8 +382,8 @@ class Desk:
                 async with asyncio.timeout(_LAST_WORD):
                     self.sole.numbers = await held.worker.ask("metrics", {})
 
-    def _source(self, text: str) -> ready.Source:
-        return self.sole or ready.source(self.store, text)
+    async def _source(self, text: str) -> ready.Source:
+        return self.sole or await self._models.source(text)
 
     def _choosing(self, key: Key, file: ModelFile, source: ready.Source) -> tuple[Key, ModelFile]:
         """The same with the source's adapter to choose, beside those that the model's workers have."""

@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from freehold.core.digest import Digest
 from freehold.core.errors import BadName, Forbidden, NotFound, UnknownModel, Unsupported
 from freehold.core.manifest import Manifest, Role
 from freehold.core.name import PLUS, Name
+from freehold.core.parameters import Defaults
 from freehold.core.request import Request
 from freehold.core.settings import Settings
 from freehold.engines.base import ModelFile
@@ -108,12 +109,16 @@ class Own:
 
     def applied(self, request: Request) -> Request:
         """The request with its system message, parameters and messages."""
-        return defaults.applied(self._store, self.manifest, request)
+        return self._brought.applied(request)
 
     def eye(self) -> Projector | None:
         """What its projector's header says."""
         part = self.manifest.part("projector")
         return None if part is None else projector.read(self._store.path(part.digest), label=Path(part.filename))
+
+    @cached_property
+    def _brought(self) -> Defaults:
+        return defaults.read(self._store, self.manifest)
 
 
 class Adapted:

@@ -23,7 +23,10 @@ class Changes:
             inode = self._path.stat().st_ino
             if self._connection is None or inode != self._inode:  # a copy was put in its place
                 self.close()
-                self._connection = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, timeout=0)
+                # Another thread than the one that looks may be the last to know of this.
+                self._connection = sqlite3.connect(
+                    f"{self._path.as_uri()}?mode=ro", uri=True, timeout=0, check_same_thread=False
+                )
                 self._inode = inode
             (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         except (OSError, sqlite3.Error):
@@ -35,3 +38,6 @@ class Changes:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def __del__(self) -> None:
+        self.close()
