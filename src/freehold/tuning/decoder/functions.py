@@ -62,10 +62,10 @@ class Magnitude:
 
 
 class Activation(NamedTuple):
-    """What a gate goes through. forward of the gate; backward of what comes back and the gate."""
+    """What a gate goes through. forward of the gate; backward of what comes back and the gate, into `grad_input`."""
 
     forward: Callable[[Tensor], Tensor]
-    backward: Callable[[Tensor, Tensor], Tensor]
+    backward: Callable[..., Tensor]
 
 
 ACTIVATIONS = {
@@ -215,10 +215,13 @@ class _Gated(torch.autograd.Function):
         grad_weight = (grad.T @ x).to(weight.dtype) if ctx.needs_input_grad[4] else None
         grad_bias = grad.sum(0) if ctx.needs_input_grad[5] else None
         halves = _Kept(down, up, ctx.scale, low).backward(x, grad, grad_x)
+        # Here a layer's backward pass holds the most: what is wide is written over, or gone before more is made.
         if active is None:
+            del x
             made = _gate_backward(grad_x, gate, wide, ctx.activation)
         else:
-            made = ctx.activation.backward(torch.mul(grad_x, wide, out=x), gate), grad_x.mul_(active)
+            torch.mul(grad_x, wide, out=x)
+            made = ctx.activation.backward(x, gate, grad_input=x), grad_x.mul_(active)
         return *made, None, None, grad_weight, grad_bias, *halves, None, None
 
 
