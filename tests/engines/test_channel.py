@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from freehold.core.system import on_linux
+from freehold.engines import channel as channels
 from freehold.engines.channel import FRAME_SECONDS, Broken, Channel
+from freehold.engines.ends import End
 from tests.serving.support import in_loop
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
@@ -177,42 +180,80 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """For how long nothing was to be read each time, from now on."""
+    found: list[float] = []
+    within = End.within
+
+    async def noted(end: End, seconds: float) -> None:
+        found.append(seconds)
+        await within(end, seconds)
+
+    monkeypatch.setattr(End, "within", noted)
+    return found
+
+
 @in_loop
 async def test_tokens_that_come_fast_are_read_together(tmp_path: Path):
     words = [b"%05d" % number for number in range(1000)]
     chunks = (b"5\r\n%b\r\n" % word for word in words)
     async with served(tmp_path, CHUNKED, *chunks, b"0\r\n\r\n") as (channel, _):
         with pytest.MonkeyPatch.context() as monkeypatch:
-            sizes = counted(monkeypatch)
+            sizes, paused = counted(monkeypatch), pauses(monkeypatch)
             async with channel.open("GET", "/x") as answer:
                 assert b"".join([piece async for piece in answer.pieces()]) == b"".join(words)
     assert len(sizes) < 200
+    assert paused
 
 
 @in_loop
 async def test_tokens_that_come_slowly_are_read_at_once(tmp_path: Path):
     """No read begins a while after its token came, and none wakes for nothing."""
-    waited: list[float] = []
-    sleep = asyncio.sleep
-
-    async def sleeping(seconds: float) -> None:
-        waited.append(seconds)
-        await sleep(seconds)
 
     async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(CHUNKED)
         for _ in range(20):
-            await sleep(2 * FRAME_SECONDS)
+            await asyncio.sleep(2 * FRAME_SECONDS)
             writer.write(b"1\r\nx\r\n")
         writer.write(b"0\r\n\r\n")
         writer.close()
 
     async with await asyncio.start_unix_server(slowly, str(tmp_path / "w.sock")):
         with pytest.MonkeyPatch.context() as monkeypatch:
-            monkeypatch.setattr(asyncio, "sleep", sleeping)
+            paused = pauses(monkeypatch)
             assert (await Channel(tmp_path / "w.sock").ask("GET", "/x")).content == b"x" * 20
-    assert len(waited) < 10
+    assert len(paused) < 10
+
+
+@pytest.mark.skipif(not on_linux(), reason="other systems do not tell of the end alone")
+@in_loop
+async def test_the_end_is_seen_at_once(tmp_path: Path):
+    """However long it is until the next read of what comes before it."""
+    ended = asyncio.Event()
+
+    async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(CHUNKED)
+        for _ in range(20):
+            writer.write(b"1\r\nx\r\n")
+            await asyncio.sleep(0.001)
+        await ended.wait()
+        writer.write(b"1\r\ny\r\n0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_unix_server(answering, str(tmp_path / "w.sock")):
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(channels, "FRAME_SECONDS", 600.0)
+            paused = pauses(monkeypatch)
+            channel = Channel(tmp_path / "w.sock")
+            asking = [asyncio.create_task(channel.ask("GET", "/x")) for _ in range(3)]
+            async with asyncio.timeout(30):
+                while len(paused) < 3:
+                    await asyncio.sleep(0.01)
+                ended.set()
+                replies = await asyncio.gather(*asking)
+    assert [reply.content for reply in replies] == [b"x" * 20 + b"y"] * 3
 
 
 @in_loop
@@ -221,18 +262,10 @@ async def test_a_large_answer_is_read_as_fast_as_it_comes(tmp_path: Path):
     head = HEAD + b"content-length: %d\r\n\r\n" % len(body)
     async with served(tmp_path, head, body) as (channel, _):
         with pytest.MonkeyPatch.context() as monkeypatch:
-            paused: list[float] = []
-            sleep = asyncio.sleep
-
-            async def sleeping(seconds: float) -> None:
-                paused.append(seconds)
-                await sleep(seconds)
-
-            sizes = counted(monkeypatch)
-            monkeypatch.setattr(asyncio, "sleep", sleeping)
+            sizes, paused = counted(monkeypatch), pauses(monkeypatch)
             assert (await channel.ask("GET", "/x")).content == body
     assert len(sizes) > 100
-    assert sum(seconds > 0 for seconds in paused) < 5
+    assert len(paused) < 5
 
 
 @in_loop

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import httptools
 
+from freehold.engines.ends import End, Ends
+
 CONNECT_SECONDS = 5.0
 FRAME_SECONDS = 0.05
 """Between two reads of a fast worker's tokens, at which text still flows: waking costs more than another token."""
@@ -100,8 +102,9 @@ class _Message:
 class Answer:
     """An answer that comes in pieces. Its methods raise Broken."""
 
-    def __init__(self, connected: socket.socket) -> None:
+    def __init__(self, connected: socket.socket, end: End) -> None:
         self._socket = connected
+        self._end = end
         self._message = _Message()
         self._pace = _Pace()
 
@@ -142,9 +145,10 @@ class Answer:
             raise Broken(str(error)) from error
 
     async def _read(self) -> bytes:
-        # The loop is told of the socket only while nothing is there: where it is not, no token wakes this process.
+        # The loop is told of the socket only while nothing is there: where it is not, no token wakes this process. The
+        # end does: a slot is free, and somebody may wait for it.
         if early := self._pace.early():
-            await asyncio.sleep(early)
+            await self._end.within(early)
         piece = await asyncio.get_running_loop().sock_recv(self._socket, _PIECE)
         self._pace.came(len(piece))
         return piece
@@ -190,6 +194,7 @@ class Channel:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._ends = Ends()
 
     async def ask(self, method: str, route: str, content: bytes = b"") -> Reply:
         """One request, its answer in one piece. Raises Broken."""
@@ -209,9 +214,10 @@ class Channel:
                 raise Broken(str(error)) from error
             with suppress(OSError):  # it may answer what it did not read, and has broken off if it does not
                 await loop.sock_sendall(connected, _head(method, route, len(content)) + content)
-            answer = Answer(connected)
-            await answer.head()
-            yield answer
+            with self._ends.watch(connected) as end:
+                answer = Answer(connected, end)
+                await answer.head()
+                yield answer
 
 
 def _head(method: str, route: str, length: int) -> bytes:
