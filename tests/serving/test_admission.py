@@ -64,6 +64,22 @@ async def test_a_full_queue_refuses_at_once_with_a_time(settings: Settings):
 
 
 @in_loop
+async def test_whoever_is_sent_away_later_is_to_come_again_later(tmp_path: Path):
+    settings = Settings(home=tmp_path, parallel=1, queue=2)
+    admission, release, said = Admission(settings), asyncio.Event(), []
+    tasks = [asyncio.create_task(_occupy(admission, A, release, 250)) for _ in range(3)]
+    await soon(lambda: admission.waiting == 2)
+    for _ in range(5):
+        with pytest.raises(Busy) as caught:
+            async with admission.slot(A, 250):
+                pass
+        said.append(caught.value.retry_after)
+    assert said == [10, 15, 20, 20, 20]  # 500 tokens wait, at 50 a second
+    release.set()
+    await asyncio.gather(*tasks)
+
+
+@in_loop
 async def test_tokens_bound_the_queue_too(tmp_path):
     settings = Settings(home=tmp_path, parallel=1, queue=100, queue_tokens=25)
     admission, release = Admission(settings), asyncio.Event()

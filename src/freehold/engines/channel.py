@@ -175,7 +175,8 @@ class _Pace:
         if self._few or self._reads <= _PROMPT_READS:
             self._due = 0.0
             return 0.0
-        self._due = self._last + FRAME_SECONDS
+        # All streams in the same moments: one waking for as many as there are.
+        self._due = (self._last // FRAME_SECONDS + 1) * FRAME_SECONDS
         return max(0.0, self._due - self._clock())
 
     def came(self, size: int) -> None:

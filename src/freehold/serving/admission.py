@@ -16,6 +16,7 @@ from freehold.core.request import EmbedRequest, Request, RerankRequest
 from freehold.core.settings import Settings
 from freehold.guard.caller import asking
 from freehold.serving.pool import Key
+from freehold.serving.returning import Returning
 from freehold.serving.room import Room, displaced
 from freehold.serving.turns import Ticket, Turns
 
@@ -84,6 +85,7 @@ class Admission:
         self._places = places or (lambda key: self._settings.parallel)
         self._turns: dict[Key, Turns] = defaultdict(Turns)
         self._room = Room()
+        self._returning = Returning()
         self._waiting: dict[Ticket, _Waiting] = {}
         self._asking = 0
         """Requests, running and waiting, that somebody waits for."""
@@ -206,8 +208,7 @@ class Admission:
         """Return when it is the ticket's turn. A caller that leaves frees its place in the queue."""
         if not ticket.behind:
             self._check_patience(key, ticket, patience)
-            for leaving in self._room.admit(ticket, self._settings, self._retry(key)):
-                self._send_away(leaving, displaced(self._retry(key)))
+            self._admit(key, ticket)
             self._step_aside(key)
         self._room.enter(ticket)
         called = asyncio.get_running_loop().create_future()
@@ -225,6 +226,18 @@ class Admission:
             raise
         if error is not None:
             raise error
+
+    def _admit(self, key: Key, ticket: Ticket) -> None:
+        """Let it into the queue, where it has room or others have to leave. Raises Busy and RateLimited."""
+        later = self._retry(key)
+        try:
+            leaving = self._room.admit(ticket, self._settings, later)
+        except Busy:
+            self._returning.told(ticket.tokens, _now(), later, self._room.tokens)
+            raise
+        for each in leaving:
+            self._returning.told(each.tokens, _now(), later, self._room.tokens)
+            self._send_away(each, displaced(later))
 
     def _check_patience(self, key: Key, ticket: Ticket, patience: float) -> None:
         expected = self._turns[key].wait(ticket, self._places(key), _now())
@@ -269,9 +282,10 @@ class Admission:
             del self._turns[key]
 
     def _retry(self, key: Key) -> int:
-        """Seconds after which the queue is likely to be shorter."""
+        """Seconds after which the queue is likely to have room, those before it who were sent away too being back."""
         pace = self._turns[key].pace() or 1 / _TOKENS_PER_SECOND
-        seconds = self._room.tokens * pace / max(1, self._places(key))
+        ahead = self._room.tokens + min(self._room.tokens, self._returning.tokens(_now()))
+        seconds = ahead * pace / max(1, self._places(key))
         return min(_LONGEST_RETRY, max(1, round(seconds)))
 
     def _step_aside(self, key: Key) -> None:
