@@ -89,7 +89,7 @@ class Bench:
         self.job = TrainJob(
             out=folder / "ours", train=rows, base=self.base, rank=16, alpha=32.0, learning_rate=options.rate,
             warmup=1 / options.steps, steps=options.steps, batch=options.batch, batch_tokens=1 << 20, max_length=4096,
-            dtype="bf16", checkpointing=switch, offload="on" if options.offload else "off", threads=options.threads,
+            dtype=options.dtype, checkpointing=switch, offload="on" if options.offload else "off", threads=options.threads,
         )  # fmt: skip
         cpu = torch.device("cpu")
         decoder = model.load(self.base, cpu, torch.bfloat16, full=False)
@@ -314,6 +314,7 @@ def arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--attention", choices=["eager", "sdpa", "auto"], help="of TRL; auto is the fastest there is")
     parser.add_argument("--gguf", help="our base for qlora: a GGUF file of this type in place of NF4")
+    parser.add_argument("--dtype", choices=["bf16", "int8"], default="bf16", help="of our products")
     parser.add_argument("--pairs", type=int)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--batch", type=int)

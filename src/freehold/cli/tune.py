@@ -47,7 +47,7 @@ def command(
     batch_tokens: Annotated[int | None, typer.Option(min=16, max=1 << 24, help="Tokens per step.")] = None,
     max_length: Annotated[int | None, typer.Option(min=16, max=1 << 20, help="Tokens of a row; more is cut.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=(1 << 63) - 1, help="Repeats a run.")] = None,
-    dtype: Annotated[str, typer.Option(metavar="TYPE", help="auto, bf16 or f32.")] = "auto",
+    dtype: Annotated[str, typer.Option(metavar="TYPE", help="auto, bf16, f32 or int8.")] = "auto",
     checkpointing: Annotated[str, typer.Option(metavar="WHEN", help="auto, on, off: compute layers twice.")] = "auto",
     scale: Annotated[float | None, typer.Option(callback=finite, help="Of cosines, for embed.")] = None,
     pooling: Annotated[str, typer.Option(metavar="HOW", help="mean or last, for embed.")] = "auto",

@@ -11,7 +11,7 @@ ADAPTERS = ("lora", "rslora", "dora")
 """Methods that train an adapter beside a frozen base."""
 Objective = Literal["sft", "text", "dpo", "orpo", "kto", "grpo", "classify", "embed"]
 Pooling = Literal["auto", "mean", "last"]
-Dtype = Literal["auto", "f32", "bf16"]
+Dtype = Literal["auto", "f32", "bf16", "int8"]
 Switch = Literal["auto", "on", "off"]
 BaseDtype = Literal["stored", "nf4"]
 Backend = Literal["freehold", "unsloth"]
@@ -96,6 +96,8 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     """Loss weight of tokens that the assistant did not write."""
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 1
     dtype: Dtype = "auto"
+    """What is computed in. int8: as auto, but for products with a frozen base, on processors; auto does so itself where
+    the base was rounded more than they are."""
     base_dtype: BaseDtype = "stored"
     """How a frozen base's projections are held: as its files have them, or in 4 bits. Read only where an adapter is
     trained."""

@@ -61,7 +61,7 @@ class Estimate(msgspec.Struct, frozen=True):
     kept: int
     """What the forward pass keeps for the backward pass."""
     packed: int = 0
-    """Of a base that is held in 4 bits: its projections, no longer in its file."""
+    """Of a base that is held in 4 bits, or in 8 for products: its projections, which are not its file's."""
     copied: int = 0
     """Of the base, where it is copied to a device: all that is frozen, and room for its largest matrix in full."""
     offloaded: int = 0
@@ -79,12 +79,12 @@ class Estimate(msgspec.Struct, frozen=True):
 
 def estimate(
     shape: Shape, job: TrainJob, weights: int, tokens: int, *, checkpointing: bool, size: int, offload: bool = False,
-    compared: bool = False, brief: bool = False,
+    compared: bool = False, brief: bool = False, rounded: bool = False,
 ) -> Estimate:  # fmt: skip
     """What `job` holds: `weights` bytes of base, steps of `tokens` tokens, computed in numbers of `size` bytes.
 
     `compared` says that the base is there beside a model that is trained as a whole, `brief` that attention is not
-    computed again with its layer.
+    computed again with its layer, `rounded` that the layers' matrices are kept in 8 bits too.
     """
     adapted = job.method in ADAPTERS
     sizes, layers = linears(shape), len(shape.layers)
@@ -103,8 +103,8 @@ def estimate(
     inputs = layers * stream
     waiting = layers * size * (shape.heads * shape.head_dim + shape.hidden) if brief and adapted else 0
     kept = (0 if offload else inputs) + waiting + layer if checkpointing else layers * layer
-    packed = layers * sum(rows * columns for rows, columns in sizes) * 9 // 16
-    packed = packed if adapted and job.base_dtype == "nf4" else 0
+    numbers = layers * sum(rows * columns for rows, columns in sizes)
+    packed = numbers * 9 // 16 if adapted and job.base_dtype == "nf4" else numbers if rounded else 0
     return Estimate(
         weights,
         # Weights, gradients and two moments, in float32; a layer's parts come and go while it is computed.
@@ -139,7 +139,7 @@ def linears(shape: Shape) -> list[tuple[int, int]]:
 
 def plan(
     shape: Shape, job: TrainJob, weights: int, tokens: int, size: int, room: Room | None = None, *,
-    compared: bool = False, brief: bool = False,
+    compared: bool = False, brief: bool = False, rounded: bool = False,
 ) -> Keeping:  # fmt: skip
     """What becomes of activations, in the `room` that there is: the host's free memory where none is given.
 
@@ -152,7 +152,7 @@ def plan(
     def needed(*, checkpointing: bool, offload: bool = False) -> Estimate:
         return estimate(
             shape, job, weights, tokens, checkpointing=checkpointing, size=size, offload=offload, compared=compared,
-            brief=brief,
+            brief=brief, rounded=rounded,
         )  # fmt: skip
 
     least = needed(checkpointing=True)

@@ -83,6 +83,7 @@ def load(
     full: bool,
     checkpointing: bool = False,
     offload: bool = False,
+    int8: bool = False,
     base_dtype: BaseDtype = "stored",
     resident: bool | None = None,
 ) -> Decoder:
@@ -102,6 +103,7 @@ def load(
         full=full,
         checkpointing=checkpointing,
         offload=offload,
+        int8=int8,
     )
 
 

@@ -28,7 +28,7 @@ from freehold.tuning.memory import Watch
 from freehold.tuning.objectives import objectives
 from freehold.tuning.objectives.base import Example
 from freehold.tuning.policy import Drawing, Policy
-from freehold.tuning.precision import choose
+from freehold.tuning.precision import choose, in_int8
 from freehold.tuning.probing import probe, seconds_per_token
 from freehold.tuning.rewards import JUDGE, rewards
 from freehold.tuning.sharing import Crew, Learned, Share
@@ -139,11 +139,13 @@ class Trainer:
         self.steps = job.steps or max(1, round(job.epochs * len(epoch)))
         largest = self.aim.largest(epoch, self.examples)
         shape, size = Shape.read(self.base), memory.number_size(self.compute)
+        self.int8 = in_int8(job, self.base, shape.hidden, self.compute, self.place)
         adapted = job.method in ADAPTERS
         compared = self.objective.compares and not adapted
         self.keeping = memory.plan(
             shape, job, model.weights_size(self.base), largest, size, self.place.room(), compared=compared,
             brief=brief(min(self.lengths), self.compute, self.device),
+            rounded=self.int8 and job.base_dtype == "stored" and file_of(self.base) is None,
         )  # fmt: skip
         self._fuse(shape, epoch)
         self.model, self.trained = self._borrowed() if self.borrows else self._own(adapted=adapted)
@@ -177,6 +179,7 @@ class Trainer:
             full=not adapted,
             checkpointing=self.keeping.checkpointing,
             offload=self.keeping.offload,
+            int8=self.int8,
             base_dtype=job.base_dtype if adapted else "stored",
             resident=self.place.resident,
         )
@@ -243,7 +246,7 @@ class Trainer:
             watch=self.watch,
             place=self.place,
             keeping=self.keeping,
-            dtype=_spelt(self.compute),
+            dtype=self._spelt(),
         )
 
     def _stop_between_steps(self) -> None:
@@ -353,6 +356,10 @@ class Trainer:
             self.say(Progress("measuring", state.step, self.steps, held_out_loss=loss))
         return self.best.judge(state)
 
+    def _spelt(self) -> str:
+        """What products are made in, as a job says it."""
+        return "int8" if self.int8 else "f32" if self.compute == torch.float32 else "bf16"
+
     def _tell(self, state: checkpoint.State) -> None:
         speed = state.tokens / max(state.seconds, 1e-9)
         left = (self.steps - state.step) * state.seconds / state.step
@@ -390,7 +397,7 @@ class Trainer:
             rows=len(self.examples),
             rows_cut=self.material.cut,
             rows_dropped=self.material.dropped,
-            dtype=_spelt(self.compute),
+            dtype=self._spelt(),
             threads=self.threads,
             trainable=sum(p.numel() for p in self.trained.values()),
             resumed=state.resumed,
@@ -402,10 +409,6 @@ class Trainer:
             best_step=state.best_step,
             library=unsloth.version() if self.borrows else "",
         )
-
-
-def _spelt(dtype: torch.dtype) -> str:
-    return "f32" if dtype == torch.float32 else "bf16"
 
 
 def _supervised(example: Example) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, silu
 
 from freehold.tuning.decoder.fused import fused, fuses
+from freehold.tuning.decoder.int8 import Int8, Operand, operand
 from freehold.tuning.decoder.recomputing import again, kept
 from freehold.tuning.decoder.weights import Matrix
 
@@ -120,9 +121,20 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, out: torch.dtype) -> Tensor:
     return made
 
 
-def _product(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    """x @ matrix + bias."""
+def _product(
+    x: Tensor, frozen: Matrix, weight: Tensor | None, bias: Tensor | None, once: Operand | None = None
+) -> Tensor:
+    """x @ matrix.T + bias. `once` is x as matrices in 8 bits take it, for those that have it in common."""
+    if isinstance(frozen, Int8):
+        y = frozen.times(once or operand(x))
+        return y if bias is None else y.add_(bias)
+    matrix = _dense(frozen, weight, x)
     return x @ matrix.T if bias is None else torch.addmm(bias.to(x.dtype), x, matrix.T)
+
+
+def _back(grad: Tensor, frozen: Matrix, weight: Tensor | None) -> Tensor:
+    """grad @ matrix."""
+    return frozen.back(grad) if isinstance(frozen, Int8) else grad @ _dense(frozen, weight, grad)
 
 
 class _Kept:
@@ -168,7 +180,7 @@ class _Linear(torch.autograd.Function):
         adapter.narrow(x)
 
         def make() -> tuple[Tensor]:
-            return (adapter.beside(_product(x, _dense(frozen, weight, x), bias)),)
+            return (adapter.beside(_product(x, frozen, weight, bias)),)
 
         (y,) = kept(make) if keep else make()
         ctx.frozen, ctx.scale = frozen, scale
@@ -179,7 +191,7 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Grads:
         x, weight, down, up, low = ctx.saved_tensors
         grad = grads[0]
-        grad_x = grad @ _dense(ctx.frozen, weight, x) if ctx.needs_input_grad[0] else None
+        grad_x = _back(grad, ctx.frozen, weight) if ctx.needs_input_grad[0] else None
         grad_weight = (grad.T @ x).to(weight.dtype) if ctx.needs_input_grad[2] else None
         grad_bias = grad.sum(0) if ctx.needs_input_grad[3] else None
         halves = _Kept(down, up, ctx.scale, low).backward(x, grad, grad_x)
@@ -199,7 +211,7 @@ class _Gated(torch.autograd.Function):
         if unread:
             y = gate.new_empty(len(gate), frozen.shape[0])
         else:
-            y = adapter.beside(_product(x, _dense(frozen, weight, gate), bias))
+            y = adapter.beside(_product(x, frozen, weight, bias))
         ctx.activation, ctx.frozen, ctx.scale = activation, frozen, scale
         ctx.save_for_backward(gate, wide, weight, *adapter.tensors())
         return y
@@ -211,7 +223,7 @@ class _Gated(torch.autograd.Function):
         # Fused it is cheaper to make it twice than to read it again.
         active = None if fuses(grad) else ctx.activation.forward(gate)
         x = _gate(gate, wide, ctx.activation.forward) if active is None else active * wide
-        grad_x = grad @ _dense(ctx.frozen, weight, x)
+        grad_x = _back(grad, ctx.frozen, weight)
         grad_weight = (grad.T @ x).to(weight.dtype) if ctx.needs_input_grad[4] else None
         grad_bias = grad.sum(0) if ctx.needs_input_grad[5] else None
         halves = _Kept(down, up, ctx.scale, low).backward(x, grad, grad_x)
@@ -289,9 +301,10 @@ class _Together(torch.autograd.Function):
         down, ups = torch.cat(halves[::2]).to(x.dtype), [up.to(x.dtype) for up in halves[1::2]]
         ctx.ranks = [up.shape[1] for up in ups]
         low = (x @ down.T).mul_(scale)
+        once = operand(x) if any(isinstance(linear.matrix, Int8) for linear in linears) else None
         made = []
         for linear, up, part in zip(linears, ups, torch.split(low, ctx.ranks, 1), strict=True):
-            y = _product(x, linear.matrix.dense(x.dtype), linear.bias)
+            y = _product(x, linear.matrix, None, linear.bias, once)
             made.append(y.addmm_(part, up.T))
         ctx.linears, ctx.scale, ctx.kept = linears, scale, halves[0].dtype
         ctx.save_for_backward(x, down, low, *ups)
@@ -304,7 +317,10 @@ class _Together(torch.autograd.Function):
         grad_x = narrow @ down if ctx.needs_input_grad[0] else None
         if grad_x is not None:
             for grad, linear in zip(grads, ctx.linears, strict=True):
-                grad_x.addmm_(grad, linear.matrix.dense(grad.dtype))
+                if isinstance(linear.matrix, Int8):
+                    grad_x.add_(linear.matrix.back(grad))
+                else:
+                    grad_x.addmm_(grad, linear.matrix.dense(grad.dtype))
         downs = torch.split((narrow.T @ x).to(ctx.kept), ctx.ranks)
         parts = zip(grads, torch.split(low, ctx.ranks, 1), strict=True)
         backs = [(grad.T @ part).to(ctx.kept) for grad, part in parts]

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from freehold.core.errors import BadModelFile, Unsupported
 from freehold.tuning.decoder.attention import Rows, brief, packed
+from freehold.tuning.decoder.buffers import Buffers
 from freehold.tuning.decoder.cache import Cache
 from freehold.tuning.decoder.functions import ACTIVATIONS, Linear, project, rms_norm
+from freehold.tuning.decoder.int8 import Int8
 from freehold.tuning.decoder.offload import OnHost
 from freehold.tuning.decoder.recomputing import twice
 from freehold.tuning.decoder.rope import Rope
@@ -39,9 +41,10 @@ class Parts:
     """Builds layers out of weights, and remembers what can be trained and adapted by its name."""
 
     def __init__(
-        self, shape: Shape, weights: Weights, compute: torch.dtype, device: torch.device, *, full: bool
+        self, shape: Shape, weights: Weights, compute: torch.dtype, device: torch.device, *, full: bool, int8: bool
     ) -> None:
         self.shape, self.weights, self.compute, self.device, self.full = shape, weights, compute, device, full
+        self.int8 = Buffers(device) if int8 else None
         self.parameters: dict[str, torch.nn.Parameter] = {}
         self.linears: dict[str, Linear] = {}
 
@@ -63,7 +66,8 @@ class Parts:
 
     def linear(self, path: str, rows: int, columns: int) -> Linear:
         """A projection, from `columns` numbers to `rows`."""
-        made = Linear(self.matrix(f"{path}.weight", rows, columns), self.vector(f"{path}.bias", rows))
+        matrix = self.matrix(f"{path}.weight", rows, columns)
+        made = Linear(Int8(matrix, self.int8) if self.int8 else matrix, self.vector(f"{path}.bias", rows))
         self.linears[path] = made
         return made
 
@@ -189,7 +193,8 @@ class Network(Protocol):
 class Decoder:
     """A model to train. `full` trains all of it, in float32; else only adapters that are put beside `linears`.
 
-    With `offload`, the inputs of layers that checkpointing keeps wait for the backward pass in the host's memory.
+    With `offload`, the inputs of layers that checkpointing keeps wait for the backward pass in the host's memory; with
+    `int8`, products with the layers' frozen matrices are made in 8 bits.
     """
 
     def __init__(
@@ -203,8 +208,9 @@ class Decoder:
         full: bool = False,
         checkpointing: bool = False,
         offload: bool = False,
+        int8: bool = False,
     ) -> None:
-        parts = Parts(shape, weights, compute, device, full=full)
+        parts = Parts(shape, weights, compute, device, full=full, int8=int8)
         self.shape, self.ropes, self.compute, self.checkpointing = shape, ropes, compute, checkpointing
         self.offload = offload
         # Small changes of a trained model would be lost in a bfloat16 sum over its layers.

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from freehold.convert import dequantizer
-from freehold.tuning.decoder.quantised import Workbench
+from freehold.tuning.decoder.int8 import Rounded, rounded
+from freehold.tuning.decoder.quantised import Filling, Workbench
 from freehold.tuning.decoder.resident import ResidentBlocks
 from freehold.tuning.decoder.weights import Matrix, Weights, open_weights
 
@@ -21,8 +21,6 @@ LEVELS = (
     -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
     0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
 )  # fmt: skip
-_CHUNK = 1 << 11
-"""Blocks dequantised at a time: 512 kB of float32."""
 _PIECE = 1 << 16
 """Blocks quantised at a time."""
 _LEVELS = np.array(LEVELS, np.float32)
@@ -62,41 +60,56 @@ class Nf4:
         self.shape = (tensor.shape[0], tensor.shape[1])
         self._packed, self._scales = (part.numpy() for part in quantised(tensor))
         self._bench = bench
+        self._rounding: Tensor | None = None
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         """All of it, until the next matrix of this bench is dense."""
         rows, columns = self.shape
         out = self._bench.buffer(len(self._packed), BLOCK, dtype)
         self._bench.do(
-            *(Filling(self._packed[a:b], self._scales[a:b], out[a:b]) for a, b in self._bench.parts(*out.shape))
+            *(Unpacking(self._packed[a:b], self._scales[a:b], out[a:b]) for a, b in self._bench.parts(*out.shape))
         )
         return out.view(-1)[: rows * columns].view(rows, columns).to(self._bench.device)
+
+    def rounded(self) -> Rounded:
+        """All of it in 8 bits, until the next matrix of this bench is dense. Scales are found once."""
+        rows, columns = self.shape
+        if columns % BLOCK:
+            return rounded(self.dense(torch.float32))
+        if self._rounding is None:
+            self._rounding = torch.zeros(rows, 1)
+        out, blocks = self._bench.buffer(rows, columns, torch.int8), columns // BLOCK
+        self._bench.do(
+            *(
+                Unpacking(
+                    self._packed[a * blocks : b * blocks], self._scales[a * blocks : b * blocks], out[a:b],
+                    self._rounding[a:b],
+                )
+                for a, b in self._bench.parts(rows, columns)
+            )
+        )  # fmt: skip
+        return Rounded(out, self._rounding)
 
     def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
         """Some rows."""
         return self.dense(dtype)[ids].clone()
 
 
-class Filling:
-    """Blocks to be written as numbers."""
+class Unpacking(Filling):
+    """Blocks of as many as make up a row."""
 
-    def __init__(self, packed: NDArray[np.uint8], scales: NDArray[np.float32], out: Tensor) -> None:
-        self.packed, self.scales, self.out = packed, scales, out
+    def __init__(
+        self, packed: NDArray[np.uint8], scales: NDArray[np.float32], out: Tensor, rounding: Tensor | None = None
+    ) -> None:
+        super().__init__(out, rounding)
+        self.packed, self.factors, self.blocks = packed, scales, len(packed) // len(out)
 
-    def __call__(self) -> None:
-        """Write them, some at a time."""
-        narrow = dequantizer.narrowing()
-        scratch = np.empty((min(_CHUNK, len(self.packed)), BLOCK // 2), np.uint64)
-        for begin in range(0, len(self.packed), _CHUNK):
-            part = self.packed[begin : begin + _CHUNK]
-            pairs = np.take(_PAIRS, part, out=scratch[: len(part)], mode="clip")
-            wide = pairs.view(np.float32)
-            wide *= self.scales[begin : begin + _CHUNK]
-            out = self.out[begin : begin + _CHUNK]
-            if out.dtype == torch.float32:
-                out.numpy()[:] = wide
-            else:
-                narrow(wide, out.view(torch.int16).numpy().view(np.uint16))
+    def make(self, begin: int, end: int, out: NDArray[np.float32]) -> None:
+        """Two numbers at a time."""
+        rows = slice(begin * self.blocks, end * self.blocks)
+        wide = out.reshape(-1, BLOCK)
+        np.take(_PAIRS, self.packed[rows], out=wide.view(np.uint64), mode="clip")
+        wide *= self.factors[rows]
 
 
 class Nf4Weights(Weights):

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from freehold.convert import dequantizer
+from freehold.tuning.decoder.buffers import Buffers
+from freehold.tuning.decoder.int8 import STEPS, TINY, Rounded
 
 _CHUNK = 1 << 17
 """Numbers dequantised at a time: 512 kB of float32, which stay in the cache until they are narrowed."""
@@ -20,21 +22,6 @@ _ALONE = 1 << 18
 
 Bytes = NDArray[np.uint8]
 Order = NDArray[np.int64]
-
-
-class Buffers:
-    """Room for matrices of one model, one at a time: a buffer for each type, as large as the largest."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self._buffers: dict[torch.dtype, Tensor] = {}
-
-    def buffer(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
-        """Room for a matrix, [rows, columns]; what it held before is gone."""
-        found = self._buffers.get(dtype)
-        if found is None or found.numel() < rows * columns:
-            found = self._buffers[dtype] = torch.empty(rows * columns, dtype=dtype, device=self.device)
-        return found[: rows * columns].view(rows, columns)
 
 
 class Workbench:
@@ -67,13 +54,17 @@ class Workbench:
             each.result()
 
 
-class Filling:
-    """Rows of packed bytes, to be written as numbers."""
+class Filling(ABC):
+    """Rows to be written as numbers of type `out`, or with `scales` as codes of 8 bits, of which a row has one each."""
 
-    def __init__(self, kernel: dequantizer.Kernel, packed: Bytes, order: Order | None, out: Tensor) -> None:
-        self.kernel, self.packed, self.order = kernel, packed, order
-        self.wide = out.dtype == torch.float32
-        self.out: NDArray[Any] = out.numpy() if self.wide else out.view(torch.int16).numpy().view(np.uint16)
+    def __init__(self, out: Tensor, scales: Tensor | None = None) -> None:
+        self.wide, self.scales = out.dtype == torch.float32, None if scales is None else scales.numpy()
+        narrow = out.dtype == torch.bfloat16
+        self.out: NDArray[Any] = out.view(torch.int16).numpy().view(np.uint16) if narrow else out.numpy()
+
+    @abstractmethod
+    def make(self, begin: int, end: int, out: NDArray[np.float32]) -> None:
+        """Dequantise these rows."""
 
     def __call__(self) -> None:
         """Write them, some rows at a time."""
@@ -82,12 +73,44 @@ class Filling:
         scratch = None if self.wide else np.empty((min(step, rows), columns), np.float32)
         for begin in range(0, rows, step):
             end = min(begin + step, rows)
-            packed = self.packed[begin:end] if self.order is None else self.packed[self.order[begin:end]]
             if scratch is None:
-                self.kernel(packed, self.out[begin:end])
+                self.make(begin, end, self.out[begin:end])
+                continue
+            wide = scratch[: end - begin]
+            self.make(begin, end, wide)
+            if self.scales is None:
+                dequantizer.narrowing()(wide, self.out[begin:end])
             else:
-                self.kernel(packed, scratch[: end - begin])
-                dequantizer.narrowing()(scratch[: end - begin], self.out[begin:end])
+                _code(wide, self.scales[begin:end], self.out[begin:end])
+
+
+def _code(wide: NDArray[np.float32], scales: NDArray[np.float32], out: NDArray[np.int8]) -> None:
+    """Rows as codes, in place of which `wide` is not to be used again; with scales that are found if they are 0."""
+    if not scales.all():
+        scales[:] = np.maximum(np.maximum(wide.max(1), -wide.min(1)) / np.float32(STEPS), TINY)[:, None]
+    rates = np.float32(1) / scales
+    if torch.get_num_threads() == 1:
+        # Faster than numpy; with more threads it would share out every part among all of them.
+        numbers = torch.from_numpy(wide).mul_(torch.from_numpy(rates)).round_()
+        torch.from_numpy(out).copy_(numbers)
+    else:
+        wide *= rates
+        np.rint(wide, out=wide)
+        np.copyto(out, wide, casting="unsafe")
+
+
+class Unpacking(Filling):
+    """Rows of a GGUF file's bytes."""
+
+    def __init__(
+        self, kernel: dequantizer.Kernel, packed: Bytes, order: Order | None, out: Tensor, scales: Tensor | None = None
+    ) -> None:
+        super().__init__(out, scales)
+        self.kernel, self.packed, self.order = kernel, packed, order
+
+    def make(self, begin: int, end: int, out: NDArray[np.float32]) -> None:
+        """By ggml's kernel."""
+        self.kernel(self.packed[begin:end] if self.order is None else self.packed[self.order[begin:end]], out)
 
 
 class Parted(ABC):
@@ -120,6 +143,15 @@ class Quantised(Parted):
         self.shape = (len(packed), columns)
         self._packed, self._order, self._bench = packed, order, bench
         self._kernel = dequantizer.kernel(type_name)
+        self._scales: Tensor | None = None
+
+    def rounded(self) -> Rounded:
+        """All of it in 8 bits, until the next matrix of this bench is dense. Scales are found once."""
+        if self._scales is None:
+            self._scales = torch.zeros(self.shape[0], 1)
+        out = self._bench.buffer(*self.shape, torch.int8)
+        self._fill(self._packed, self._order, out, self._scales)
+        return Rounded(out, self._scales)
 
     def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
         """Some rows; of the others nothing is read."""
@@ -134,14 +166,15 @@ class Quantised(Parted):
         self._fill(self._packed[begin:end] if order is None else self._packed, order, out)
         return out.to(self._bench.device)
 
-    def _fill(self, packed: Bytes, order: Order | None, out: Tensor) -> None:
+    def _fill(self, packed: Bytes, order: Order | None, out: Tensor, scales: Tensor | None = None) -> None:
         self._bench.do(
             *(
-                Filling(
+                Unpacking(
                     self._kernel,
                     packed[begin:end] if order is None else packed,
                     None if order is None else order[begin:end],
                     out[begin:end],
+                    None if scales is None else scales[begin:end],
                 )
                 for begin, end in self._bench.parts(*out.shape)
             )

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from freehold.convert.ggml import LAYOUTS
 from freehold.tuning.decoder.fused import fused, fuses
-from freehold.tuning.decoder.quantised import Buffers, Bytes, Order, Parted
+from freehold.tuning.decoder.buffers import Buffers
+from freehold.tuning.decoder.quantised import Bytes, Order, Parted
 from freehold.tuning.decoder.unpacking import UNPACK, Unpack
 
 PIECE = 1 << 22
