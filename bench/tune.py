@@ -1,7 +1,7 @@
 """Tuning beside TRL and PEFT, and beside Unsloth, in their best settings: same rows, order, adapter and learning rates.
 
     python -m bench.tune PEER_PYTHON [--shape smol] [--checkpointing] [--pairs 5] [--steps 6] [--batch 2] [--json]
-    python -m bench.tune PEER_PYTHON --shape billion --method qlora --gguf Q4_K_M --checkpointing
+    python -m bench.tune PEER_PYTHON --shape billion --method qlora --gguf Q4_K_M --dtype auto --checkpointing peers
     python -m bench.tune PEER_PYTHON --device cuda --shape eight [--method lora,qlora] [--peers trl,unsloth]
 
 PEER_PYTHON is the interpreter of an environment with torch, trl and peft; for Unsloth with unsloth, and for qlora with
@@ -89,7 +89,8 @@ class Bench:
         self.job = TrainJob(
             out=folder / "ours", train=rows, base=self.base, rank=16, alpha=32.0, learning_rate=options.rate,
             warmup=1 / options.steps, steps=options.steps, batch=options.batch, batch_tokens=1 << 20, max_length=4096,
-            dtype=options.dtype, checkpointing=switch, offload="on" if options.offload else "off", threads=options.threads,
+            dtype=options.dtype, checkpointing=switch, offload="on" if options.offload else "off",
+            threads=options.threads,
         )  # fmt: skip
         cpu = torch.device("cpu")
         decoder = model.load(self.base, cpu, torch.bfloat16, full=False)
@@ -314,7 +315,7 @@ def arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--attention", choices=["eager", "sdpa", "auto"], help="of TRL; auto is the fastest there is")
     parser.add_argument("--gguf", help="our base for qlora: a GGUF file of this type in place of NF4")
-    parser.add_argument("--dtype", choices=["bf16", "int8"], default="bf16", help="of our products")
+    parser.add_argument("--dtype", choices=["auto", "bf16", "int8"], default="bf16", help="of our products")
     parser.add_argument("--pairs", type=int)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--batch", type=int)

@@ -11,8 +11,8 @@ from torch import Tensor
 from freehold.convert import quantize, to_gguf
 from freehold.tuning.decoder import attention, fused
 from freehold.tuning.decoder.attention import Rows, packed
-from freehold.tuning.decoder.fused import fuses
 from freehold.tuning.decoder.buffers import Buffers
+from freehold.tuning.decoder.fused import fuses
 from freehold.tuning.decoder.resident import Resident
 from freehold.tuning.decoder.unpacking import UNPACK
 from freehold.tuning.device import Cuda, Device

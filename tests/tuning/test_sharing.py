@@ -15,6 +15,7 @@ import torch
 
 from freehold.core.errors import NotEnoughMemory
 from freehold.data.rows import write_rows
+from freehold.tuning.decoder.common import Common
 from freehold.tuning.heap import Heap
 from freehold.tuning.job import Progress, Report, TrainJob, TrainResult, encode
 from freehold.tuning.objectives import objectives
@@ -66,7 +67,7 @@ def crew() -> Iterator[Crew]:
     global ASKING
     WEIGHTS[0], ASKING = torch.nn.Parameter(torch.ones(3)), os.getpid()
     threads = torch.get_num_threads()
-    with Crew(2, 2, double, WEIGHTS, Heap(None), lambda pid: None) as made:
+    with Crew(2, 2, double, WEIGHTS, Heap(None), lambda pid: None, Common()) as made:
         yield made
     torch.set_num_threads(threads)
 

@@ -14,6 +14,7 @@ from freehold.convert import tokenizer as companions
 from freehold.core.errors import BadInput, BadModelFile
 from freehold.engines.llamacpp.vocabulary import vocabulary
 from freehold.tuning import files
+from freehold.tuning.decoder.common import Common
 from freehold.tuning.decoder.gguf import open_gguf
 from freehold.tuning.decoder.model import Decoder
 from freehold.tuning.decoder.nf4 import open_nf4
@@ -86,13 +87,15 @@ def load(
     int8: bool = False,
     base_dtype: BaseDtype = "stored",
     resident: bool | None = None,
+    common: Common | None = None,
 ) -> Decoder:
     """The base, ready to be trained as a whole or to have adapters put beside it. Raises BadModelFile, Unsupported.
 
-    `resident` says whether the device itself dequantises; None leaves it to the kind of device.
+    `resident` says whether the device itself dequantises; None leaves it to the kind of device. In `common` processes
+    that are forked later dequantise together.
     """
     shape = Shape.read(folder)
-    weights, ropes = _weights(folder, device, base_dtype, resident), read_ropes(folder, shape)
+    weights, ropes = _weights(folder, device, base_dtype, resident, common), read_ropes(folder, shape)
     divisors = weights.frequencies(shape.head_dim // 2)
     return Decoder(
         shape,
@@ -107,13 +110,17 @@ def load(
     )
 
 
-def _weights(folder: Path, device: torch.device, dtype: BaseDtype, resident: bool | None) -> Weights:
+def _weights(
+    folder: Path, device: torch.device, dtype: BaseDtype, resident: bool | None, common: Common | None
+) -> Weights:
     file, threads = file_of(folder), torch.get_num_threads()
+    if file is None and dtype == "stored":
+        return open_weights(folder)
     if file is None:
-        return open_weights(folder) if dtype == "stored" else open_nf4(folder, threads, device, resident=resident)
+        return open_nf4(folder, threads, device, resident=resident, common=common)
     if dtype != "stored":
         raise BadInput(f"the base is a GGUF file, which is not quantised to {dtype} again", "Leave out base_dtype")
-    return open_gguf(file, threads, device, resident=resident)
+    return open_gguf(file, threads, device, resident=resident, common=common)
 
 
 def ends(folder: Path, encoder: "Encoder") -> set[int]:

@@ -68,7 +68,9 @@ def _coarse(job: TrainJob, base: Path) -> bool:
     file = file_of(base)
     if file is None:
         return job.base_dtype == "nf4"
-    matrices = [tensor for tensor in read_header(file).tensors if tensor.name.startswith("blk.") and len(tensor.shape) > 1]
+    matrices = [
+        tensor for tensor in read_header(file).tensors if tensor.name.startswith("blk.") and len(tensor.shape) > 1
+    ]
     coarse = sum(tensor.elements for tensor in matrices if tensor.type not in _FINE)
     return coarse > _MOSTLY * sum(tensor.elements for tensor in matrices)
 

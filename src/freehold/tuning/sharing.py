@@ -15,6 +15,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -25,6 +26,7 @@ from torch import Tensor
 from freehold.core.errors import WorkerFailed
 from freehold.core.system import end_with_parent
 from freehold.tuning import memory
+from freehold.tuning.decoder.common import Common, Turn
 from freehold.tuning.heap import Heap
 from freehold.tuning.objectives.base import Example
 
@@ -80,7 +82,7 @@ class Crew:
 
     `cores` work on what is not shared out, and at most so many processes on what is: `most`, this one among them.
     `compute` is what each does with its share, this process too; `trained` is what it finds changed by others; `heap`
-    is tidied by each when it is done; `joined` is told of each process's id.
+    is tidied by each when it is done; `joined` is told of each process's id; in `common` all make matrices together.
     """
 
     def __init__(
@@ -91,9 +93,11 @@ class Crew:
         trained: Sequence[torch.nn.Parameter],
         heap: Heap,
         joined: Callable[[int], None],
+        common: Common,
     ) -> None:
         self._cores, self._most, self._compute, self._trained = cores, most, compute, trained
-        self._heap, self._joined = heap, joined
+        self._heap, self._joined, self._common = heap, joined, common
+        self._turns = 0
         self._mates: list[_Mate] = []
 
     def __enter__(self) -> Self:
@@ -113,11 +117,15 @@ class Crew:
     def each(self, work: Sequence[Share]) -> list[Learned]:
         """What `compute` makes of each share, in their order. Raises MemoryError, RuntimeError, WorkerFailed."""
         mates = self._beside(len(work) - 1)
+        self._turns += 1
+        turn = Turn(self._turns, 1 + len(mates))
         for mate, share in zip(mates, work[1:], strict=False):
-            mate.ask(share)
+            mate.ask(share, turn)
         torch.set_num_threads(1)
         try:
-            first, *rest = (self._compute(share) for share in (work[0], *work[1 + len(mates) :]))
+            with self._common.working(turn, 0):
+                first = self._compute(work[0])
+            rest = [self._compute(share) for share in work[1 + len(mates) :]]
         finally:
             torch.set_num_threads(self._cores)
             # Whoever is not waited for would answer the next step with this one.
@@ -136,11 +144,12 @@ class Crew:
 
     def _fork(self) -> None:
         if not self._mates:
+            self._common.open(self._most)
             for parameter, place in zip(self._trained, _room(self._trained), strict=True):
                 place.copy_(parameter.data)
                 parameter.data = place
         self._heap.trim()  # what is free would be there once more for each process that takes it
-        mate = _Mate(self._compute, _room(self._trained), self._heap)
+        mate = _Mate(1 + len(self._mates), self._compute, _room(self._trained), self._heap, self._common)
         self._mates.append(mate)
         self._joined(mate.pid)
 
@@ -162,9 +171,11 @@ class _Answer(NamedTuple):
 
 
 class _Mate:
-    """A process beside this one, and its gradients as it left them."""
+    """A process beside this one, and its gradients as it left them. It is the so manieth `member` of what is common."""
 
-    def __init__(self, compute: Compute, gradients: tuple[Tensor, ...], heap: Heap) -> None:
+    def __init__(
+        self, member: int, compute: Compute, gradients: tuple[Tensor, ...], heap: Heap, common: Common
+    ) -> None:
         self.gradients = gradients
         self._connection, other = multiprocessing.Pipe()
         sys.stdout.flush()
@@ -174,13 +185,13 @@ class _Mate:
             warnings.simplefilter("ignore", DeprecationWarning)
             self.pid = os.fork()
         if not self.pid:
-            _serve(other, compute, gradients, heap)
+            _serve(other, partial(_answered, member, compute, gradients, common), heap)
         other.close()
 
-    def ask(self, share: Share) -> None:
+    def ask(self, share: Share, turn: Turn) -> None:
         """Have it begin."""
         try:
-            self._connection.send(share)
+            self._connection.send((share, turn))
         except OSError as error:
             raise self._ended() from error
 
@@ -213,7 +224,7 @@ class _Mate:
         )
 
 
-def _serve(connection: Connection, compute: Compute, gradients: tuple[Tensor, ...], heap: Heap) -> None:
+def _serve(connection: Connection, answered: Callable[[Share, Turn], _Answer], heap: Heap) -> None:
     """A forked process's life: it computes what it is asked for until the one that asks has ended."""
     code = 1
     try:
@@ -227,7 +238,7 @@ def _serve(connection: Connection, compute: Compute, gradients: tuple[Tensor, ..
         os.closerange(own + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         torch.set_num_threads(1)  # those of the other process were not forked
         while True:
-            connection.send(_answered(connection.recv(), compute, gradients))
+            connection.send(answered(*connection.recv()))
             heap.tidy()
     except (EOFError, OSError):
         code = 0
@@ -235,9 +246,12 @@ def _serve(connection: Connection, compute: Compute, gradients: tuple[Tensor, ..
         os._exit(code)
 
 
-def _answered(share: Share, compute: Compute, gradients: tuple[Tensor, ...]) -> _Answer:
+def _answered(
+    member: int, compute: Compute, gradients: tuple[Tensor, ...], common: Common, share: Share, turn: Turn
+) -> _Answer:
     try:
-        loss, found = compute(share)
+        with common.working(turn, member):
+            loss, found = compute(share)
     except (MemoryError, RuntimeError) as error:
         return _Answer(0.0, share.learning, str(error) or type(error).__name__, memory.ran_out(error))
     for place, gradient in zip(gradients, found, strict=False):

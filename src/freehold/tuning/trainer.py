@@ -17,6 +17,7 @@ from freehold.tuning import backends, checkpoint, lora, memory, model, optimiser
 from freehold.tuning.batches import batches, schedule
 from freehold.tuning.decoder import fused
 from freehold.tuning.decoder.attention import brief
+from freehold.tuning.decoder.common import Common
 from freehold.tuning.decoder.model import Network
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.device import Device, find
@@ -62,7 +63,7 @@ class Trainer:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.compute = choose(job.dtype, self.place)
         self.keeping = memory.Keeping(job.checkpointing == "on", job.offload == "on")
-        self.heap = Heap.of_this_process()
+        self.heap, self.common = Heap.of_this_process(), Common()
 
     def run(self) -> TrainResult | TrainPlan:
         """Train to the end, from the last checkpoint if there is one; or try it, where the job asks for a plan."""
@@ -157,7 +158,7 @@ class Trainer:
         if compared:
             first = model.load(self.base, self.device, self.compute, full=False, resident=self.place.resident)
         most, trained = 1 + memory.beside(self.place.room()), list(self.trained.values())
-        crew = Crew(self.threads, most, self._compute, trained, self.heap, self.watch.add)
+        crew = Crew(self.threads, most, self._compute, trained, self.heap, self.watch.add, self.common)
         self.crew = self.opened.enter_context(crew)
         self.policy = Policy(self.model, self.device, job.beta, first)
         self.aim.equip(self.policy)
@@ -182,6 +183,7 @@ class Trainer:
             int8=self.int8,
             base_dtype=job.base_dtype if adapted else "stored",
             resident=self.place.resident,
+            common=self.common,
         )
         if not adapted:
             return made, made.parameters

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from freehold.tuning.decoder import fused
+from freehold.tuning.decoder.buffers import Buffers
 from freehold.tuning.decoder.functions import ACTIVATIONS, Linear, rms_norm
 from freehold.tuning.decoder.loss import head_loss
 from freehold.tuning.decoder.nf4 import BLOCK, LEVELS, quantised
-from freehold.tuning.decoder.buffers import Buffers
 from freehold.tuning.decoder.resident import Resident, ResidentBlocks
 from freehold.tuning.decoder.turning import rotate
 from freehold.tuning.decoder.weights import Plain

@@ -12,9 +12,9 @@ from freehold.convert import dequantizer, quantize, to_gguf
 from freehold.convert.ggml import LAYOUTS
 from freehold.tuning import lora, model
 from freehold.tuning.decoder import resident
+from freehold.tuning.decoder.buffers import Buffers
 from freehold.tuning.decoder.gguf import open_gguf
 from freehold.tuning.decoder.nf4 import Nf4, open_nf4
-from freehold.tuning.decoder.buffers import Buffers
 from freehold.tuning.decoder.quantised import Bytes, Quantised, Workbench
 from freehold.tuning.decoder.resident import Resident, ResidentBlocks
 from freehold.tuning.decoder.unpacking import UNPACK

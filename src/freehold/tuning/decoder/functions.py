@@ -208,10 +208,7 @@ class _Gated(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         adapter, x = _Kept(down, up, scale), _gate(gate, wide, activation.forward)
         adapter.narrow(x)
-        if unread:
-            y = gate.new_empty(len(gate), frozen.shape[0])
-        else:
-            y = adapter.beside(_product(x, frozen, weight, bias))
+        y = gate.new_empty(len(gate), frozen.shape[0]) if unread else adapter.beside(_product(x, frozen, weight, bias))
         ctx.activation, ctx.frozen, ctx.scale = activation, frozen, scale
         ctx.save_for_backward(gate, wide, weight, *adapter.tensors())
         return y

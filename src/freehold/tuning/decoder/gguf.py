@@ -13,6 +13,7 @@ from freehold.convert.plan import TensorPlan
 from freehold.core.errors import Unsupported
 from freehold.formats.gguf import GgufHeader, TensorInfo
 from freehold.formats.reading import shown
+from freehold.tuning.decoder.common import Common
 from freehold.tuning.decoder.quantised import Order, Quantised, Workbench
 from freehold.tuning.decoder.resident import Resident
 from freehold.tuning.decoder.unpacking import UNPACK
@@ -78,7 +79,8 @@ class GgufWeights(Weights):
         if info.type in UNPACK and self._bench.resident is not None:
             return Resident(self._packed(info, rows), info.type, columns, order, self._bench.resident)
         if info.type not in _PLAIN:
-            return Quantised(self._packed(info, rows), info.type, columns, order, self._bench)
+            common = ".layers." in name
+            return Quantised(self._packed(info, rows), info.type, columns, order, self._bench, common=common)
         tensor = self._tensor(info).to(device)
         return Plain(tensor) if order is None else Ordered(tensor, torch.from_numpy(order).to(device))
 
@@ -116,9 +118,11 @@ class GgufWeights(Weights):
         return torch.from_numpy(np.asarray(mapped)).view(kind)
 
 
-def open_gguf(path: Path, threads: int, device: torch.device, *, resident: bool | None = None) -> GgufWeights:
+def open_gguf(
+    path: Path, threads: int, device: torch.device, *, resident: bool | None = None, common: Common | None = None
+) -> GgufWeights:
     """The weights of a GGUF file of a model. Raises NotFound, BadModelFile, Unsupported."""
-    return GgufWeights(origin.read(path), Workbench(threads, device, resident=resident))
+    return GgufWeights(origin.read(path), Workbench(threads, device, resident=resident, common=common))
 
 
 def _check_types(header: GgufHeader) -> None:

@@ -93,7 +93,7 @@ class Int8:
         made = torch.empty(len(left.codes), right.shape[1], dtype=dtype)
         count = -(-len(made) // _TOKENS)
         for codes, scales, out in zip(*(torch.chunk(each, count) for each in (*left, made)), strict=True):
-            sums = self._buffers.buffer(*out.shape, torch.int32)
+            sums = self._buffers.buffer(out.shape[0], out.shape[1], torch.int32)
             torch._int_mm(codes, right, out=sums)
             for rows in _parts(out):
                 part = sums[rows] * scales[rows]

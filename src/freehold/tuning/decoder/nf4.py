@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from freehold.tuning.decoder.common import Common, zeros
+from freehold.tuning.decoder.filling import Filling
 from freehold.tuning.decoder.int8 import Rounded, rounded
-from freehold.tuning.decoder.quantised import Filling, Workbench
+from freehold.tuning.decoder.quantised import Part, Workbench
 from freehold.tuning.decoder.resident import ResidentBlocks
 from freehold.tuning.decoder.weights import Matrix, Weights, open_weights
 
@@ -60,39 +62,38 @@ class Nf4:
         self.shape = (tensor.shape[0], tensor.shape[1])
         self._packed, self._scales = (part.numpy() for part in quantised(tensor))
         self._bench = bench
-        self._rounding: Tensor | None = None
+        # A row of blocks, where it has whole ones: of others no one knows where a row begins.
+        rows, columns = self.shape
+        self._lines = (rows, columns) if columns % BLOCK == 0 else (len(self._packed), BLOCK)
+        self._number = bench.common.expect(*self._lines)
+        self._rounding = zeros(rows)
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         """All of it, until the next matrix of this bench is dense."""
         rows, columns = self.shape
-        out = self._bench.buffer(len(self._packed), BLOCK, dtype)
-        self._bench.do(
-            *(Unpacking(self._packed[a:b], self._scales[a:b], out[a:b]) for a, b in self._bench.parts(*out.shape))
-        )
+        out = self._bench.whole(self._number, self._lines, dtype, self._part())
         return out.view(-1)[: rows * columns].view(rows, columns).to(self._bench.device)
 
     def rounded(self) -> Rounded:
-        """All of it in 8 bits, until the next matrix of this bench is dense. Scales are found once."""
-        rows, columns = self.shape
-        if columns % BLOCK:
+        """All of it in 8 bits, until the next matrix of this bench is dense."""
+        if self._lines != self.shape:
             return rounded(self.dense(torch.float32))
-        if self._rounding is None:
-            self._rounding = torch.zeros(rows, 1)
-        out, blocks = self._bench.buffer(rows, columns, torch.int8), columns // BLOCK
-        self._bench.do(
-            *(
-                Unpacking(
-                    self._packed[a * blocks : b * blocks], self._scales[a * blocks : b * blocks], out[a:b],
-                    self._rounding[a:b],
-                )
-                for a, b in self._bench.parts(rows, columns)
-            )
-        )  # fmt: skip
-        return Rounded(out, self._rounding)
+        return Rounded(
+            self._bench.whole(self._number, self.shape, torch.int8, self._part(self._rounding)), self._rounding
+        )
 
     def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
         """Some rows."""
         return self.dense(dtype)[ids].clone()
+
+    def _part(self, rounding: Tensor | None = None) -> Part:
+        blocks = self._lines[1] // BLOCK
+
+        def part(begin: int, end: int, out: Tensor) -> Filling:
+            lines, rates = slice(begin * blocks, end * blocks), None if rounding is None else rounding[begin:end]
+            return Unpacking(self._packed[lines], self._scales[lines], out[begin:end], rates)
+
+        return part
 
 
 class Unpacking(Filling):
@@ -130,6 +131,8 @@ class Nf4Weights(Weights):
         return ResidentBlocks(*made, LEVELS, (rows, columns), self._bench.resident)
 
 
-def open_nf4(folder: Path, threads: int, device: torch.device, *, resident: bool | None = None) -> Nf4Weights:
+def open_nf4(
+    folder: Path, threads: int, device: torch.device, *, resident: bool | None = None, common: Common | None = None
+) -> Nf4Weights:
     """The weights of a folder, each matrix quantised when it is taken. Raises BadModelFile."""
-    return Nf4Weights(open_weights(folder), Workbench(threads, device, resident=resident))
+    return Nf4Weights(open_weights(folder), Workbench(threads, device, resident=resident, common=common))

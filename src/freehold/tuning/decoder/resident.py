@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from freehold.convert.ggml import LAYOUTS
-from freehold.tuning.decoder.fused import fused, fuses
 from freehold.tuning.decoder.buffers import Buffers
+from freehold.tuning.decoder.fused import fused, fuses
 from freehold.tuning.decoder.quantised import Bytes, Order, Parted
 from freehold.tuning.decoder.unpacking import UNPACK, Unpack
 
