@@ -119,6 +119,7 @@ class TuneSection(Section, frozen=True, kw_only=True):
     prompt_weight: Share = 0.0
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 1
     dtype: Dtype = "auto"
+    """bf16 or f32, whichever is faster; int8 for products with a frozen base, as auto has them on a coarse one."""
     base_dtype: BaseDtype = "stored"
     """With `"nf4"`, methods lora, rslora and dora hold a base of safetensors in 4 bits while they train."""
     checkpointing: Switch = "auto"

@@ -58,7 +58,7 @@ class Common:
         """Make room for so many, where the system has it: pages that nobody writes to are none."""
         if self._open or not self._matrices:
             return
-        self._size = self._numbers * 4
+        self._size = -(-self._numbers * 4 // mmap.PAGESIZE) * mmap.PAGESIZE
         with suppress(OSError):
             self._lock = multiprocessing.get_context("fork").Lock()
             self._room = mmap.mmap(-1, _SLOTS * self._size)
