@@ -48,7 +48,7 @@ def test_rows_are_rounded_by_themselves_to_127_steps_of_their_largest_number() -
     assert ((numbers(rounded(many)) - many).abs() <= 0.5001 * steps).all()
 
 
-@pytest.mark.parametrize("tokens", [1, 3, 512, 700, 1100])
+@pytest.mark.parametrize("tokens", [0, 1, 3, 1000, 2500])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_products_are_those_of_the_codes(tokens: int, dtype: torch.dtype) -> None:
     dense, x, grad = drawn(96, 64, scale=0.1), drawn(tokens, 64).to(dtype), drawn(tokens, 96).to(dtype)

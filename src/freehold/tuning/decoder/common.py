@@ -25,8 +25,8 @@ _PAUSE = 0.0002
 """Seconds between two looks at whether another is done with what it reads."""
 _PATIENCE = 5.0
 """Seconds after which whoever does not move is no longer waited for, and all is made alone until the next turn."""
-_TURNS, _NUMBERS = 22, 20
-"""Bits of a count of matrices within a turn, and of a matrix's own number."""
+_COUNT, _NUMBER = 20, 12
+"""Bits of a count of matrices within a turn, and of a matrix's own number; 31 are left for the turns."""
 Counts = NDArray[np.int64]
 
 
@@ -35,6 +35,10 @@ class Turn(NamedTuple):
 
     number: int
     members: int
+
+
+class _Stuck(Exception):
+    """Another member does not move, or has ended."""
 
 
 class Common:
@@ -84,58 +88,61 @@ class Common:
         if self._turn is None:
             return None
         self._count += 1
-        slot, place = self._count % _SLOTS, (self._turn.number << _TURNS) + self._count
-        content = (place << _NUMBERS) + number
-        if self._entered(self._turn, place, slot, content):
+        slot, place = self._count % _SLOTS, (self._turn.number << _COUNT) + self._count
+        content = (place << _NUMBER) + number
+        try:
+            self._enter(self._turn, place, slot, content)
             rows, columns = shape
             out = torch.frombuffer(self._room, dtype=dtype, count=rows * columns, offset=slot * self._size).view(shape)
-            if self._filled(self._turn, fill(out), self._done[slot], content, spans(rows, columns)):
-                return out
-        self._leave()
-        return None
+            self._fill(self._turn, fill(out), self._done[slot], content, spans(rows, columns))
+        except _Stuck:
+            self._leave()
+            return None
+        return out
 
-    def _filled(
-        self, turn: Turn, filling: Filling, done: Counts, content: int, parts: Sequence[tuple[int, int]]
-    ) -> bool:
-        """Write what is not there yet; whether all is there then. The lock orders what others see."""
-        first = len(parts) * self._member // turn.members
-        for index in (*range(first, len(parts)), *range(first)):
-            if not self._lock.acquire(timeout=_PATIENCE):
-                return False
-            there = done[index] == content
-            self._lock.release()
-            if there:
-                continue
-            filling.write(*parts[index])
-            if not self._lock.acquire(timeout=_PATIENCE):
-                return False
-            done[index] = content
-            self._lock.release()
-        return True
-
-    def _entered(self, turn: Turn, place: int, slot: int, content: int) -> bool:
-        """Whether the slot is this matrix's: all others are done with what was there, and none takes it for another."""
-        self._places[self._member] = place
+    def _enter(self, turn: Turn, place: int, slot: int, content: int) -> None:
+        """Make the slot this matrix's. Raises _Stuck where another still reads what was there, or takes it for more."""
+        with self._locked():
+            self._places[self._member] = place
         others = [member for member in range(turn.members) if member != self._member]
         seen, since = None, time.monotonic()
         while (found := self._places[others].tolist()) and min(found) <= place - _SLOTS:
             if found != seen:
                 seen, since = found, time.monotonic()
             elif time.monotonic() - since > _PATIENCE:
-                return False
+                raise _Stuck
             time.sleep(_PAUSE)
+        with self._locked():
+            if self._claims[slot] >> _NUMBER != place:
+                self._claims[slot] = content
+            if self._claims[slot] != content:
+                raise _Stuck
+
+    def _fill(self, turn: Turn, filling: Filling, done: Counts, content: int, parts: Sequence[tuple[int, int]]) -> None:
+        """Write what is not there yet, from this member's own place on. Raises _Stuck."""
+        first = len(parts) * self._member // turn.members
+        for index in (*range(first, len(parts)), *range(first)):
+            with self._locked():
+                there = done[index] == content
+            if not there:
+                filling.write(*parts[index])
+                with self._locked():
+                    done[index] = content
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Alone for a moment: what was written before is seen by whoever comes after. Raises _Stuck."""
         if not self._lock.acquire(timeout=_PATIENCE):
-            return False
-        if self._claims[slot] >> _NUMBERS != place:
-            self._claims[slot] = content
-        ours = self._claims[slot] == content
-        self._lock.release()
-        return bool(ours)
+            raise _Stuck
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _leave(self) -> None:
         """Nothing in the room is read or written any more by this member in this turn."""
         if self._turn is not None:
-            self._places[self._member] = (self._turn.number + 1) << _TURNS
+            self._places[self._member] = (self._turn.number + 1) << _COUNT
             self._turn = None
 
 

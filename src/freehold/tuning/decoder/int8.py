@@ -91,6 +91,8 @@ class Int8:
     def _product(self, left: Rounded, right: Tensor, dtype: torch.dtype, factors: Tensor | None = None) -> Tensor:
         """With codes on the right, and each of its columns multiplied by one of `factors`, [1, columns]."""
         made = torch.empty(len(left.codes), right.shape[1], dtype=dtype)
+        if not len(made):
+            return made
         count = -(-len(made) // _TOKENS)
         for codes, scales, out in zip(*(torch.chunk(each, count) for each in (*left, made)), strict=True):
             sums = self._buffers.buffer(out.shape[0], out.shape[1], torch.int32)
@@ -103,8 +105,8 @@ class Int8:
 
 def operand(x: Tensor) -> Operand:
     """The left side of a product."""
-    peaks = x.abs().amax(0)
-    far = peaks > _FAR * torch.linalg.vector_norm(x, dtype=torch.float32) / x.numel() ** 0.5
+    peaks = x.abs().amax(0) if len(x) else x.new_zeros(x.shape[1])
+    far = peaks > _FAR * torch.linalg.vector_norm(x, dtype=torch.float32) / max(1, x.numel()) ** 0.5
     columns = peaks.topk(min(int(far.sum()), _MOST)).indices
     apart = x[:, columns]
     return Operand(rounded(x.index_fill(1, columns, 0.0) if len(columns) else x), columns, apart)
