@@ -76,11 +76,12 @@ def test_an_adapter(quick_folder: Path) -> None:
     "fields",
     [
         {"threads": 2},
+        {"threads": 2, "base_dtype": "nf4", "dtype": "int8"},
         {"method": "full", "learning_rate": 1e-3},
         {"objective": "dpo"},
         {"patience": 1, "learning_rate": 5e-2},
     ],
-    ids=["shares", "full", "dpo", "patience"],
+    ids=["shares", "shares in 8 bits", "full", "dpo", "patience"],
 )
 def test_other_runs(quick_folder: Path, fields: dict[str, object]) -> None:
     kills = max(5, KILLS // 10)
