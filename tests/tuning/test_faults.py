@@ -32,6 +32,8 @@ Jobs = Callable[..., TrainJob]
 Meddle = Callable[[psutil.Process], None]
 ALWAYS = 1e-9
 """Seconds between checkpoints: one after each step."""
+MANY = 200
+"""Steps of which some are left, however late somebody looks."""
 JUMPING = """
 import sys, time
 real, days = time.time, 0
@@ -153,7 +155,7 @@ def test_memory_that_runs_out(job: Jobs, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_larger_than_files_may_be(job: Jobs, tmp_path: Path) -> None:
-    asked = job(steps=12, checkpoint_seconds=ALWAYS)
+    asked = job(steps=MANY, checkpoint_seconds=ALWAYS)
     with pytest.raises(DiskFull, match="the disk is full") as caught:
         meddled(asked, 3, lambda trainer: trainer.rlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)))
     assert "goes on from the last checkpoint" in caught.value.remedy
@@ -161,7 +163,7 @@ def test_a_checkpoint_larger_than_files_may_be(job: Jobs, tmp_path: Path) -> Non
 
 
 def test_a_disk_that_fills_up(job: Jobs, small_disk: Path, tmp_path: Path) -> None:
-    asked = job(steps=12, out=small_disk / "run", checkpoint_seconds=ALWAYS)
+    asked = job(steps=MANY, out=small_disk / "run", checkpoint_seconds=ALWAYS)
     ballast: list[Path] = []
     with pytest.raises(DiskFull, match="the disk is full"):
         meddled(asked, 3, lambda trainer: ballast.append(fill(small_disk, leave=20_000)))
