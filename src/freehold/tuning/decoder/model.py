@@ -64,10 +64,11 @@ class Parts:
         self.parameters[name] = made
         return made
 
-    def linear(self, path: str, rows: int, columns: int) -> Linear:
-        """A projection, from `columns` numbers to `rows`."""
+    def linear(self, path: str, rows: int, columns: int, *, exact: bool = False) -> Linear:
+        """A projection, from `columns` numbers to `rows`; an `exact` one is not made in 8 bits."""
         matrix = self.matrix(f"{path}.weight", rows, columns)
-        made = Linear(Int8(matrix, self.int8) if self.int8 else matrix, self.vector(f"{path}.bias", rows))
+        whole = Int8(matrix, self.int8) if self.int8 and not exact else matrix
+        made = Linear(whole, self.vector(f"{path}.bias", rows))
         self.linears[path] = made
         return made
 
@@ -92,12 +93,14 @@ class Attention:
         self.shape, self.layer = shape, layer
         wide, narrow = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
         self.sizes = [wide, narrow, narrow]
+        # What is rounded here a softmax makes larger: an eighth of the products, half of what 8 bits would change.
         if shape.fused:
-            self.inputs = [parts.linear(f"{path}.qkv_proj", sum(self.sizes), shape.hidden)]
+            self.inputs = [parts.linear(f"{path}.qkv_proj", sum(self.sizes), shape.hidden, exact=True)]
         else:
             names = ("q_proj", "k_proj", "v_proj")
             self.inputs = [
-                parts.linear(f"{path}.{name}", size, shape.hidden) for name, size in zip(names, self.sizes, strict=True)
+                parts.linear(f"{path}.{name}", size, shape.hidden, exact=True)
+                for name, size in zip(names, self.sizes, strict=True)
             ]
         self.o = parts.linear(f"{path}.o_proj", shape.hidden, wide)
         # OLMo normalises all heads together, before they are told apart.
