@@ -61,6 +61,11 @@ class Kit:
             self.wrong[member] += float(not torch.equal(made, numbers(number, *shape).to(dtype)))
             time.sleep(0.001)
 
+    def whole(self, member: int) -> None:
+        """A life that makes them all, five times."""
+        for turn in range(20):
+            self.make(turn % 4, member)
+
     def run(self, lives: Sequence[Life], turn: int = 1, limit: float = 60.0) -> list[int]:
         """Each in a process of its own, all at once; the codes that they end with."""
 
@@ -126,10 +131,6 @@ def test_others_go_on_without_whoever_stops_early_or_does_something_else(monkeyp
     monkeypatch.setattr(module, "_PATIENCE", 0.2)
     kit = Kit(3)
 
-    def whole(member: int) -> None:
-        for turn in range(20):
-            kit.make(turn % 4, member)
-
     def short(member: int) -> None:
         for turn in range(3):
             kit.make(turn % 4, member)
@@ -138,7 +139,7 @@ def test_others_go_on_without_whoever_stops_early_or_does_something_else(monkeyp
         for turn in range(20):
             kit.make((turn * 3 + 1) % 4, member)
 
-    assert kit.run([whole, short, otherwise]) == [0, 0, 0]
+    assert kit.run([kit.whole, short, otherwise]) == [0, 0, 0]
     assert not kit.wrong.any()
 
 
@@ -147,10 +148,6 @@ def test_nobody_hangs_on_one_that_was_killed(holding: bool, monkeypatch: pytest.
     monkeypatch.setattr(module, "_PATIENCE", 0.2)
     kit = Kit(2)
 
-    def whole(member: int) -> None:
-        for turn in range(20):
-            kit.make(turn % 4, member)
-
     def killed(member: int) -> None:
         for turn in range(3):
             kit.make(turn % 4, member)
@@ -158,7 +155,7 @@ def test_nobody_hangs_on_one_that_was_killed(holding: bool, monkeypatch: pytest.
             kit.common._lock.acquire()
         os.kill(os.getpid(), signal.SIGKILL)
 
-    assert kit.run([whole, killed], limit=20) == [0, -signal.SIGKILL]
+    assert kit.run([kit.whole, killed], limit=20) == [0, -signal.SIGKILL]
     assert not kit.wrong.any()
     assert kit.alone[0] > 0
 
