@@ -63,6 +63,36 @@ def test_the_loss_does_not_depend_on_its_chunks(monkeypatch: pytest.MonkeyPatch,
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("tokens", [1, 3, 512])
+@pytest.mark.parametrize("rows", [1, 4, 11, 2048])
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_nor_that_of_a_frozen_head_on_its_pieces(
+    monkeypatch: pytest.MonkeyPatch, rows: int, tokens: int, scale: float
+) -> None:
+    hidden, head, targets, weights = parts(7)
+    head = head.detach()
+    wanted = (cross_entropy(scale * hidden @ head.T, targets, reduction="none") * weights).sum()
+    monkeypatch.setattr(loss, "_ROWS", rows)
+    monkeypatch.setattr(loss, "_TOKENS", tokens)
+    got = head_loss(hidden, Head(head), targets, weights, scale)
+    torch.testing.assert_close(got, wanted)
+    torch.testing.assert_close(*(torch.autograd.grad(each, hidden)[0] for each in (got, wanted)))
+
+
+def test_a_frozen_head_in_bfloat16_is_near() -> None:
+    hidden, head, targets, weights = parts(200)
+    (plain,) = torch.autograd.grad(head_loss(hidden, Head(head.detach()), targets, weights), hidden)
+    short = head_loss(hidden.bfloat16(), Head(head.detach()), targets, weights)
+    (narrow,) = torch.autograd.grad(short, hidden)
+    assert (narrow - plain).norm() < 0.01 * plain.norm()
+
+
+def test_no_tokens_have_no_loss() -> None:
+    hidden, head, targets, weights = parts(7)
+    none = hidden[:0], Head(head.detach()), targets[:0], weights[:0]
+    assert head_loss(*none).item() == 0
+
+
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 50))
 def test_gradients_of_two_halves_add_up_to_those_of_the_whole(one: int, other: int, seed: int) -> None:
     hidden, head, targets, weights = parts(one + other, seed)

@@ -18,9 +18,11 @@ STEPS = 127.0
 TINY = 1e-30
 """What rows of zeros are divided by."""
 _CACHED = 1 << 16
-"""Numbers that are worked on at a time: 512 kB of them in float32."""
+"""Numbers that are worked on at a time: 256 kB of them in float32."""
 _TOKENS = 1024
 """That are multiplied at a time: of their sums there is room for no more."""
+_LOOKED = 64
+"""Tokens, from the first to the last, among which columns that stand out are looked for: they do so in all."""
 _FAR = 6.0
 """How many times their root mean square numbers are that stand out."""
 _MOST = 32
@@ -97,33 +99,42 @@ class Int8:
         for codes, scales, out in zip(*(torch.chunk(each, count) for each in (*left, made)), strict=True):
             sums = self._buffers.buffer(out.shape[0], out.shape[1], torch.int32)
             torch._int_mm(codes, right, out=sums)
-            for rows in _parts(out):
-                part = sums[rows] * scales[rows]
-                out[rows] = part if factors is None else part.mul_(factors)
+            for rows, wide in _parts(sums):
+                wide.mul_(scales[rows])
+                out[rows] = wide if factors is None else wide.mul_(factors)
         return made
 
 
 def operand(x: Tensor) -> Operand:
     """The left side of a product."""
-    peaks = x.abs().amax(0) if len(x) else x.new_zeros(x.shape[1])
-    far = peaks > _FAR * torch.linalg.vector_norm(x, dtype=torch.float32) / max(1, x.numel()) ** 0.5
+    some = x[:: max(1, len(x) // _LOOKED)].float()
+    peaks = some.abs().amax(0) if len(x) else some.new_zeros(x.shape[1])
+    far = peaks > _FAR * torch.linalg.vector_norm(some) / max(1, some.numel()) ** 0.5
     columns = peaks.topk(min(int(far.sum()), _MOST)).indices
-    apart = x[:, columns]
-    return Operand(rounded(x.index_fill(1, columns, 0.0) if len(columns) else x), columns, apart)
+    return Operand(rounded(x, without=columns), columns, x[:, columns])
 
 
-def rounded(x: Tensor, factors: Tensor | None = None) -> Rounded:
-    """Each row by itself, to the nearest step; of rows that are multiplied by `factors`, [1, columns], first."""
+def rounded(x: Tensor, factors: Tensor | None = None, without: Tensor | None = None) -> Rounded:
+    """Each row by itself, to the nearest step.
+
+    Of rows that are multiplied by `factors`, [1, columns], first, and that have zeros in the columns `without`.
+    """
     codes = torch.empty(x.shape, dtype=torch.int8)
     scales = torch.empty(len(x), 1)
-    for rows in _parts(x):
-        part = x[rows].float() if factors is None else x[rows] * factors
-        torch.div(part.abs().amax(1, keepdim=True), STEPS, out=scales[rows]).clamp_min_(TINY)
-        codes[rows] = (part / scales[rows]).round_()
+    for rows, wide in _parts(x):
+        if factors is not None:
+            wide.mul_(factors)
+        if without is not None and len(without):
+            wide.index_fill_(1, without, 0.0)
+        torch.div(wide.abs().amax(1, keepdim=True), STEPS, out=scales[rows]).clamp_min_(TINY)
+        codes[rows] = wide.mul_(scales[rows].reciprocal()).round_()
     return Rounded(codes, scales)
 
 
-def _parts(x: Tensor) -> Iterator[slice]:
-    """Some rows at a time, which stay in the caches between one operation and the next."""
+def _parts(x: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Some rows at a time, as a copy in float32, which stays in the caches from one operation to the next."""
     step = max(1, _CACHED // max(1, x.shape[1]))
-    return (slice(begin, begin + step) for begin in range(0, len(x), step))
+    room = torch.empty(min(step, len(x)), x.shape[1])
+    for begin in range(0, len(x), step):
+        part = x[begin : begin + step]
+        yield slice(begin, begin + step), room[: len(part)].copy_(part)

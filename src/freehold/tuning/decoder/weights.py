@@ -33,7 +33,7 @@ class Matrix(Protocol):
 
 @runtime_checkable
 class Pieced(Protocol):
-    """A frozen matrix that had better not be dense as a whole."""
+    """A matrix that can be had a part at a time."""
 
     def pieces(self, dtype: torch.dtype, rows: int) -> Iterator[tuple[int, Tensor]]:
         """All of it, `rows` at a time with the number of the first one; each until the next."""
@@ -58,6 +58,11 @@ class Plain:
     def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
         """Some rows, cast."""
         return torch.nn.functional.embedding(ids, self.tensor).to(dtype)
+
+    def pieces(self, dtype: torch.dtype, rows: int) -> Iterator[tuple[int, Tensor]]:
+        """All of it, `rows` at a time with the number of the first one, cast."""
+        for begin in range(0, len(self.tensor), rows):
+            yield begin, self.tensor[begin : begin + rows].to(dtype)
 
 
 class Weights:
