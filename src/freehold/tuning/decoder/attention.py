@@ -14,8 +14,9 @@ from freehold.tuning.decoder.recomputing import kept
 from freehold.tuning.decoder.tiles import hiding, narrow_gradients, sliding, tiled
 
 _SHORT = 512
-"""Tokens up to which torch's backward pass is faster in float32 than in bfloat16, 20 against 67 ms at 100 tokens, and
-that in plain products of bfloat16 faster than either."""
+"""Tokens up to which torch's backward pass is faster in float32 than in bfloat16, 20 against 67 ms at 100 tokens."""
+_NARROW = 1024
+"""Tokens up to which tiles of plain products of bfloat16 are faster than either: 30 against 43 ms at 1,024 tokens."""
 _DENSE = 1024
 """Tokens up to which a window is a mask over all pairs of them, 4 MB at most."""
 _WASTE = 4
@@ -126,17 +127,22 @@ class _Flash(torch.autograd.Function):
 
 
 class _Narrow(torch.autograd.Function):
-    """The same for short rows, backward in the products' own type. Keys that heads share are kept once."""
+    """The same for short rows, backward in the products' own type. Keys that heads share are kept once.
+
+    With `keep` it is not made twice where the layer is.
+    """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, window: int) -> Tensor:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, window: int, keep: bool
+    ) -> Tensor:
         def attend() -> tuple[Tensor, ...]:
             made: tuple[Tensor, ...] = _aten._scaled_dot_product_flash_attention_for_cpu(
                 q, *_for_each(q, k, v), 0.0, mask is None, attn_mask=mask, scale=scale
             )
             return made
 
-        out, sums = kept(attend)
+        out, sums = kept(attend) if keep else attend()
         ctx.save_for_backward(q, k, v, out, sums)
         ctx.scale, ctx.window = scale, window
         return out
@@ -145,7 +151,7 @@ class _Narrow(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, sums = ctx.saved_tensors
         made = narrow_gradients(q, k, v, out, sums, grads[0], ctx.scale, ctx.window)
-        return *made, None, None, None
+        return *made, None, None, None, None
 
 
 def packed(
@@ -218,18 +224,24 @@ def _attended(parts: Sequence[Tensor], scale: float, window: int, cap: float, na
     window = window if window < length else 0
     if cap or (window and length > _DENSE and not _on_processor(q)):
         return tiled(q, k, v, scale, window, cap)
-    if narrow and brief(length, q.dtype, q.device):
-        made: Tensor = _Narrow.apply(q, k, v, _mask(q, window), scale, window)  # type: ignore[no-untyped-call]
+    if narrow and length <= _NARROW and _narrows(q.dtype, q.device):
+        keep = brief(length, q.dtype, q.device)
+        made: Tensor = _Narrow.apply(q, k, v, _mask(q, window), scale, window, keep)  # type: ignore[no-untyped-call]
         return made
     return _plain(q, *_for_each(q, k, v), scale, window)
 
 
 def brief(length: int, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether rows of so many tokens go backward in plain products, and what comes of them is kept for that.
+    """Whether what comes of rows of so many tokens is kept where layers are computed twice.
 
-    It is kept where layers are computed twice too: of short rows it is small beside the model.
+    Of short rows it is small beside the model.
     """
-    return length <= _SHORT and dtype != torch.float32 and device.type == "cpu"
+    return length <= _SHORT and _narrows(dtype, device)
+
+
+def _narrows(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether plain products are made in this type, which is narrower than float32."""
+    return dtype != torch.float32 and device.type == "cpu"
 
 
 def _for_each(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

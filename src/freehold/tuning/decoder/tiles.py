@@ -14,6 +14,8 @@ _NUMBERS = 1 << 20
 """Scores held at a time: 4 MB of float32, which a processor's caches hold."""
 _FEWEST = 16
 """Queries of a tile at least, however long the row."""
+_WIDE = 96
+"""Queries of a tile whose products are narrow: wider ones are multiplied with more keys that they do not see."""
 _STEP = 32
 """What padded rows' lengths are multiples of: oneDNN makes code for each size of a product, and never forgets it."""
 _aten = torch.ops.aten
@@ -178,7 +180,7 @@ def narrow_gradients(
         padded[..., size:] = 1.0
     grad_q = q.new_empty(entries, repeat, whole, size)
     grad_k, grad_v = (torch.zeros(entries, whole, size, device=q.device) for _ in range(2))
-    for tile in _tiles(queries, window):
+    for tile in _narrow_tiles(queries, window):
         query, grad_out = (_flat(part[tile.entries, :, tile.queries]) for part in (queries, back))
         key, value = keys[tile.entries, tile.keys], values[tile.entries, tile.keys]
         likely = torch.baddbmm(query.new_empty(1, 1, 1), query, key.mT, beta=0, alpha=scale).exp_()
@@ -229,6 +231,16 @@ def _tiles(q: Tensor, window: int) -> Iterator[_Tile]:
             end = min(length, begin + count)
             yield _Tile(share, slice(begin, end), slice(first, end))
             begin = end
+
+
+def _narrow_tiles(q: Tensor, window: int) -> Iterator[_Tile]:
+    """The same, of few queries each: most of what they do not see is not computed."""
+    entries, repeat, length, _ = q.shape
+    for share in _shares(entries, max(1, _NUMBERS // (repeat * length * _WIDE))):
+        for begin in range(0, length, _WIDE):
+            end = min(length, begin + _WIDE)
+            first = max(0, begin - window + 1) if window else 0
+            yield _Tile(share, slice(begin, end), slice(first, end))
 
 
 def _shares(entries: int, most: int) -> Iterator[slice]:
