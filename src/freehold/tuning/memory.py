@@ -101,7 +101,8 @@ def estimate(
         trained += layers * sum(rows for rows, _ in sizes)
         layer += size * sum(rows for rows, _ in sizes)
     inputs = layers * stream
-    waiting = layers * size * (shape.heads * shape.head_dim + shape.hidden) if brief and adapted else 0
+    attended = 2 * (shape.heads + shape.kv_heads) * shape.head_dim + shape.hidden
+    waiting = layers * size * attended if brief and adapted else 0
     kept = (0 if offload else inputs) + waiting + layer if checkpointing else layers * layer
     numbers = layers * sum(rows * columns for rows, columns in sizes)
     packed = numbers * 9 // 16 if adapted and job.base_dtype == "nf4" else numbers if rounded else 0

@@ -90,7 +90,8 @@ def test_a_head_in_pieces_has_the_loss_and_gradient_of_a_whole_one(
     # Half of the targets are all but certain, where little of the gradient is left.
     start[:45] += 0.05 * dense[targets[:45]]
     results = []
-    for head, piece in ((Plain(dense, trained=True), 1 << 24), (Plain(dense), 1 << 24), (found, 1 << 24), (found, 100 * COLUMNS), (found, COLUMNS)):
+    wholes = [(Plain(dense, trained=trained), 1 << 24) for trained in (True, False)]
+    for head, piece in (*wholes, (found, 1 << 24), (found, 100 * COLUMNS), (found, COLUMNS)):
         monkeypatch.setattr(module, "_PIECE", piece)
         hidden = start.to(dtype).requires_grad_()
         total = head_loss(hidden, head, targets, weights, 0.7)

@@ -13,7 +13,7 @@ from torch.nn.functional import gelu, silu
 
 from freehold.tuning.decoder.fused import fused, fuses
 from freehold.tuning.decoder.int8 import Int8, Operand, operand
-from freehold.tuning.decoder.recomputing import again, kept
+from freehold.tuning.decoder.recomputing import again, kept, repeated
 from freehold.tuning.decoder.weights import Matrix
 
 Grads = tuple[Tensor | None, ...]
@@ -199,16 +199,24 @@ class _Linear(torch.autograd.Function):
 
 
 class _Gated(torch.autograd.Function):
-    """activation(gate) * up and the projection behind it; of the three wide tensors only two are kept."""
+    """activation(gate) * up and the projection behind it; of the three wide tensors only two are kept.
+
+    One that is `unread` where its layer is computed again is not made there, nor what only the backward pass reads.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, gate: Tensor, wide: Tensor, activation: Activation, frozen: Matrix, weight: Tensor | None,
         bias: Tensor | None, down: Tensor | None, up: Tensor | None, scale: float, unread: bool,
     ) -> Tensor:  # fmt: skip
-        adapter, x = _Kept(down, up, scale), _gate(gate, wide, activation.forward)
-        adapter.narrow(x)
-        y = gate.new_empty(len(gate), frozen.shape[0]) if unread else adapter.beside(_product(x, frozen, weight, bias))
+        adapter, ctx.later = _Kept(down, up, scale), unread
+        if unread and again():
+            y = gate.new_empty(len(gate), frozen.shape[0])
+            adapter.low = None if down is None else gate.new_empty(len(gate), len(down))
+        else:
+            x = _gate(gate, wide, activation.forward)
+            adapter.narrow(x)
+            y = adapter.beside(_product(x, frozen, weight, bias))
         ctx.activation, ctx.frozen, ctx.scale = activation, frozen, scale
         ctx.save_for_backward(gate, wide, weight, *adapter.tensors())
         return y
@@ -223,7 +231,10 @@ class _Gated(torch.autograd.Function):
         grad_x = _back(grad, ctx.frozen, weight)
         grad_weight = (grad.T @ x).to(weight.dtype) if ctx.needs_input_grad[4] else None
         grad_bias = grad.sum(0) if ctx.needs_input_grad[5] else None
-        halves = _Kept(down, up, ctx.scale, low).backward(x, grad, grad_x)
+        adapter = _Kept(down, up, ctx.scale, low)
+        if ctx.later:
+            adapter.narrow(x)
+        halves = adapter.backward(x, grad, grad_x)
         # Here a layer's backward pass holds the most: what is wide is written over, or gone before more is made.
         if active is None:
             del x
@@ -267,7 +278,7 @@ class Linear:
 
         `last` says that what follows in the layer keeps nothing of it.
         """
-        unread = last and again() and (self.adapter is None or self.adapter.magnitude is None)
+        unread = last and repeated() and (self.adapter is None or self.adapter.magnitude is None)
         parts = activation, self.matrix, self.matrix.trained, *self._beside(), unread
         made: Tensor = _Gated.apply(gate, up, *parts)  # type: ignore[no-untyped-call]
         return self._brought(made)
@@ -290,22 +301,28 @@ class Linear:
 class _Together(torch.autograd.Function):
     """Frozen projections of one input, each with an adapter: the narrow products of all are one, there and back.
 
-    Tensors behind `scale` are the halves of each adapter, down and up in turns.
+    Tensors behind `keep` are the halves of each adapter, down and up in turns.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, linears: Sequence["Linear"], scale: float, *halves: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, x: Tensor, linears: Sequence["Linear"], scale: float, keep: bool, *halves: Tensor
+    ) -> tuple[Tensor, ...]:
         down, ups = torch.cat(halves[::2]).to(x.dtype), [up.to(x.dtype) for up in halves[1::2]]
         ctx.ranks = [up.shape[1] for up in ups]
         low = (x @ down.T).mul_(scale)
-        once = operand(x) if any(isinstance(linear.matrix, Int8) for linear in linears) else None
-        made = []
-        for linear, up, part in zip(linears, ups, torch.split(low, ctx.ranks, 1), strict=True):
-            y = _product(x, linear.matrix, None, linear.bias, once)
-            made.append(y.addmm_(part, up.T))
+
+        def make() -> tuple[Tensor, ...]:
+            once = operand(x) if any(isinstance(linear.matrix, Int8) for linear in linears) else None
+            parts = zip(linears, ups, torch.split(low, ctx.ranks, 1), strict=True)
+            return tuple(
+                _product(x, linear.matrix, None, linear.bias, once).addmm_(part, up.T) for linear, up, part in parts
+            )
+
+        made = kept(make) if keep else make()
         ctx.linears, ctx.scale, ctx.kept = linears, scale, halves[0].dtype
         ctx.save_for_backward(x, down, low, *ups)
-        return tuple(made)
+        return made
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Grads:
@@ -321,14 +338,17 @@ class _Together(torch.autograd.Function):
         downs = torch.split((narrow.T @ x).to(ctx.kept), ctx.ranks)
         parts = zip(grads, torch.split(low, ctx.ranks, 1), strict=True)
         backs = [(grad.T @ part).to(ctx.kept) for grad, part in parts]
-        return grad_x, None, None, *(half for pair in zip(downs, backs, strict=True) for half in pair)
+        return grad_x, None, None, None, *(half for pair in zip(downs, backs, strict=True) for half in pair)
 
 
-def project(x: Tensor, linears: Sequence[Linear]) -> list[Tensor]:
-    """Each projection of the same input. [tokens, in] -> as many of [tokens, out]."""
+def project(x: Tensor, linears: Sequence[Linear], *, keep: bool = False) -> list[Tensor]:
+    """Each projection of the same input. [tokens, in] -> as many of [tokens, out].
+
+    With `keep` they are not made twice where the layer is.
+    """
     adapters = [linear.adapter for linear in linears if linear.matrix.trained is None]
     found = [adapter for adapter in adapters if adapter is not None and adapter.magnitude is None]
     if not len(found) == len(linears) > 1 or len({adapter.scale for adapter in found}) > 1:
-        return [linear(x) for linear in linears]
+        return [linear(x, keep=keep) for linear in linears]
     halves = [half for adapter in found for half in (adapter.down, adapter.up)]
-    return list(_Together.apply(x, linears, found[0].scale, *halves))  # type: ignore[no-untyped-call]
+    return list(_Together.apply(x, linears, found[0].scale, keep, *halves))  # type: ignore[no-untyped-call]

@@ -18,7 +18,7 @@ _AT_ONCE = 1 << 26
 _PIECE = 1 << 24
 """Logits, or numbers of the head, held at a time where pieces of the head are made dense: smaller ones are slower."""
 _ROWS, _TOKENS = 2048, 512
-"""The same of a head that is dense, of whose rows as many as that stay in a processor's caches, and of hidden states."""
+"""Rows of a head that is dense, and hidden states, multiplied at a time: their logits stay in a processor's caches."""
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -161,7 +161,7 @@ def head_loss(
         return loss
     # A piece that has to be made dense is made once.
     size = _TOKENS if isinstance(head, Plain) else max(1, len(hidden))
-    parts = (part.split(size) for part in (hidden, targets, weights))
+    parts = (torch.split(part, size) for part in (hidden, targets, weights))
     made: list[Tensor] = [_PiecedLoss.apply(part, head, head, *rest, scale) for part, *rest in zip(*parts, strict=True)]  # type: ignore[no-untyped-call]
     return sum(made[1:], start=made[0])
 

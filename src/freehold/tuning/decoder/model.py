@@ -113,7 +113,8 @@ class Attention:
 
     def __call__(self, x: Tensor, rows: Rows | Cache, angles: Angles) -> Tensor:
         """[tokens, hidden] -> the same."""
-        made = project(x, self.inputs)
+        keep = self.narrow and isinstance(rows, Rows) and brief(rows.longest, x.dtype, x.device)
+        made = project(x, self.inputs, keep=keep)
         q, k, v = made if len(made) == 3 else torch.split(made[0], self.sizes, dim=-1)
         q, k, v = self._heads(q, self.q_norm), self._heads(k, self.k_norm), self._heads(v, None)
         if self.layer.rotated:
@@ -122,8 +123,7 @@ class Attention:
         seen = packed(
             q, k, v, rows, scale=shape.attention_scale, window=layer.window, cap=shape.attention_cap, narrow=self.narrow
         )
-        short = isinstance(rows, Rows) and brief(rows.longest, x.dtype, x.device)
-        return self.o(seen, keep=self.narrow and short)
+        return self.o(seen, keep=keep)
 
     def _heads(self, x: Tensor, norm: Norm | None) -> Tensor:
         if norm is not None and self.whole:

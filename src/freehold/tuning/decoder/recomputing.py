@@ -30,6 +30,11 @@ def twice(layer: Callable[..., Tensor], *args: Any) -> Tensor:
     return made
 
 
+def repeated() -> bool:
+    """Whether a layer is computed that is computed twice."""
+    return _now.waiting is not None
+
+
 def again() -> bool:
     """Whether a layer is computed for the second time: nobody reads its result."""
     return _now.again
