@@ -75,14 +75,33 @@ def test_neither_attention_nor_what_nobody_reads_is_computed_again(folder: Path,
         # For what comes out, for the input's gradient, and between them where the layer needs it.
         assert found["down_proj"] == found["o_proj"] == 2 * LAYERS
         assert found["gate_proj"] == found["up_proj"] == 3 * LAYERS
+        # Nobody asks for the gradient of the first layer's input.
+        assert {found[name] for name in ("q_proj", "k_proj", "v_proj")} == {2 * LAYERS - 1}
+        assert counted.calls["silu.default"] == 2 * LAYERS
 
 
 def test_long_rows_keep_nothing_but_the_layers_inputs(folder: Path) -> None:
     decoder = model.load(folder, CPU, torch.bfloat16, full=False, checkpointing=True)
     lora.attach(decoder.linears, 4, 2.0, 1, CPU)
-    with Counted() as counted:
+    with uses(list(decoder.linears), decoder) as found, Counted() as counted:
         decoder(torch.arange(600) % 9, Rows.of([600], CPU)).float().sum().backward()  # type: ignore[no-untyped-call]
     assert counted.calls[FLASH] == 2 * LAYERS
+    assert {found[name] for name in ("q_proj", "k_proj", "v_proj")} == {3 * LAYERS - 1}
+
+
+@pytest.mark.parametrize("dora", [False, True])
+@pytest.mark.parametrize("length", [20, 600])
+def test_gradients_are_what_they_are_without(folder: Path, length: int, dora: bool) -> None:
+    made = []
+    for checkpointing in (False, True):
+        decoder = model.load(folder, CPU, torch.bfloat16, full=False, checkpointing=checkpointing)
+        trained = lora.attach(decoder.linears, 4, 2.0, 1, CPU, dora=dora)
+        draw = torch.Generator().manual_seed(0)
+        for half in trained.values():  # one is all zeros, through which nothing would be learned of the other
+            half.data.copy_(half.data + 0.05 * torch.randn(half.shape, generator=draw))
+        hidden = decoder(torch.arange(length) % 9, Rows.of([length], CPU))
+        made.append(torch.autograd.grad(hidden.float().sum(), list(trained.values())))
+    assert all(torch.equal(one, other) for one, other in zip(*made, strict=True))
 
 
 def test_what_waits_is_gone_when_the_gradients_are_there() -> None:
