@@ -1,6 +1,6 @@
 """Tuning beside TRL and PEFT, and beside Unsloth, in their best settings: same rows, order, adapter and learning rates.
 
-    python -m bench.tune PEER_PYTHON [--shape smol] [--checkpointing] [--pairs 5] [--steps 6] [--batch 2] [--json]
+    python -m bench.tune PEER_PYTHON [--shape smol] [--checkpointing] [--pairs 5] [--steps 6] [--batch 4] [--json]
     python -m bench.tune PEER_PYTHON --shape billion --method qlora --gguf Q4_K_M --dtype auto --checkpointing peers
     python -m bench.tune PEER_PYTHON --device cuda --shape eight [--method lora,qlora] [--peers trl,unsloth]
 
@@ -45,7 +45,7 @@ LOSS = {"cpu": 1e-2, "cuda": 5e-2}
 PEERS = {"trl": "TRL + PEFT", "unsloth": "Unsloth"}
 METHODS = ("lora", "qlora")
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "cpu": {"peers": ["trl"], "pairs": 5, "steps": 6, "batch": 2, "threads": 2, "attention": "eager", "rate": 1e-3},
+    "cpu": {"peers": ["trl"], "pairs": 5, "steps": 6, "batch": 4, "threads": 2, "attention": "eager", "rate": 1e-3},
     # At a higher rate the losses of a large model of random weights jump, and drift apart by rounding alone.
     "cuda": {"peers": [*PEERS], "pairs": 3, "steps": 12, "batch": 8, "threads": 8, "attention": "auto", "rate": 2e-4},
 }
