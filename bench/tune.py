@@ -1,7 +1,7 @@
 """Tuning beside TRL and PEFT, and beside Unsloth, in their best settings: same rows, order, adapter and learning rates.
 
     python -m bench.tune PEER_PYTHON [--shape smol] [--checkpointing] [--pairs 5] [--steps 6] [--batch 4] [--json]
-    python -m bench.tune PEER_PYTHON --shape billion --method qlora --gguf Q4_K_M --dtype auto --checkpointing peers
+    python -m bench.tune PEER_PYTHON --shape billion --method qlora --gguf Q4_K_M --dtype auto --checkpointing
     python -m bench.tune PEER_PYTHON --device cuda --shape eight [--method lora,qlora] [--peers trl,unsloth]
 
 PEER_PYTHON is the interpreter of an environment with torch, trl and peft; for Unsloth with unsloth, and for qlora with
