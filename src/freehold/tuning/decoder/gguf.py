@@ -1,5 +1,6 @@
 """The weights of a GGUF file by their names in transformers: quantised matrices stay as they are."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from freehold.core.errors import Unsupported
 from freehold.formats.gguf import GgufHeader, TensorInfo
 from freehold.formats.reading import shown
 from freehold.tuning.decoder.common import Common
+from freehold.tuning.decoder.mapped import Mapped
 from freehold.tuning.decoder.quantised import Order, Quantised, Workbench
 from freehold.tuning.decoder.resident import Resident
 from freehold.tuning.decoder.unpacking import UNPACK
@@ -50,7 +52,7 @@ class GgufWeights(Weights):
     def __init__(self, found: origin.Origin, bench: Workbench) -> None:
         super().__init__({}, found.header.path)
         self._header, self._bench = found.header, bench
-        self._bytes = np.asarray(np.memmap(found.header.path, np.uint8, "r"))
+        self._file = Mapped(found.header.path)
         infos = {tensor.name: tensor for tensor in found.header.tensors}
         self._places = {tensor.source: (tensor, infos[tensor.name]) for tensor in found.plan.tensors if tensor.source}
         _check_types(found.header)
@@ -76,13 +78,16 @@ class GgufWeights(Weights):
             raise Unsupported(f"{shown(self.origin, 400)} is a GGUF file, which stays as it is", "Use method = 'lora'")
         plan, info = self._place(name, (rows, columns))
         order = _order(plan)
+        if info.type in _PLAIN:
+            tensor = self._tensor(info).to(device)
+            return Plain(tensor) if order is None else Ordered(tensor, torch.from_numpy(order).to(device))
+        packed, leave = self._packed(info, rows), partial(self._file.leave, self._begin(info), info.size)
         if info.type in UNPACK and self._bench.resident is not None:
-            return Resident(self._packed(info, rows), info.type, columns, order, self._bench.resident)
-        if info.type not in _PLAIN:
-            common = ".layers." in name
-            return Quantised(self._packed(info, rows), info.type, columns, order, self._bench, common=common)
-        tensor = self._tensor(info).to(device)
-        return Plain(tensor) if order is None else Ordered(tensor, torch.from_numpy(order).to(device))
+            moved = Resident(packed, info.type, columns, order, self._bench.resident)
+            leave()
+            return moved
+        common = ".layers." in name
+        return Quantised(packed, info.type, columns, order, self._bench, common=common, leave=leave)
 
     def frequencies(self, size: int) -> Tensor | None:
         """What rotary frequencies are divided by, [size], where a file says so."""
@@ -107,14 +112,16 @@ class GgufWeights(Weights):
         return plan, info
 
     def _packed(self, info: TensorInfo, rows: int) -> NDArray[np.uint8]:
-        begin = self._header.data_offset + info.offset
-        return self._bytes[begin : begin + info.size].reshape(rows, -1)
+        return self._file.part(self._begin(info), info.size).reshape(rows, -1)
+
+    def _begin(self, info: TensorInfo) -> int:
+        """Where its bytes lie in the file."""
+        return self._header.data_offset + info.offset
 
     def _tensor(self, info: TensorInfo) -> Tensor:
         """Mapped so that torch may take it for writable: written to, it would become a copy."""
         dtype, kind = _PLAIN[info.type]
-        begin = self._header.data_offset + info.offset
-        mapped = np.memmap(self._header.path, dtype, "c", begin, info.shape[::-1])
+        mapped = np.memmap(self._header.path, dtype, "c", self._begin(info), info.shape[::-1])
         return torch.from_numpy(np.asarray(mapped)).view(kind)
 
 

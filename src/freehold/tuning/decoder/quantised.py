@@ -109,7 +109,8 @@ class Quantised(Parted):
     """A frozen matrix as it lies in a GGUF file, mapped into memory.
 
     `packed` is [rows, bytes of a row]; `order` says which of them each row of the matrix is, None for all in order.
-    One that is `common` is made together with other processes, where there are any.
+    One that is `common` is made together with other processes, where there are any. `leave` is called whenever
+    `packed` has been read and is not needed for a while.
     """
 
     def __init__(
@@ -121,36 +122,42 @@ class Quantised(Parted):
         bench: Workbench,
         *,
         common: bool = False,
+        leave: Callable[[], None] = lambda: None,
     ) -> None:
         self.shape = (len(packed), columns)
-        self._packed, self._order, self._bench = packed, order, bench
+        self._packed, self._order, self._bench, self._leave = packed, order, bench, leave
         self._kernel = dequantizer.kernel(type_name)
         self._number = bench.common.expect(*self.shape) if common else 0
         self._scales = zeros(len(packed))
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         """All of it, until the next matrix of this bench is dense."""
-        return self._bench.whole(self._number, self.shape, dtype, self._rows()).to(self._bench.device)
+        return self._whole(dtype).to(self._bench.device)
 
     def rounded(self) -> Rounded:
         """All of it in 8 bits, until the next matrix of this bench is dense."""
-        codes = self._bench.whole(self._number, self.shape, torch.int8, self._rows(self._scales))
-        return Rounded(codes, self._scales)
+        return Rounded(self._whole(torch.int8, self._scales), self._scales)
 
     def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
         """Some rows; of the others nothing is read."""
         wanted = ids.cpu().numpy()
         out = torch.empty(len(wanted), self.shape[1], dtype=dtype)
         part = _part(self._kernel, self._packed, wanted if self._order is None else self._order[wanted])
-        return self._bench.fill(out, part).to(self._bench.device)
+        return self._read(self._bench.fill(out, part)).to(self._bench.device)
+
+    def _whole(self, dtype: torch.dtype, scales: Tensor | None = None) -> Tensor:
+        part = _part(self._kernel, self._packed, self._order, scales)
+        return self._read(self._bench.whole(self._number, self.shape, dtype, part))
 
     def _part(self, begin: int, end: int, dtype: torch.dtype) -> Tensor:
         order = None if self._order is None else self._order[begin:end]
         part = _part(self._kernel, self._packed[begin:end] if order is None else self._packed, order)
-        return self._bench.made((end - begin, self.shape[1]), dtype, part).to(self._bench.device)
+        return self._read(self._bench.made((end - begin, self.shape[1]), dtype, part)).to(self._bench.device)
 
-    def _rows(self, scales: Tensor | None = None) -> Part:
-        return _part(self._kernel, self._packed, self._order, scales)
+    def _read(self, made: Tensor) -> Tensor:
+        """What was made of the packed bytes, which are left now."""
+        self._leave()
+        return made
 
 
 def _part(kernel: dequantizer.Kernel, packed: Bytes, order: Order | None, scales: Tensor | None = None) -> Part:
