@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+_AROUND = 1 << 16
+"""Bytes on each side of a page that Linux may map with it when it is looked at."""
+
 
 class Mapped:
     """A file, mapped to be read."""
@@ -21,5 +24,6 @@ class Mapped:
     def leave(self, begin: int, size: int) -> None:
         """Give the pages of these bytes back: the system keeps them while it has room, so the next look is cheap."""
         if hasattr(mmap, "MADV_DONTNEED"):  # Windows takes pages back by itself
-            start = begin - begin % mmap.PAGESIZE
-            self._room.madvise(mmap.MADV_DONTNEED, start, begin + size - start)
+            first, end = max(0, begin - _AROUND), min(begin + size + _AROUND, len(self._room))
+            first -= first % mmap.PAGESIZE
+            self._room.madvise(mmap.MADV_DONTNEED, first, end - first)
