@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from freehold.tuning.decoder import loss
+from freehold.tuning.decoder import loss, pieces
 from freehold.tuning.decoder.loss import head_loss
 from freehold.tuning.decoder.weights import Plain
 
@@ -65,16 +65,18 @@ def test_the_loss_does_not_depend_on_its_chunks(monkeypatch: pytest.MonkeyPatch,
 
 @pytest.mark.parametrize("tokens", [1, 3, 512])
 @pytest.mark.parametrize("rows", [1, 4, 11, 2048])
-@pytest.mark.parametrize("scale", [1.0, 0.3])
+@pytest.mark.parametrize(("scale", "cap"), [(1.0, 0.0), (0.3, 0.0), (1.5, 3.0), (0.3, 0.5)])
 def test_nor_that_of_a_frozen_head_on_its_pieces(
-    monkeypatch: pytest.MonkeyPatch, rows: int, tokens: int, scale: float
+    monkeypatch: pytest.MonkeyPatch, rows: int, tokens: int, scale: float, cap: float
 ) -> None:
     hidden, head, targets, weights = parts(7)
     head = head.detach()
-    wanted = (cross_entropy(scale * hidden @ head.T, targets, reduction="none") * weights).sum()
-    monkeypatch.setattr(loss, "_ROWS", rows)
-    monkeypatch.setattr(loss, "_TOKENS", tokens)
-    got = head_loss(hidden, Head(head), targets, weights, scale)
+    logits = scale * hidden @ head.T
+    logits = cap * torch.tanh(logits / cap) if cap else logits
+    wanted = (cross_entropy(logits, targets, reduction="none") * weights).sum()
+    monkeypatch.setattr(pieces, "_ROWS", rows)
+    monkeypatch.setattr(pieces, "_TOKENS", tokens)
+    got = head_loss(hidden, Head(head), targets, weights, scale, cap)
     torch.testing.assert_close(got, wanted)
     torch.testing.assert_close(*(torch.autograd.grad(each, hidden)[0] for each in (got, wanted)))
 

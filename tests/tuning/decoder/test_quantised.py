@@ -13,7 +13,7 @@ from freehold.convert import dequantizer, quantize, to_gguf
 from freehold.core.errors import BadModelFile, Unsupported
 from freehold.tuning import lora, model
 from freehold.tuning.decoder.attention import Rows
-from freehold.tuning.decoder.gguf import GgufWeights, open_gguf
+from freehold.tuning.decoder.gguf import GgufWeights, Ordered, open_gguf
 from freehold.tuning.decoder.loss import head_loss
 from freehold.tuning.decoder.model import Decoder
 from freehold.tuning.decoder.quantised import Quantised, Workbench
@@ -67,6 +67,17 @@ def test_pieces_are_all_of_it() -> None:
         assert torch.equal(torch.cat([piece for _, piece in pieces]), wanted)
 
 
+def test_numbers_that_are_not_packed_come_in_their_order_too() -> None:
+    order = torch.tensor([3, 0, 4, 1, 2])
+    tensor = torch.randn(5, 6)
+    found = Ordered(tensor, order)
+    assert torch.equal(found.dense(torch.float32), tensor[order])
+    assert torch.equal(found.rows(torch.tensor([4, 0]), torch.float32), tensor[[2, 3]])
+    pieces = list(found.pieces(torch.float32, 2))
+    assert [begin for begin, _ in pieces] == [0, 2, 4]
+    assert torch.equal(torch.cat([piece for _, piece in pieces]), tensor[order])
+
+
 def test_no_dense_copy_is_kept() -> None:
     bench = Workbench(1, CPU)
     found = [Quantised(dequantizer.sample("Q4_K", 64, COLUMNS), "Q4_K", COLUMNS, None, bench) for _ in range(3)]
@@ -80,7 +91,7 @@ def test_no_dense_copy_is_kept() -> None:
 def test_a_head_in_pieces_has_the_loss_and_gradient_of_a_whole_one(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from freehold.tuning.decoder import loss as module
+    from freehold.tuning.decoder import pieces as module
 
     found, dense = matrix("Q8_0", 1500)
     draw = torch.Generator().manual_seed(0)

@@ -1,5 +1,6 @@
 """The weights of a GGUF file by their names in transformers: quantised matrices stay as they are."""
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,11 @@ class Ordered(Plain):
     def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
         """Some rows, cast."""
         return super().rows(self.order[ids], dtype)
+
+    def pieces(self, dtype: torch.dtype, rows: int) -> Iterator[tuple[int, Tensor]]:
+        """All of it, `rows` at a time with the number of the first one, cast."""
+        for begin, order in zip(range(0, len(self.order), rows), torch.split(self.order, rows), strict=True):
+            yield begin, self.tensor.index_select(0, order).to(dtype)
 
 
 class GgufWeights(Weights):

@@ -1,4 +1,4 @@
-"""Log-probabilities of given tokens, in chunks; logits are computed again for the backward pass instead of kept."""
+"""Log-probabilities of given tokens. The whole logits matrix never exists."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from freehold.tuning.decoder.loss import log_probabilities
+from freehold.tuning.decoder.pieces import pieced_logps
 from freehold.tuning.decoder.weights import Matrix
 
 _NUMBERS = 1 << 23
@@ -13,6 +14,8 @@ _NUMBERS = 1 << 23
 
 
 class _Logps(torch.autograd.Function):
+    """In chunks; logits are computed again for the backward pass instead of kept."""
+
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, frozen: Matrix, head: Tensor | None, targets: Tensor, scale: float, cap: float
@@ -57,5 +60,8 @@ def token_logps(hidden: Tensor, head: Matrix, targets: Tensor, scale: float = 1.
 
     hidden [tokens, size], head [vocab, size], targets [tokens] -> [tokens] in float32.
     """
+    pieced = pieced_logps(hidden, head, targets, scale, cap)
+    if pieced is not None:
+        return pieced
     found: Tensor = _Logps.apply(hidden, head, head.trained, targets, scale, cap)  # type: ignore[no-untyped-call]
     return found
