@@ -19,11 +19,13 @@ from bench.tune import SHAPES, write_base, write_rows
 from freehold.core.request import Message
 from freehold.data.rows import Preference
 from freehold.data.rows import write_rows as write
-from freehold.tuning.job import TrainJob
+from freehold.tuning.job import TrainJob, TrainPlan
 from freehold.tuning.launch import plan, train
 
 MEMORY, TIME = 0.15, 0.25
 """By how much a prediction may be off."""
+_GLANCE = 5.0
+"""Seconds."""
 SMALL = SHAPES["smol"] | {"layers": 10, "vocab": 16384}
 SETTINGS: dict[str, dict[str, Any]] = {
     "lora": {},
@@ -88,16 +90,19 @@ def job(folder: Path, name: str) -> TrainJob:
     return TrainJob(out=folder / name.replace(" ", "-"), train=rows, base=folder / "base", **(given | changes))
 
 
+def look(job: TrainJob, seconds: float) -> TrainPlan:
+    """What a short look at it says."""
+    out = job.out.with_name(f"{job.out.name}-look")
+    return plan(msgspec.structs.replace(job, out=out, probe=seconds), lambda progress: None)
+
+
 def measured(asked: TrainJob, name: str, probe: float, seconds: float) -> Found:
-    """Look, then do."""
-    look = msgspec.structs.replace(asked, out=asked.out.with_name(f"{asked.out.name}-look"), probe=probe, steps=1000)
-    told = plan(look, lambda progress: None)
-    steps = max(4, round(seconds * told.steps / told.seconds))
-    predicted = told.seconds * steps / told.steps
-    done = train(msgspec.structs.replace(asked, steps=steps), lambda progress: None)
-    return Found(
-        name, told.peak_private / done.peak_private, predicted / done.seconds, done.seconds, done.peak_private / 2**20
-    )
+    """Look, then do. A glance before tells how many steps there are to be: the largest differs with their number."""
+    glance = look(msgspec.structs.replace(asked, steps=1000), _GLANCE)
+    job = msgspec.structs.replace(asked, steps=max(4, round(seconds * glance.steps / glance.seconds)))
+    told, done = look(job, probe), train(job, lambda progress: None)
+    memory, time = told.peak_private / done.peak_private, told.seconds / done.seconds
+    return Found(name, memory, time, done.seconds, done.peak_private / 2**20)
 
 
 def main() -> int:
