@@ -167,7 +167,7 @@ def check_errors():
 
 def check_leaving_midway_frees_the_worker():
     for _ in range(6):
-        with client.messages.stream(model=MODEL, messages=HELLO, max_tokens=900) as stream:
+        with client.messages.stream(model=MODEL, messages=HELLO, max_tokens=900, extra_body=GREEDY) as stream:
             next(iter(stream))
     begin = time.monotonic()
     client.messages.create(model=MODEL, messages=HELLO, max_tokens=2)

@@ -113,7 +113,7 @@ const checks = {
     await assert.rejects(client.generate({ model: MODEL, prompt: 'a', options: { temperature: 9 } }), /temperature/)
   },
   async check_leaving_midway() {
-    const stream = await client.chat({ model: MODEL, messages, options: { num_predict: 900 }, stream: true })
+    const stream = await client.chat({ model: MODEL, messages, options: { ...options, num_predict: 900 }, stream: true })
     await assert.rejects(async () => {
       for await (const part of stream) if (part) stream.abort()
     })

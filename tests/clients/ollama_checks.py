@@ -259,7 +259,7 @@ def check_thinking_is_refused_where_there_is_none():
 
 def check_leaving_midway_frees_the_worker():
     for _ in range(6):
-        stream = client.chat(MODEL, HELLO, options={"num_predict": 900}, stream=True)
+        stream = client.chat(MODEL, HELLO, options={**GREEDY, "num_predict": 900}, stream=True)
         next(iter(stream))
         stream.close()
     begin = time.monotonic()
