@@ -172,3 +172,44 @@ def test_the_starter_reads_without_being_in_the_store(tmp_path: Path, store: Sto
     with reader(place_of("starter", tmp_path / "starter", store), "starter", store) as reads:
         assert reads.family == "ChatML"
         assert learned(readings(reads, Row((USER, ANSWER), tools=(Tool("look"),)))[0]) == ["In 30 days.<|im_end|>"]
+
+
+FORGETFUL = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""As Qwen 3's: only the last answer has thoughts before it, if only none."""
+
+
+def templated(base: Path, store: Store, template: str) -> Reader:
+    (base / "chat_template.jinja").write_text(template)
+    with reader(base, "base", store) as found:
+        return found
+
+
+def test_a_conversation_that_is_learned_as_several_texts_shows_each(base: Path, store: Store) -> None:
+    chat = Row((USER, ANSWER, USER, Message("assistant", "No.")), 1)
+    first, second = readings(templated(base, store, FORGETFUL), chat)
+    assert [first.title, second.title] == ["conversation, text 1 of 2", "conversation, text 2 of 2"]
+    assert learned(first) == ["<think>\n\n</think>\n\nIn 30 days.<|im_end|>"]
+    assert learned(second) == ["<think>\n\n</think>\n\nNo.<|im_end|>"]
+
+
+def test_only_the_answers_that_are_judged_are_learned(reads: Reader) -> None:
+    before = (USER, Message("assistant", "Which?"), USER)
+    judged = Judged((*before, ANSWER), 1, label=True)
+    assert [learned(each) for each in readings(reads, judged)] == [["In 30 days.<|im_end|>"]]
+    preferred = Preference(before, 1, chosen=(ANSWER,), rejected=(Message("assistant", "No."),))
+    assert [learned(each) for each in readings(reads, preferred)] == [["In 30 days.<|im_end|>"], ["No.<|im_end|>"]]
+
+
+def test_rows_whose_answers_the_template_leaves_out_are_found(base: Path, store: Store) -> None:
+    mute = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}\n{% endif %}{% endfor %}"
+    assert templated(base, store, mute).lengths([CHAT, Document("a", 2)]).silent == (CHAT,)
+
+
+def test_a_template_that_shows_a_finished_answer_otherwise_is_found_before_training(base: Path, store: Store) -> None:
+    shifty = FORGETFUL.replace("<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n<think>{% endif %}")
+    with pytest.raises(BadModelFile, match="renders a finished answer differently"):
+        templated(base, store, shifty.replace("<think>\n\n", "")).lengths([CHAT])

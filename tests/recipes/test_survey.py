@@ -89,6 +89,13 @@ def test_tools_that_the_base_will_not_see_are_told(refusing: Reader, base: Path,
         assert survey.measure(given, seeing, "x.csv", "line", "stop").findings == ()
 
 
+def test_answers_that_the_template_leaves_out_are_told(base: Path, store: Store) -> None:
+    (base / "chat_template.jinja").write_text("{% for m in messages[:1] %}{{ m.content }}\n{% endfor %}")
+    with reader(base, "base", store) as mute:
+        [finding] = survey.measure([row("a", 1), row("b", 3)], mute, "x.csv", "line", "stop").findings
+    assert (finding.check, finding.action, finding.rows) == ("answers.template", "kept", 2)
+
+
 def test_a_share_is_kept_apart() -> None:
     given = rows(72)
     sides = survey.divide(given, None, DataSection(path="x", held_out=0.25), 1, "line")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -9,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from freehold.core.errors import BadData, BadModelFile
 from freehold.core.request import Message, Tool, ToolCall
 from freehold.data.rows import Row
+from freehold.tuning.objectives.sft import Sft
 from freehold.tuning.render import Renderer
 from freehold.tuning.scratch import TEMPLATE
 from tests import tiny
@@ -56,9 +58,9 @@ def test_the_prompt_weighs_what_it_was_told_to(tokenizer: Tokenizer) -> None:
 
 def test_ids_are_those_of_the_whole_rendered_chat(tokenizer: Tokenizer) -> None:
     render = renderer(tokenizer)
-    ((text, _),) = render.texts_and_spans([CHAT])
+    ((rendered,),) = render.rendered([CHAT])
     [sample] = render.samples([CHAT])
-    assert list(sample.ids) == tokenizer.encode(text, add_special_tokens=False).ids
+    assert list(sample.ids) == tokenizer.encode(rendered.text, add_special_tokens=False).ids
 
 
 def test_a_long_row_loses_its_end_and_says_so(tokenizer: Tokenizer) -> None:
@@ -158,12 +160,93 @@ def test_tools_and_calls_are_shown_and_the_calls_learned(tokenizer: Tokenizer) -
     call = Message("assistant", "", (ToolCall("c", "look", '{"who": "Ann"}'),))
     turns = (Message("user", "Where?"), call, Message("tool", "Here.", (), "c"), Message("assistant", "Here."))
     hermes = Renderer(tokenizer, HERMES, max_length=1000, prompt_weight=0.0)
-    offered, bare = hermes.texts_and_spans([Row(turns, tools=(look,)), Row(turns)])
-    assert '"name": "look", "description": "Looks."' in offered[0]
-    assert "# Tools" not in bare[0]
-    text, spans = offered
-    first, last = (text[begin:end] for begin, end in spans)
+    (offered,), (bare,) = hermes.rendered([Row(turns, tools=(look,)), Row(turns)])
+    assert '"name": "look", "description": "Looks."' in offered.text
+    assert "# Tools" not in bare.text
+    text, answers = offered
+    first, last = (text[begin:end] for begin, end, _ in answers)
     assert first.strip().startswith("<tool_call>")
     assert '"arguments": {"who": "Ann"}' in first
     assert last.startswith("Here.")
     assert "<tool_response>\nHere." in text
+
+
+FORGETFUL = (
+    "{% set asked = namespace(last=-1) %}{% for m in messages %}"
+    "{% if m.role == 'user' %}{% set asked.last = loop.index0 %}{% endif %}{% endfor %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' and loop.index0 > asked.last %}"
+    "<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""As Qwen 3's: thoughts are shown from the last question on, and those before it are left out."""
+
+
+def forgetful(tokenizer: Tokenizer, row: Row, **fields: float) -> list[tuple[str, str]]:
+    """What is read and what is learned, of each text that is made of a row."""
+    settings: dict[str, Any] = {"max_length": 1000, "prompt_weight": 0.0} | fields
+    [samples] = Renderer(tokenizer, FORGETFUL, **settings).chats([row])
+    return [
+        (
+            tokenizer.decode(list(sample.ids), skip_special_tokens=False),
+            tokenizer.decode(
+                [token for token, weight in zip(sample.ids, sample.weights, strict=True) if weight],
+                skip_special_tokens=False,
+            ),
+        )
+        for sample in samples
+    ]
+
+
+def thinking(content: str, thought: str, *calls: ToolCall) -> Message:
+    return Message("assistant", content, calls, reasoning=thought)
+
+
+def test_answers_whose_thoughts_are_left_out_later_are_learned_from_texts_of_their_own(tokenizer: Tokenizer) -> None:
+    turns = (CHAT[1], thinking("Ann has it.", "Who? Ann."), CHAT[3], thinking("Ben.", "The map: Ben."))
+    (first, learned), (second, learned_then) = forgetful(tokenizer, Row(turns))
+    assert learned == "<think>\nWho? Ann.\n</think>\n\nAnn has it.<|im_end|>"
+    assert learned_then == "<think>\nThe map: Ben.\n</think>\n\nBen.<|im_end|>"
+    assert "And the map?" not in first
+    assert "Who? Ann." not in second
+    assert "Ann has it.<|im_end|>" in second
+
+
+def test_answers_that_are_shown_together_are_learned_together(tokenizer: Tokenizer) -> None:
+    call = thinking("", "I must look.", ToolCall("c", "look", "{}"))
+    turns = (CHAT[1], call, Message("tool", "Ann.", (), "c"), thinking("Ann has it.", "So Ann."))
+    [(_, learned)] = forgetful(tokenizer, Row(turns))
+    assert "I must look." in learned
+    assert "So Ann." in learned
+    assert "Who has the key?" not in learned
+
+
+def test_no_text_is_made_for_answers_that_do_not_count(tokenizer: Tokenizer) -> None:
+    turns = (CHAT[1], thinking("Ann has it.", "Who?"), CHAT[3], thinking("Ben.", "The map."))
+    row = Row(turns, weights=(1.0, 0.0, 1.0, 1.0))
+    assert [learned for _, learned in forgetful(tokenizer, row)] == ["<think>\nThe map.\n</think>\n\nBen.<|im_end|>"]
+    [(_, weighed)] = forgetful(tokenizer, row, prompt_weight=0.5)
+    assert "Who has the key?" in weighed
+    assert "Ann has it." not in weighed
+
+
+def test_a_chat_that_ends_with_a_question_is_learned_up_to_its_last_answer(tokenizer: Tokenizer) -> None:
+    turns = (CHAT[1], thinking("Ann has it.", "Who?"), CHAT[3])
+    [(text, learned)] = forgetful(tokenizer, Row(turns))
+    assert learned == "<think>\nWho?\n</think>\n\nAnn has it.<|im_end|>"
+    assert "And the map?" not in text
+
+
+def test_where_the_last_answer_alone_is_learned_the_whole_chat_is_its_text(tokenizer: Tokenizer) -> None:
+    turns = (CHAT[1], thinking("Ann has it.", "Who?"), CHAT[3], thinking("Ben.", "The map."))
+    render = Renderer(tokenizer, FORGETFUL, max_length=1000, prompt_weight=0.0)
+    [sample] = render.samples([Row(turns)])
+    assert "Ann has it." in tokenizer.decode(list(sample.ids))
+    assert render.apart == 1
+
+
+def test_an_answer_that_is_cut_off_leaves_the_earlier_ones(tokenizer: Tokenizer) -> None:
+    turns = (CHAT[1], thinking("Ann.", "Who?"), Message("user", "word " * 200), thinking("Ben.", "The map."))
+    render = Renderer(tokenizer, FORGETFUL, max_length=100, prompt_weight=0.0)
+    [example] = Sft().examples([Row(turns)], render)
+    assert (len(example.samples), example.supervised, example.samples[0].cut) == (1, True, True)

@@ -21,7 +21,7 @@ from freehold.store import Store, importing
 from freehold.store.folders import read_json
 
 if TYPE_CHECKING:
-    from freehold.tuning.render import Encoder
+    from freehold.tuning.render import Encoder, Rendered, Renderer
 
 _READ = ("tokenizer", "tokenizer_config", "chat_template")
 _FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -61,10 +61,19 @@ class Reading(NamedTuple):
 
 
 class Lengths(NamedTuple):
-    """Tokens of each row, 0 for those that the template refuses; and these, with its reasons."""
+    """Tokens of each row, 0 for those that the template refuses; these, with its reasons; those without an answer."""
 
     tokens: tuple[int, ...]
     refused: tuple[tuple[AnyRow, str], ...]
+    silent: tuple[AnyRow, ...]
+    """Rows whose answer the template does not show."""
+
+
+class _Size(NamedTuple):
+    """Of a row: tokens, and whether the template shows none of an answer that it has."""
+
+    tokens: int
+    silent: bool
 
 
 class Reader(msgspec.Struct, frozen=True):
@@ -91,70 +100,94 @@ class Reader(msgspec.Struct, frozen=True):
         return "tools" in self.template
 
     def lengths(self, rows: Sequence[AnyRow]) -> Lengths:
-        """How long the rows are, the longest text of each. Raises BadModelFile."""
+        """How long the rows are, the longest text of each. Raises BadModelFile.
+
+        Also for a template that shows a finished answer otherwise than it asks for one.
+        """
         tokens: list[int] = []
         refused: list[tuple[AnyRow, str]] = []
+        silent: list[AnyRow] = []
         for begin in range(0, len(rows), _CHUNK):
             chunk = rows[begin : begin + _CHUNK]
             try:
-                tokens += self._lengths(chunk)
-            except BadInput as error:
-                if isinstance(error, BadModelFile):
-                    raise
-                found = [self._alone(row) for row in chunk]
-                tokens += [length for length, _ in found]
-                refused += [(row, reason) for row, (_, reason) in zip(chunk, found, strict=True) if reason]
-        return Lengths(tuple(tokens), tuple(refused))
+                found = self._measured(chunk)
+            except BadModelFile:
+                raise
+            except BadInput:
+                alone = [self._alone(row) for row in chunk]
+                refused += [(row, each) for row, each in zip(chunk, alone, strict=True) if isinstance(each, str)]
+                found = [_Size(0, False) if isinstance(each, str) else each for each in alone]
+            tokens += [each.tokens for each in found]
+            silent += [row for row, each in zip(chunk, found, strict=True) if each.silent]
+        return Lengths(tuple(tokens), tuple(refused), tuple(silent))
 
-    def _alone(self, row: AnyRow) -> tuple[int, str]:
+    def _alone(self, row: AnyRow) -> "_Size | str":
         try:
-            return self._lengths([row])[0], ""
+            return self._measured([row])[0]
         except BadModelFile:
             raise
         except BadInput as error:
-            return 0, error.message
+            return error.message
 
-    def _lengths(self, rows: Sequence[AnyRow]) -> list[int]:
-        asked = [list(_texts(row)) for row in rows]
-        rendered = iter(self._rendered([each for texts in asked for each in texts if isinstance(each, Wanted)]))
-        texts = [each if isinstance(each, str) else next(rendered) for texts in asked for each in texts]
-        encoded = iter(self.tokenizer.encode_batch(texts, add_special_tokens=False))
-        return [max(len(next(encoded).ids) for _ in texts) for texts in asked]
+    def _measured(self, rows: Sequence[AnyRow]) -> list["_Size"]:
+        asked = [(at, each) for at, row in enumerate(rows) for _, each in _titled(row)]
+        chats = [(at, each) for at, each in asked if isinstance(each, Row)]
+        prompts = [(at, each) for at, each in asked if isinstance(each, Wanted)]
+        shown = self._chats([each for _, each in chats])
+        silent = {at for (at, _), texts in zip(chats, shown, strict=True) if not any(map(_answers, texts))}
+        texts = [(at, each) for at, each in asked if isinstance(each, str)]
+        texts += [(at, each.text) for (at, _), those in zip(chats, shown, strict=True) for each in those]
+        rendered = self._rendered([each for _, each in prompts])
+        texts += [(at, text) for (at, _), text in zip(prompts, rendered, strict=True)]
+        tokens = [0] * len(rows)
+        encoded = self.tokenizer.encode_batch([text for _, text in texts], add_special_tokens=False)
+        for (at, _), each in zip(texts, encoded, strict=True):
+            tokens[at] = max(tokens[at], len(each.ids))
+        return [_Size(size, at in silent) for at, size in enumerate(tokens)]
 
-    def _rendered(self, wanted: Sequence[Wanted]) -> list[str]:
-        if not wanted:
-            return []
+    def _chats(self, rows: Sequence[Row]) -> list[tuple["Rendered", ...]]:
+        return [*self._renderer(1).rendered(rows)] if rows and self._form() else []
+
+    def _form(self) -> str:
+        """The template. Raises BadModelFile."""
         if not self.template:
             raise BadModelFile(
                 f"{self.label} has no chat template", "Use an instruction-tuned base, or add chat_template.jinja"
             )
-        return chat_template.render_many(self.template, wanted, seconds=_SECONDS, **self.names)
+        return self.template
+
+    def _rendered(self, wanted: Sequence[Wanted]) -> list[str]:
+        if not wanted:
+            return []
+        return chat_template.render_many(self._form(), wanted, seconds=_SECONDS, **self.names)
 
     def readings(self, row: AnyRow, *, max_length: int, prompt_weight: float) -> Iterator[Reading]:
         """The row as the trainer will read it. Raises BadInput where the template refuses it, BadModelFile."""
         for title, text in _titled(row):
             if isinstance(text, Row):
-                yield self._chat(title, text, max_length, prompt_weight)
+                yield from self._chat(title, text, max_length, prompt_weight)
             else:
                 state: State = "learned" if isinstance(row, Document) else "context"
                 rendered = text if isinstance(text, str) else self._rendered([text])[0]
                 length = len(self.tokenizer.encode_batch([rendered], add_special_tokens=False)[0].ids)
                 yield Reading(title, (Piece(rendered, state),), length, length if state == "learned" else 0)
 
-    def _chat(self, title: str, row: Row, max_length: int, prompt_weight: float) -> Reading:
+    def _chat(self, title: str, row: Row, max_length: int, prompt_weight: float) -> Iterator[Reading]:
+        renderer = self._renderer(max_length, prompt_weight)
+        (rendered,), (samples,) = renderer.rendered([row]), renderer.chats([row])
+        for number, (each, sample) in enumerate(zip(rendered, samples, strict=True), 1):
+            offsets = self.tokenizer.encode_batch([each.text], add_special_tokens=False)[0].offsets
+            states: list[State] = ["learned" if weight > 0 else "context" for weight in sample.weights]
+            states += ["cut"] * (len(offsets) - len(states))
+            # The first token has nothing before it to be told from.
+            learned = sum(weight > 0 for weight in sample.weights[1:])
+            which = f", text {number} of {len(samples)}" if len(samples) > 1 else ""
+            yield Reading(title + which, tuple(_pieces(each.text, offsets, states)), len(offsets), learned)
+
+    def _renderer(self, max_length: int, prompt_weight: float = 0.0) -> "Renderer":
         from freehold.tuning.render import Renderer
 
-        renderer = Renderer(
-            self.tokenizer, self.template, max_length=max_length, prompt_weight=prompt_weight, **self.names
-        )
-        ((text, _),) = renderer.texts_and_spans([row])
-        (sample,) = renderer.samples([row])
-        offsets = self.tokenizer.encode_batch([text], add_special_tokens=False)[0].offsets
-        states: list[State] = ["learned" if weight > 0 else "context" for weight in sample.weights]
-        states += ["cut"] * (len(offsets) - len(states))
-        # The first token has nothing before it to be told from.
-        learned = sum(weight > 0 for weight in sample.weights[1:])
-        return Reading(title, tuple(_pieces(text, offsets, states)), len(offsets), learned)
+        return Renderer(self.tokenizer, self.template, max_length=max_length, prompt_weight=prompt_weight, **self.names)
 
 
 @contextmanager
@@ -230,12 +263,6 @@ def _token(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _texts(row: AnyRow) -> Iterator[Wanted | str]:
-    """All that is read of a row."""
-    for _, each in _titled(row):
-        yield _whole(each) if isinstance(each, Row) else each
-
-
 def _titled(row: AnyRow) -> Iterator[tuple[str, Row | Wanted | str]]:
     """What is read of a row, each under a title: conversations with answers, one that waits for an answer, texts."""
     if isinstance(row, Row):
@@ -244,7 +271,8 @@ def _titled(row: AnyRow) -> Iterator[tuple[str, Row | Wanted | str]]:
         yield "with the answer that is wanted", _answered(row, row.chosen)
         yield "with the answer that is not", _answered(row, row.rejected)
     elif isinstance(row, Judged):
-        yield f"an answer that is {'wanted' if row.label else 'not wanted'}", _answered(row, ())
+        title = f"an answer that is {'wanted' if row.label else 'not wanted'}"
+        yield title, _answered(msgspec.structs.replace(row, messages=row.messages[:-1]), row.messages[-1:])
     elif isinstance(row, Prompt):
         whole = _whole(Row(row.messages, tools=row.tools))
         yield "prompt", Wanted(whole.messages, True, whole.tools)
@@ -264,8 +292,14 @@ def _paired(row: Pair) -> Iterator[tuple[str, str]]:
     yield from (("does not", negative) for negative in row.negatives)
 
 
-def _answered(row: Conversation, answer: Sequence[Any]) -> Row:
-    return Row((*row.messages, *answer), row.line, row.tools)
+def _answers(rendered: "Rendered") -> bool:
+    return any(answer.begin < answer.end for answer in rendered.answers)
+
+
+def _answered(prompt: Conversation, answer: Sequence[Any]) -> Row:
+    """A conversation of which only the answer is learned."""
+    weights = (*(0.0,) * len(prompt.messages), *(1.0,) * len(answer))
+    return Row((*prompt.messages, *answer), prompt.line, prompt.tools, weights=weights)
 
 
 def _whole(row: Row) -> Wanted:

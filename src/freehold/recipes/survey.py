@@ -88,7 +88,7 @@ def measure(rows: Sequence[AnyRow], base: Reader | None, where: str, unit: str, 
     looked_at = rows[:: max(1, -(-len(rows) // _MEASURED))]
     found = base.lengths(looked_at)
     lengths = {id(row): length for row, length in zip(looked_at, found.tokens, strict=True) if length}
-    findings = list(_unshown(rows, base, unit))
+    findings = [*_unshown(rows, base, unit), *_silent(found.silent, unit)]
     refused = {id(row) for row, _ in found.refused}
     if refused:
         (first, reason), *_ = found.refused
@@ -110,6 +110,12 @@ def _unshown(rows: Sequence[AnyRow], base: Reader, unit: str) -> list[Finding]:
     lines = [row.line for row in rows if isinstance(row, Conversation) and (row.tools or _calls(row))]
     text = "row{s} {have} tools or calls that the chat template of the base does not show"
     return [finding("tools.template", "kept", text, lines, unit)] if lines else []
+
+
+def _silent(rows: Sequence[AnyRow], unit: str) -> list[Finding]:
+    """Rows that nothing can be learned from."""
+    text = "row{s} {have} no answer in what the chat template of the base shows"
+    return [finding("answers.template", "kept", text, [row.line for row in rows], unit)] if rows else []
 
 
 def _calls(row: Conversation) -> bool:

@@ -47,7 +47,7 @@ class Material:
         # Numbers of their own: what is known of an example goes by its number.
         self.held_out = [each._replace(number=-1 - each.number) for each in held_out if each.supervised]
         self.cut = sum(any(sample.cut for sample in example.samples) for example in self.examples)
-        for note in (self._left_out(len(rows)), _joined(renderer.joined)):
+        for note in (self._left_out(len(rows)), _joined(renderer.joined), _apart(renderer.apart)):
             if note:
                 say(Progress("loading", note=note))
         self._check_tokens()
@@ -123,4 +123,13 @@ def _joined(answers: int) -> str:
     return (
         f"{answers} answers begin in one token with the space that ends the chat template's prompt: "
         "the server has that as a token of its own, so take it out of the template"
+    )
+
+
+def _apart(rows: int) -> str:
+    if not rows:
+        return ""
+    return (
+        f"{rows} conversations are learned as several texts each: the chat template shows their earlier answers "
+        "otherwise than it asked for them, most likely without thoughts"
     )

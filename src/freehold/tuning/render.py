@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -32,6 +33,21 @@ class Sample(NamedTuple):
     def supervised(self) -> bool:
         """Whether anything is left to learn."""
         return any(weight > 0 for weight in self.weights[1:])
+
+
+class Answer(NamedTuple):
+    """What the assistant wrote in a rendered chat: characters, from and up to, and how much they count."""
+
+    begin: int
+    end: int
+    counts: float
+
+
+class Rendered(NamedTuple):
+    """A chat as a model reads it, with the answers that are learned from it."""
+
+    text: str
+    answers: tuple[Answer, ...]
 
 
 class Encoded(Protocol):
@@ -72,14 +88,26 @@ class Renderer:
         self._names = names
         self.joined = 0
         """Answers so far whose first token began with the space that the prompt ended in."""
+        self.apart = 0
+        """Rows so far of which not every answer could be learned from one text."""
 
     def samples(self, rows: Sequence[Chat]) -> Iterator[Sample]:
-        """One sample per row, in order. Raises BadData for a row without an assistant's turn."""
+        """One sample per row, in order, of those of which only the last answer is to be learned. Raises as `chats`."""
+        return (samples[-1] for samples in self.chats(rows))
+
+    def chats(self, rows: Sequence[Chat]) -> Iterator[tuple[Sample, ...]]:
+        """For each row, in order, what shows all its answers as the server will ask for them.
+
+        One sample, unless the template takes back what it said: Qwen 3's leaves out the thoughts of earlier answers.
+        Raises BadData for a row without an assistant's turn.
+        """
         for chunk in _chunks([_row(row) for row in rows]):
-            texts = self.texts_and_spans(chunk)
-            encodings = self._tokenizer.encode_batch([text for text, _ in texts], add_special_tokens=False)
-            for row, (text, spans), encoding in zip(chunk, texts, encodings, strict=True):
-                yield self._sample(text, encoding, spans, _weights(row))
+            rendered = self._rendered(chunk)
+            self.apart += sum(len(texts) > 1 for texts in rendered)
+            flat = [each for texts in rendered for each in texts]
+            encodings = self._tokenizer.encode_batch([each.text for each in flat], add_special_tokens=False)
+            made = map(self._sample, flat, encodings)
+            yield from (tuple(islice(made, len(texts))) for texts in rendered)
 
     def prompts(self, rows: Sequence[Prompt]) -> Iterator[Sample]:
         """Prompts for an answer, in order. One that is too long to be answered has nothing to be learned."""
@@ -109,23 +137,30 @@ class Renderer:
             for encoding in self._tokenizer.encode_batch(texts[begin : begin + _CHUNK], add_special_tokens=True):
                 yield encoding.ids[: self._max_length], len(encoding.ids) > self._max_length
 
-    def texts_and_spans(self, rows: Sequence[Chat]) -> list[tuple[str, list[tuple[int, int]]]]:
-        """The rendered chats, and the character ranges that the assistant wrote, end of turn included."""
-        given = [_row(row) for row in rows]
-        wanted = [each for row in given for each in _wanted(row)]
-        texts = iter(chat_template.render_many(self._template, wanted, seconds=_SECONDS, **self._names))
-        return [_spans(row.messages, texts) for row in given]
+    def rendered(self, rows: Sequence[Chat]) -> Iterator[tuple[Rendered, ...]]:
+        """The texts of which `chats` makes samples, the longest of a row last."""
+        for chunk in _chunks([_row(row) for row in rows]):
+            yield from self._rendered(chunk)
 
-    def _sample(self, text: str, encoding: Encoded, spans: list[tuple[int, int]], counts: Sequence[float]) -> Sample:
-        ids = encoding.ids
+    def _rendered(self, rows: Sequence[Row]) -> list[tuple[Rendered, ...]]:
+        wanted = [each for row in rows for each in _wanted(row)]
+        texts = iter(chat_template.render_many(self._template, wanted, seconds=_SECONDS, **self._names))
+        return [tuple(_shown(row, texts)) for row in rows]
+
+    def _sample(self, rendered: Rendered, encoding: Encoded) -> Sample:
+        ids, answers = encoding.ids, rendered.answers
         weights = [self._prompt_weight] * len(ids)
         at = 0
         for index, (begin, end) in enumerate(encoding.offsets):
-            while at < len(spans) and spans[at][1] <= begin:
+            while at < len(answers) and answers[at].end <= begin:
                 at += 1
-            if at < len(spans) and end <= spans[at][1] and _of_answer(text, begin, end, spans[at][0]):
-                weights[index] = counts[at]
-                self.joined += begin < spans[at][0]
+            if (
+                at < len(answers)
+                and end <= answers[at].end
+                and _of_answer(rendered.text, begin, end, answers[at].begin)
+            ):
+                weights[index] = answers[at].counts
+                self.joined += begin < answers[at].begin
         cut = len(ids) > self._max_length
         return Sample(array("i", ids[: self._max_length]), array("f", weights[: self._max_length]), cut)
 
@@ -139,12 +174,6 @@ def _of_answer(text: str, begin: int, end: int, answer: int) -> bool:
 
 def _row(chat: Chat) -> Row:
     return chat if isinstance(chat, Row) else Row(tuple(chat))
-
-
-def _weights(row: Row) -> list[float]:
-    """How much each of the assistant's turns counts."""
-    weights = row.weights or (1.0,) * len(row.messages)
-    return [weight for message, weight in zip(row.messages, weights, strict=True) if message.role == "assistant"]
 
 
 def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
@@ -200,21 +229,57 @@ def tools_of(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     return [{"type": "function", "function": msgspec.structs.asdict(tool)} for tool in tools]
 
 
-def _spans(row: Sequence[Message], texts: Iterator[str]) -> tuple[str, list[tuple[int, int]]]:
-    """What the texts of `_wanted(row)` say, taken from `texts`."""
-    text = next(texts)
-    spans = []
-    for index, message in enumerate(row):
+def _shown(row: Row, texts: Iterator[str]) -> Iterator[Rendered]:
+    """What `texts`, those of `_wanted(row)`, show of its answers: earlier ones first, the whole chat last."""
+    whole = next(texts)
+    turns = list(_turns(row, whole, texts))
+    if not turns:
+        raise BadData("a row has no assistant message", "Every row needs an answer to learn from")
+    shown: list[tuple[str, list[Answer]]] = [(whole, [])]
+    for turn in reversed(turns):
+        # What is not to be learned is not shown again for it.
+        text, answers = shown[0] if turn.within(shown[0][0]) or not turn.counts else (turn.after, [])
+        if text is not shown[0][0]:
+            shown.insert(0, (text, answers))
+        answers.insert(0, turn.answer(text, answers))
+    learned = [each for each in shown if any(answer.counts for answer in each[1])] or shown[-1:]
+    return (Rendered(text, tuple(answers)) for text, answers in learned)
+
+
+class _Turn(NamedTuple):
+    """An answer: the text that asks for it, the text that ends with it, and how much it counts."""
+
+    before: str
+    after: str
+    counts: float
+
+    def within(self, text: str) -> bool:
+        """Whether a text of the whole chat, or of more of it, shows the answer as it was asked for."""
+        return text.startswith(self.before) and text.startswith(self.after.rstrip("\n"))
+
+    def answer(self, text: str, later: Sequence[Answer]) -> Answer:
+        """Where it is in a text. Of one that is shown otherwise, all that could be it, up to the next answer."""
+        if self.within(text):
+            return Answer(len(self.before), len(self.after.rstrip("\n")), self.counts)
+        return Answer(_shared(self.before, text), later[0].begin if later else len(text), self.counts)
+
+
+def _shared(one: str, other: str) -> int:
+    """Characters that two texts begin with."""
+    pairs = zip(one, other, strict=False)
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def _turns(row: Row, whole: str, texts: Iterator[str]) -> Iterator[_Turn]:
+    weights = row.weights or (1.0,) * len(row.messages)
+    for index, (message, weight) in enumerate(zip(row.messages, weights, strict=True)):
         if message.role != "assistant":
             continue
         before = next(texts)
-        after = next(texts) if index + 1 < len(row) else text
+        after = next(texts) if index + 1 < len(row.messages) else whole
         if not after.startswith(before):
             raise BadModelFile(
                 "the chat template renders a finished answer differently from a prompt for it",
                 "Use a base whose chat template only appends",
             )
-        spans.append((len(before), len(after.rstrip("\n"))))
-    if not spans:
-        raise BadData("a row has no assistant message", "Every row needs an answer to learn from")
-    return text, spans
+        yield _Turn(before, after, weight)

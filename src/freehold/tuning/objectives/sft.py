@@ -6,7 +6,7 @@ from torch import Tensor
 
 from freehold.data.rows import AnyRow, Row
 from freehold.tuning.objectives.base import Example, Policy
-from freehold.tuning.render import Renderer
+from freehold.tuning.render import Renderer, Sample
 
 
 class Sft:
@@ -19,8 +19,8 @@ class Sft:
     def examples(self, rows: Sequence[AnyRow], renderer: Renderer) -> Iterator[Example]:
         """One for each conversation."""
         chats = [row for row in rows if isinstance(row, Row)]
-        for index, sample in enumerate(renderer.samples(chats)):
-            yield Example((sample,), index)
+        for index, samples in enumerate(renderer.chats(chats)):
+            yield Example(_learnable(samples), index)
 
     def loss(self, policy: Policy, examples: Sequence[Example]) -> Tensor:
         """Of all tokens together: a long answer counts more than a short one."""
@@ -29,6 +29,13 @@ class Sft:
     def weight(self, examples: Sequence[Example]) -> float:
         """The tokens' weights."""
         return sum(sum(sample.weights[1:]) for example in examples for sample in example.samples)
+
+
+def _learnable(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+    """Those that have something to be learned; all where none has. If one was cut, the conversation was."""
+    kept = tuple(sample for sample in samples if sample.supervised) or samples
+    cut = any(sample.cut for sample in samples)
+    return tuple(sample._replace(cut=cut) for sample in kept)
 
 
 OBJECTIVE = Sft()
