@@ -129,6 +129,18 @@ def test_a_loss_that_runs_away(job: Jobs) -> None:
     assert "learning_rate, most likely too high at 0.9" in caught.value.remedy
 
 
+def test_a_loss_that_runs_away_in_the_first_steps_is_seen_on_held_out_rows(job: Jobs) -> None:
+    asked = job(method="full", steps=12, learning_rate=0.9, warmup=0.0)
+    with pytest.raises(WorkerFailed, match=r"risen from \d\.\d+ to \d+\.\d+ at step (4|8|12): it has run away"):
+        train(asked, quiet)
+
+
+def test_a_result_that_is_worse_than_its_base_says_so(job: Jobs) -> None:
+    notes: list[str] = []
+    train(job(method="full", steps=3, learning_rate=0.01, warmup=0.0), lambda report: notes.append(report.note))
+    assert any("the base itself does better" in note for note in notes)
+
+
 def test_rows_in_which_no_answer_counts(job: Jobs, tmp_path: Path) -> None:
     messages = Message("user", "Who has it?"), Message("assistant", "Ann.")
     write_rows(tmp_path / "rows.jsonl", [Row(messages, weights=(1.0, 0.0))] * 4)

@@ -10,7 +10,7 @@ from torch import nn
 
 from freehold.tuning.checkpoint import State
 from freehold.tuning.job import HeldOutLoss
-from freehold.tuning.stopping import Best, Rise, points
+from freehold.tuning.stopping import Best, Rise, lost, points, worse
 
 
 @given(st.integers(1, 5000), st.integers(0, 50))
@@ -72,7 +72,30 @@ def test_the_best_weights_are_taken(tmp_path: Path, losses: list[float], patienc
     ids=["flat", "lost again", "less than that", "less than doubled", "doubled", "one row", "too few"],
 )
 def test_a_loss_that_runs_away_is_seen(losses: list[float], over: bool) -> None:
-    assert Rise(losses).over is over
+    rise = Rise([])
+    seen = False
+    for loss in losses:
+        rise.add(loss)
+        seen = seen or lost(rise.mean, rise.lowest)
+    assert seen is over
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ([], ""),
+        ([(10, 3.0)], ""),
+        ([(0, 3.0), (10, 2.0)], ""),
+        ([(0, 2.0), (5, 9.0), (10, 2.0)], ""),
+        ([(5, 2.0), (10, 3.0)], ""),
+        ([(0, 2.0), (10, 2.5)], "the held-out loss rose from 2.000 to 2.500: the base itself does better"),
+    ],
+    ids=["none", "one", "better", "as good", "not of the base", "worse"],
+)
+def test_a_result_that_is_worse_than_its_base_is_told(losses: list[tuple[int, float]], said: str) -> None:
+    told = worse([HeldOutLoss(*each) for each in losses])
+    assert told.startswith(said)
+    assert bool(told) == bool(said)
 
 
 @given(st.lists(st.floats(0, 50), max_size=100), st.integers(0, 100))

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from freehold.formats.atomic import replacing
 from freehold.tuning import files
 from freehold.tuning.checkpoint import State
+from freehold.tuning.job import HeldOutLoss
 
 _BEST = "best.safetensors"
 _STEPS = 20
@@ -27,7 +28,7 @@ def points(steps: int, evaluations: int) -> set[int]:
 
 
 class Rise:
-    """Looks at every step's loss; `over` once the mean of some has doubled from its lowest, and by `_NATS` at least."""
+    """The mean loss of the last steps, and the lowest that it was."""
 
     def __init__(self, losses: Iterable[float]) -> None:
         self.last: deque[float] = deque(maxlen=_STEPS)
@@ -42,10 +43,20 @@ class Rise:
             self.mean = sum(self.last) / _STEPS
             self.lowest = min(self.lowest, self.mean)
 
-    @property
-    def over(self) -> bool:
-        """Whether training has lost what it had learned."""
-        return self.mean - self.lowest > max(_NATS, abs(self.lowest))
+
+def lost(loss: float, lowest: float) -> bool:
+    """Whether a loss has doubled from its lowest, and risen by `_NATS` at least: what was known is forgotten."""
+    return loss - lowest > max(_NATS, abs(lowest))
+
+
+def worse(measured: Sequence[HeldOutLoss]) -> str:
+    """What to say where the last held-out loss is above the first, the base's; nothing otherwise."""
+    if len(measured) < 2 or measured[0].step or measured[-1].loss <= measured[0].loss:
+        return ""
+    return (
+        f"the held-out loss rose from {measured[0].loss:.3f} to {measured[-1].loss:.3f}: the base itself does better; "
+        "lower learning_rate, or take fewer steps"
+    )
 
 
 class Best:

@@ -33,7 +33,7 @@ from freehold.tuning.precision import choose, in_int8
 from freehold.tuning.probing import probe, seconds_per_token
 from freehold.tuning.rewards import JUDGE, rewards
 from freehold.tuning.sharing import Crew, Learned, Share
-from freehold.tuning.stopping import Best, Rise, points
+from freehold.tuning.stopping import Best, Rise, lost, points, worse
 from freehold.tuning.unpack import file_of
 
 _CLIP = 1.0
@@ -98,7 +98,7 @@ class Trainer:
             state.seconds = time.monotonic() - started
             self._tell(state)
             rise.add(state.losses[-1])
-            self._check(rise, state.step)
+            self._check(rise.lowest, rise.mean, state)
             if self.stopping or time.monotonic() - saved > self.job.checkpoint_seconds:
                 checkpoint.save(self.job.out, state, *self._kept())
                 saved = time.monotonic()
@@ -115,11 +115,11 @@ class Trainer:
         """What a checkpoint holds beside the state."""
         return self.trained, self.optimisers, self.policy.known
 
-    def _check(self, rise: Rise, step: int) -> None:
+    def _check(self, lowest: float, now: float, state: checkpoint.State) -> None:
         """Raises WorkerFailed for a loss that has run away. A model that knows nothing yet gets over much."""
-        if rise.over and self.job.method != "scratch" and self.job.objective != "grpo":
+        if lost(now, lowest) and self.job.method != "scratch" and self.job.objective != "grpo":
             raise WorkerFailed(
-                f"the loss has risen from {rise.lowest:.2f} to {rise.mean:.2f} at step {step}: it has run away",
+                f"the loss has risen from {lowest:.2f} to {now:.2f} at step {state.step}: it has run away",
                 f"Lower learning_rate, most likely too high at {self.job.learning_rate:g}",
             )
 
@@ -356,6 +356,8 @@ class Trainer:
                 raise self._no_number(state.step)
             state.held_out_losses.append(HeldOutLoss(state.step, loss))
             self.say(Progress("measuring", state.step, self.steps, held_out_loss=loss))
+        if not self.job.patience:  # which takes the best weights, whatever came after them
+            self._check(min(point.loss for point in state.held_out_losses), state.held_out_losses[-1].loss, state)
         return self.best.judge(state)
 
     def _spelt(self) -> str:
@@ -373,7 +375,8 @@ class Trainer:
         )  # fmt: skip
 
     def _finish(self, state: checkpoint.State) -> TrainResult:
-        self.say(Progress("saving", state.step, self.steps))
+        note = "" if self.job.patience else worse(state.held_out_losses)
+        self.say(Progress("saving", state.step, self.steps, note=note))
         adapted = self.job.method in ADAPTERS
         out = self.job.out / ("adapter" if adapted else "model")
         if adapted:
