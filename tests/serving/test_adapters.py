@@ -11,6 +11,7 @@ import pytest
 
 from freehold.core.errors import BadModelFile, FreeholdError, UnknownModel, Unsupported
 from freehold.core.event import Logprobs, TokenLogprob
+from freehold.core.manifest import Lineage
 from freehold.core.name import Name
 from freehold.core.request import EmbedRequest, Message, Request, Sampling
 from freehold.core.settings import Settings
@@ -228,3 +229,23 @@ def test_a_folder_for_another_base(filled: Store, tmp_path: Path):
     importing.import_folder(filled, models.adapter(tmp_path / "peft"), Name.parse("peft"))
     with refused(Unsupported, "has no place in a GGUF adapter"):
         ready.source(filled, "base+peft").adapter_file()
+
+
+def test_an_adapter_beside_another_base_than_its_own_is_told(filled: Store, tmp_path: Path, caplog: Any) -> None:
+    add_gguf(filled, "other", write_gguf(tmp_path / "other.gguf", seed=5))
+    add_gguf(filled, "wide", write_gguf(tmp_path / "wide.gguf", hidden=128))
+    base = filled.resolve(Name.parse("base"))
+    adapter = filled.get(Name.parse("one"))
+    filled.put(Name.parse("ours"), msgspec.structs.replace(adapter, lineage=Lineage(base=base)))
+    ready.source(filled, "base+ours").adapter_file()
+    # Another quantisation of its base, or its base by way of one, is its base too.
+    quantised = msgspec.structs.replace(filled.get(Name.parse("other")), lineage=Lineage(base=base))
+    filled.put(Name.parse("quantised"), quantised)
+    ready.source(filled, "quantised+ours").adapter_file()
+    ready.source(filled, "other+one").adapter_file()  # of which nobody knows where it comes from
+    assert caplog.messages == []
+    ready.source(filled, "other+ours").adapter_file()
+    [told] = caplog.messages
+    assert told.startswith("other+ours: nothing shows that the adapter was made for this base")
+    with refused(Unsupported, "another base, 64 wide, and this one is 128 wide"):
+        ready.source(filled, "wide+ours").adapter_file()

@@ -1,6 +1,7 @@
 """Makes a model loadable, of the catalog or of another tool: finds its GGUF file, or converts its safetensors once."""
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -23,9 +24,10 @@ from freehold.formats import projector
 from freehold.formats.projector import Projector
 from freehold.proofs.sign.models import require
 from freehold.serving import defaults
-from freehold.store import Store, beside, neighbours, projectors, splits
+from freehold.store import Store, beside, kinship, neighbours, projectors, splits
 from freehold.store.neighbours.base import read_text
 
+_log = logging.getLogger("freehold.adapters")
 _converting = threading.Lock()
 """One conversion at a time: each takes as much memory as the model, and a second one of the same would be waste."""
 
@@ -142,6 +144,8 @@ class Adapted:
         part = self._manifest.part("adapter")
         if part is None or self._manifest.part("gguf") is not None:
             raise Unsupported(f"{self._name} is no adapter", "Name an adapter behind the '+'", param="model")
+        if told := kinship.check(self._store, self._manifest, self._base.manifest, label=self.label):
+            _log.warning(told)
         if part.filename.endswith(".gguf"):
             return self._store.path(part.digest)
         with _converting:
