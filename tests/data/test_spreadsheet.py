@@ -55,6 +55,53 @@ def test_an_empty_sheet_before_the_one_with_rows(tmp_path: Path) -> None:
         data.load(workbook(tmp_path / "b.xlsx", {"Cover": ""}))
 
 
+def test_a_cover_of_one_cell_is_not_the_sheet_that_is_read(tmp_path: Path) -> None:
+    rows = _sheet(("question", "answer"), *PAIRS)
+    found = data.load(workbook(tmp_path / "a.xlsx", {"Cover": _sheet(("Our data",)), "Data": rows}))
+    assert len(found.rows) == len(PAIRS)
+    assert found.notes[:2] == ("sheet 'Data' is read", "sheets not read: 'Cover'")
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        (("Help desk export", None, None),),
+        (("ticket", None, "meta"),),
+        (("Help desk export",), ("2024", "May")),
+    ],
+    ids=["a merged title", "merged groups of columns", "two lines"],
+)
+def test_a_title_above_the_header_is_no_header(tmp_path: Path, above: tuple[tuple[object, ...], ...]) -> None:
+    header = ("Question", "Answer", "when")
+    path = workbook(tmp_path / "a.xlsx", {"S": _sheet(*above, header, *((q, a, 1) for q, a in PAIRS))})
+    found = data.load(path)
+    assert [(row.question, row.answer) for row in found.rows] == PAIRS
+    assert found.rows[0].line == len(above) + 2
+    assert f"row {len(above) + 1} names the columns: what stands above it is taken for a title" in found.notes
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("question", None), ("answer", "text")],
+        [("Frage", "Antwort"), ("text", "answer")],
+        [("Frage", None), ("Wann?", "Um 9."), ("Wo?", "Hier.")],
+    ],
+    ids=["known names", "as many cells", "unknown names"],
+)
+def test_a_header_is_no_title(tmp_path: Path, rows: list[tuple[object, ...]]) -> None:
+    path = workbook(tmp_path / "a.xlsx", {"S": _sheet(*rows)})
+    columns = {"user": str(rows[0][0]), "assistant": str(rows[0][1] or "(column B)")}
+    assert data.load(path, minimum=1, columns=columns).rows[0].line == 2
+
+
+def test_columns_that_nobody_knows_are_told_with_their_sheet(tmp_path: Path) -> None:
+    rows = _sheet(("Export", None), ("Frage", "Antwort"), ("Wann?", "Um 9."))
+    with pytest.raises(BadData, match=r"columns: Export, \(column B\); sheet 'Rows' is read") as caught:
+        data.load(workbook(tmp_path / "a.xlsx", {"Rows": rows, "More": ""}))
+    assert caught.value.remedy.startswith("If a title stands above the columns' names, delete it. Name them")
+
+
 def test_cells_beside_the_header_have_a_name(tmp_path: Path) -> None:
     path = workbook(tmp_path / "a.xlsx", {"S": _sheet(("question", "answer"), ("How?", "So.", None, "x"))})
     found = data.load(path, minimum=1)

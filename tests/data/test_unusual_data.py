@@ -105,6 +105,23 @@ def test_a_first_line_that_only_looks_like_excels_is_a_header(write: Write) -> N
     assert "has no rows" in refusal(write("b.csv", "sep=;\n"))
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("title", ["Export of 2024-01-01{0}{0}", "Our export", '"Export, all; of it"\n"Help\tdesk"'])
+def test_a_title_above_the_names_of_the_columns(write: Write, title: str, mark: str) -> None:
+    above = title.format(mark)
+    path = write("a.csv", f"{above}\nquestion{mark}answer{mark}n\nWho?{mark}We.{mark}1\n")
+    assert said(path) == [("Who?", "We.")]
+    line = above.count("\n") + 2
+    assert f"line {line} names the columns: what stands above it is taken for a title" in loaded(path).notes
+
+
+def test_a_title_above_names_that_nobody_knows_is_told_to_be_deleted(write: Write) -> None:
+    for text in ("Export\nFrage,Antwort\nWann?,Um 9.\n", "Export,\nFrage,Antwort\nWann?,Um 9.\n"):
+        with pytest.raises(BadData) as caught:
+            loaded(write("a.csv", text))
+        assert caught.value.remedy.startswith("If a title stands above the columns' names, delete it.")
+
+
 def test_cells_keep_what_is_theirs(write: Write) -> None:
     cells = ['a "quoted" word', "two\r\nlines", "comma, semicolon; bar| tab\t", "'apostrophes'", "=1+1", "−5 €", "NULL"]
     body = "".join(f'q{number},"{cell.replace(chr(34), chr(34) * 2)}"\n' for number, cell in enumerate(cells))

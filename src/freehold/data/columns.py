@@ -39,20 +39,38 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 ROLES = (*NAMES, "input", "chosen", "rejected", "label", "text", "reference", "anchor", "positive", "negative", "score")
 _ALPACA = ("instruction", "input", "output")
+_KNOWN = {name for names in NAMES.values() for name in names}
+TITLES = 5
+"""Rows that may stand above the header."""
 
 
-def find(columns: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
+def header(rows: Sequence[Sequence[Any]]) -> int:
+    """Which of a sheet's first rows names the columns: not the first where that is a title over them.
+
+    A title has fewer cells, and none of them a known name; the row that is taken in its place has one.
+    """
+    filled = [[cell for cell in row if cell not in (None, "")] for row in rows[: TITLES + 1]]
+    for index, cells in enumerate(filled):
+        names = [_plain(cell) for cell in cells if isinstance(cell, str)]
+        if not _KNOWN.isdisjoint(names):
+            wider = len(cells) > max(map(len, filled[:index]), default=0)
+            return index if wider and len(set(names)) == len(cells) else 0
+    return 0
+
+
+def find(columns: Sequence[str], named: Mapping[str, str], notes: Sequence[str] = ()) -> dict[str, str]:
     """Role to column, for user, assistant and where present system and input. Raises BadData listing the columns.
 
-    `named` wins over names that are recognised.
+    `named` wins over names that are recognised; `notes` say what these are the columns of.
     """
     found = guess(columns, named)
     missing = [role for role in ("user", "assistant") if role not in found]
     if missing or found["user"] == found["assistant"]:
-        raise BadData(
-            f"no column is known to hold the {(missing or ['assistant'])[0]}'s text; columns: {', '.join(columns)}",
-            'Name them in the recipe: [data] columns = {user = "…", assistant = "…"}',
-        )
+        known = "; ".join([f"columns: {', '.join(columns)}", *notes])
+        remedy = 'Name them in the recipe: [data] columns = {user = "…", assistant = "…"}'
+        if sum(map(_is_name, columns)) < min(2, len(columns)):
+            remedy = f"If a title stands above the columns' names, delete it. {remedy}"
+        raise BadData(f"no column is known to hold the {(missing or ['assistant'])[0]}'s text; {known}", remedy)
     return found
 
 
@@ -107,6 +125,11 @@ def text(record: Mapping[str, Any], column: str | None) -> str:
     if value is None or value != value:  # NaN, by which pandas says that nothing is there
         return ""
     return checked(_spelt(value, column).replace("\r\n", "\n").strip())
+
+
+def _is_name(column: str) -> bool:
+    """Whether the file itself calls a column so."""
+    return bool(column) and not column.startswith("(column ")
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The rows of a workbook's first sheet that has any. Run as a script by data.foreign; it imports nothing of ours.
+"""The rows of the sheet in a workbook that holds the data. Run as a script by data.foreign; it imports nothing of ours.
 
 Writes {"sheet", "others"}, then [number, cells] for each row that is not empty.
 """
@@ -8,6 +8,7 @@ import json
 import resource
 import sys
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any
 
 MEMORY, SECONDS = 3 << 30, 600
@@ -47,7 +48,7 @@ def say(value: Any) -> None:
 
 
 def main(path: str) -> None:
-    """Write the first sheet that has rows."""
+    """Write the first sheet that has a second row, or else the first with one: a cover is no data."""
     if sys.platform != "darwin":  # it counts what all programs share there, and would be refused
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
@@ -56,15 +57,15 @@ def main(path: str) -> None:
 
     book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
     sheets = book.worksheets
-    for sheet in sheets:
-        found = rows(sheet)
-        first = next(found, None)
-        if first is not None:
-            say({"sheet": sheet.title, "others": [other.title for other in sheets if other is not sheet]})
-            say(first)
-            for row in found:
-                say(row)
-            return
+    for least in (2, 1):
+        for sheet in sheets:
+            found = rows(sheet)
+            first = list(islice(found, least))
+            if len(first) == least:
+                say({"sheet": sheet.title, "others": [other.title for other in sheets if other is not sheet]})
+                for row in chain(first, found):
+                    say(row)
+                return
 
 
 if __name__ == "__main__":

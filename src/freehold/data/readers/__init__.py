@@ -64,6 +64,11 @@ def parted(
     return tuple(records), tuple(faults)
 
 
+def titled(at: int, number: int, unit: str) -> tuple[str, ...]:
+    """What is said of a header that is not the first row of its file."""
+    return (f"{unit} {number} names the columns: what stands above it is taken for a title",) if at else ()
+
+
 def counted(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
     """Lines with their numbers, blank ones passed over."""
     return ((number, line) for number, line in enumerate(lines, 1) if line.strip())

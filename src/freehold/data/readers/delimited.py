@@ -4,11 +4,13 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 from freehold.core.errors import BadData
 from freehold.core.request import MAX_TEXT
-from freehold.data.readers import Reader, Record, Table, parted
+from freehold.data import columns as by_column
+from freehold.data.readers import Reader, Record, Table, parted, titled
 from freehold.data.text import read_text
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -26,16 +28,31 @@ def read(path: Path) -> Table:
     lines = _fields(path, text, delimiter)
     if said:
         next(lines)
-    _, header = next(lines, (0, []))
+    first = list(islice(lines, by_column.TITLES + 1))
+    at = by_column.header([fields for _, fields in first])
+    number, header = first[at] if first else (0, [])
     columns = _header(path, header)
+    lines = chain(first[at + 1 :], lines)
     records, faults = parted(lines, lambda fields: _record(columns, fields))
     notes = () if delimiter == "," else (f"fields are separated by {DELIMITERS[delimiter]}",)
-    return Table(records, tuple(dict.fromkeys(columns)), notes, faults)
+    return Table(records, tuple(dict.fromkeys(columns)), (*notes, *titled(at, number, "line")), faults)
 
 
 def sniff(text: str) -> str:
     """The delimiter that splits most of the first lines into as many fields as the header, and into most fields."""
-    return max(DELIMITERS, key=lambda delimiter: fitness(text, delimiter))
+    likeliest = max(DELIMITERS, key=lambda delimiter: fitness(text, delimiter))
+    if fitness(text, likeliest)[0]:
+        return likeliest
+    return next((delimiter for delimiter in DELIMITERS if _under_title(text, delimiter)), likeliest)
+
+
+def _under_title(text: str, delimiter: str) -> bool:
+    """Whether so separated names stand below a title without a separator."""
+    lines = filter(_said, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    try:
+        return by_column.header(list(islice(lines, by_column.TITLES + 1))) > 0
+    except csv.Error:
+        return False
 
 
 def fitness(text: str, delimiter: str) -> tuple[float, int]:
@@ -87,10 +104,10 @@ def _header(path: Path, fields: list[str]) -> tuple[str, ...]:
 
 def _record(columns: tuple[str, ...], fields: list[str]) -> Record:
     if len(fields) != len(columns):
-        raise BadData(
-            f"has {len(fields)} fields where the header has {len(columns)}",
-            "Put fields that contain the separator or a line break between double quotes",
-        )
+        remedy = "Put fields that contain the separator or a line break between double quotes"
+        if len(columns) == 1:
+            remedy = f"If a title stands above the columns' names, delete it. {remedy}"
+        raise BadData(f"has {len(fields)} fields where the header has {len(columns)}", remedy)
     return dict(zip(columns, fields, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Excel workbooks, through openpyxl in a process of its own: the first sheet that has rows, one header row."""
+"""Excel workbooks, through openpyxl in a process of its own: the first sheet that has rows below a header."""
 
 import zipfile
 from collections.abc import Sequence
@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from freehold.core.errors import BadData, TooLarge
+from freehold.data import columns as by_column
 from freehold.data.foreign import unreadable, values
-from freehold.data.readers import Reader, Record, Table
+from freehold.data.readers import Reader, Record, Table, titled
 from freehold.data.text import read_bytes
 
 MAX_UNPACKED = 1 << 30
@@ -22,11 +23,14 @@ def read(path: Path) -> Table:
     said = values("xlsx", path, _WHAT, "openpyxl")
     if not said:
         raise BadData(f"{path} has no rows", "Give a sheet with a header and rows")
-    about, (_, header), *rows = said
+    about, *rows = said
+    at = by_column.header([cells for _, cells in rows[: by_column.TITLES + 1]])
+    (first, header), *rows = rows[at:]
     columns = _header(path, header, max((len(cells) for _, cells in rows), default=0))
     notes = [f"sheet {about['sheet']!r} is read"]
     if about["others"]:
         notes.append(f"sheets not read: {', '.join(map(repr, about['others']))}")
+    notes += titled(at, first, "row")
     records = tuple((number, _record(columns, cells)) for number, cells in rows)
     return Table(records, columns, tuple(notes), unit="row")
 

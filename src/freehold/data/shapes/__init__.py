@@ -94,7 +94,7 @@ def choose(table: Table, named: Mapping[str, str], kind: str) -> tuple[Shape, Pl
     fitting = [(shape.likelihood(look), shape) for shape in shapes() if kind in ("auto", shape.kind)]
     sure, shape = max(fitting, key=lambda each: each[0])
     if not sure and kind == "auto":
-        by_column.find(table.columns, named)  # its error lists the columns
+        by_column.find(table.columns, named, table.notes)  # its error lists the columns
     if not sure:
         raise BadData(
             f"its records are no {kind} rows; columns: {', '.join(table.columns)}",
