@@ -51,7 +51,7 @@ def load(
     shape, plan = choose(table, columns, kind)
     log = Log(table.unit)
     rows, faults = _made(table, plan, log)
-    found = [*_broken(path, table.unit, faults, broken), *log.findings()]
+    found = [*_broken(path, table.unit, faults, broken), *table.findings, *log.findings()]
     rows = [_opened(row, system) for row in rows]
     rows, more = _personal(rows, pii, table.unit)
     rows, repeated = _distinct(rows, repetitions, table.unit)

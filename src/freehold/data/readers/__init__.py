@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from freehold.core.errors import BadData
-from freehold.data.findings import Fault
+from freehold.data.findings import Fault, Finding
 
 Record = dict[str, Any]
 
@@ -26,6 +26,7 @@ class Table(msgspec.Struct, frozen=True):
     columns: tuple[str, ...]
     notes: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    findings: tuple[Finding, ...] = ()
     unit: str = "line"
     """What the numbers count: line, item, row, page."""
 

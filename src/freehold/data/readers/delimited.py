@@ -10,6 +10,7 @@ from pathlib import Path
 from freehold.core.errors import BadData
 from freehold.core.request import MAX_TEXT
 from freehold.data import columns as by_column
+from freehold.data.quoting import OpenQuotes
 from freehold.data.readers import Reader, Record, Table, parted, titled
 from freehold.data.text import read_text
 
@@ -32,10 +33,12 @@ def read(path: Path) -> Table:
     at = by_column.header([fields for _, fields in first])
     number, header = first[at] if first else (0, [])
     columns = _header(path, header)
-    lines = chain(first[at + 1 :], lines)
+    quotes = OpenQuotes(delimiter)
+    lines = quotes.watched(chain(first[at + 1 :], lines), len(columns))
     records, faults = parted(lines, lambda fields: _record(columns, fields))
     notes = () if delimiter == "," else (f"fields are separated by {DELIMITERS[delimiter]}",)
-    return Table(records, tuple(dict.fromkeys(columns)), (*notes, *titled(at, number, "line")), faults)
+    notes = (*notes, *titled(at, number, "line"))
+    return Table(records, tuple(dict.fromkeys(columns)), notes, faults, quotes.findings())
 
 
 def sniff(text: str) -> str:
