@@ -332,6 +332,30 @@ def test_lists_beside_the_rows_do_not_hide_them(write: Write) -> None:
     assert "the rows are the list 'items'" in found.notes
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("within", [False, True])
+def test_an_array_called_json_lines(write: Write, indent: int | None, within: bool) -> None:
+    rows = [{"prompt": "How?", "completion": "So."}, 5, {"prompt": "Why?", "completion": "Thus."}]
+    whole = {"n": 1, "data": [rows[0], rows[2]]} if within else rows
+    path = write("a.jsonl", "\n" + json.dumps(whole, indent=1 if within else indent))
+    found = loaded(path, broken="drop")
+    assert [(row.question, row.answer) for row in found.rows] == [("How?", "So."), ("Why?", "Thus.")]
+    assert found.unit == "item"
+    assert "the file is one JSON array, and no JSON Lines" in found.notes
+
+
+@pytest.mark.parametrize("text", ['[\n {"prompt": "How?",\n', '[{"prompt": "How?"}', '[{"prompt": "How?"},\n{"prompt"'])
+def test_an_array_called_json_lines_that_breaks_off(write: Write, text: str) -> None:
+    assert refusal(write("a.jsonl", text)).endswith("a.jsonl is not JSON: Input data was truncated")
+
+
+@pytest.mark.parametrize("first", ["[INFO] reading", '["prompt"]', '[{"prompt": "Who?"', '"prompt"'])
+def test_a_first_line_that_is_no_object_leaves_json_lines_what_they_are(write: Write, first: str) -> None:
+    path = write("a.jsonl", first + "\n" + lines({"prompt": "How?", "completion": "So."}))
+    assert refusal(path).startswith(f"{path} line 1 is not ")
+    assert said(path, broken="drop") == [("How?", "So.")]
+
+
 def test_json_lines_called_json_and_with_odd_line_ends(write: Write) -> None:
     body = '\r\n{"question": "a\\u2028b", "answer": "c\x7fd"}\r\n\r\n{"question": "e", "answer": "f"}\r\n'
     found = loaded(write("a.json", body))

@@ -2,27 +2,17 @@
 
 from pathlib import Path
 
-import msgspec
-
-from freehold.core.errors import BadData
-from freehold.data.readers import Reader, Record, Table, columns_of, counted, parted
+from freehold.data.json_text import array_in, decoded, is_array, lines_in
+from freehold.data.readers import Reader, Table
 from freehold.data.text import read_text
 
 
 def read(path: Path) -> Table:
-    """The records of a JSON Lines file."""
-    records, faults = parted(counted(read_text(path).split("\n")), _decode)
-    return Table(records, columns_of(records), faults=faults)
-
-
-def _decode(line: str) -> Record:
-    try:
-        value = msgspec.json.decode(line)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise BadData(f"is not JSON: {error}", "Each line must be one whole object") from error
-    if not isinstance(value, dict):
-        raise BadData("is not an object", 'Each line must be an object, as in {"prompt": "…"}')
-    return value
+    """The records of a JSON Lines file. Raises BadData where it is one array that cannot be read."""
+    text = read_text(path)
+    if is_array(text):
+        return array_in(path, decoded(path, text), ("the file is one JSON array, and no JSON Lines",))
+    return lines_in(text)
 
 
 def _likelihood(head: bytes, suffix: str) -> int:
