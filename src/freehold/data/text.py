@@ -1,10 +1,10 @@
-"""Bytes of a data file to text: UTF-8, or UTF-16 with its mark. Anything else is refused with the place."""
+"""Bytes of a data file to text: UTF-8, or UTF-16 with its mark. Anything else is refused by what it is, or where."""
 
 import codecs
-import shlex
 from pathlib import Path
 
 from freehold.core.errors import BadData, TooLarge
+from freehold.data import binary
 
 MAX_FILE = 2 << 30
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -38,8 +38,6 @@ def beginning(data: bytes) -> bytes:
 def read_text(path: Path) -> str:
     """The text of a file. Raises BadData naming the first byte that is not UTF-8."""
     data = read_bytes(path)
-    if data.startswith(b"PK\x03\x04"):
-        raise BadData(f"{path} is a spreadsheet or another zip archive", "Save it as CSV (UTF-8)")
     encoding = _UTF16.get(data[:2], "utf-8-sig")
     try:
         text = data.decode(encoding)
@@ -48,6 +46,7 @@ def read_text(path: Path) -> str:
     if not text.strip():
         raise _empty(path)
     if "\0" in text:
+        _check_kind(path, data)
         line = text.count("\n", 0, text.index("\0")) + 1
         raise BadData(f"{path} line {line} holds a NUL: this is not a text file", "Save it as text (UTF-8)")
     return text
@@ -57,12 +56,20 @@ def _empty(path: Path) -> BadData:
     return BadData(f"{path} is empty", "Give a file with a row for each question and answer")
 
 
+def _check_kind(path: Path, data: bytes) -> None:
+    """Raises BadData for a file that is known to be no UTF-8 text."""
+    if found := binary.kind(path, data):
+        raise BadData(f"{path} {found[0]}", found[1])
+
+
 def _wrong_encoding(path: Path, data: bytes, encoding: str, error: UnicodeDecodeError) -> BadData:
+    _check_kind(path, data)
     if encoding == "utf-16":
         return BadData(f"{path} begins like UTF-16 and is none at offset {error.start}", "Save it again, as UTF-8")
     # With a mark in front, the codec counts from behind the mark.
     offset = error.start + (3 if data.startswith(codecs.BOM_UTF8) else 0)
     line = data.count(b"\n", 0, offset) + 1
-    old, new = shlex.quote(path.name), shlex.quote(f"utf8-{path.name}")
-    fix = f"Save it as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8 {old} > {new}"
+    if found := binary.control(data):
+        return BadData(f"{path} is no text: byte 0x{found[0]:02x} at offset {found[1]}", binary.READ)
+    fix = binary.as_utf8(path, "WINDOWS-1252")
     return BadData(f"{path} is not UTF-8: byte 0x{data[offset]:02x} at offset {offset}, line {line}", fix)
