@@ -179,7 +179,7 @@ def test_parquet_that_another_program_wrote(tmp_path: Path) -> None:
     parquet.write_table(
         pa.table({"question": pa.Array.from_buffers(pa.string(), 1, [None, offsets, letters]), "answer": ["x"]}), path
     )
-    assert "no readable Parquet" in _refusal(path).message
+    assert "row 1 holds bytes that are not UTF-8 in column 'question'" in _refusal(path).message
 
 
 def test_two_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from freehold.core.errors import BadData, MissingExtra, TooLarge
+from freehold.data.arrow import records
 from freehold.data.readers import Reader, Table
 from freehold.data.text import MAX_FILE, read_bytes
 
@@ -24,10 +25,10 @@ def read(path: Path) -> Table:
         content = arrow.py_buffer(read_bytes(path))
         _check_size(path, parquet.read_metadata(arrow.BufferReader(content)))
         table = parquet.read_table(arrow.BufferReader(content))
-        records = tuple(enumerate(table.to_pylist(), 1))
+        found = tuple(enumerate(records(path, table), 1))
     except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise BadData(f"{path} is no readable Parquet file: {error}", "Write it again, or give CSV or JSONL") from error
-    return Table(records, tuple(table.column_names), unit="row")
+    return Table(found, tuple(table.column_names), unit="row")
 
 
 def _check_size(path: Path, metadata: Any) -> None:
