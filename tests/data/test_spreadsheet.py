@@ -55,6 +55,13 @@ def test_an_empty_sheet_before_the_one_with_rows(tmp_path: Path) -> None:
         data.load(workbook(tmp_path / "b.xlsx", {"Cover": ""}))
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.xls", "a"])
+def test_a_workbook_may_have_any_name(tmp_path: Path, name: str) -> None:
+    path = workbook(tmp_path / name, {"S": _sheet(("question", "answer"), ("How?", "So."))})
+    found = data.load(path, minimum=1)
+    assert (found.format, found.rows[0].answer) == ("xlsx", "So.")
+
+
 def test_a_cover_of_one_cell_is_not_the_sheet_that_is_read(tmp_path: Path) -> None:
     rows = _sheet(("question", "answer"), *PAIRS)
     found = data.load(workbook(tmp_path / "a.xlsx", {"Cover": _sheet(("Our data",)), "Data": rows}))

@@ -9,6 +9,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 MEMORY, SECONDS = 3 << 30, 600
@@ -48,15 +49,21 @@ def say(value: Any) -> None:
 
 
 def main(path: str) -> None:
-    """Write the first sheet that has a second row, or else the first with one: a cover is no data."""
+    """Open the workbook within bounds, and write."""
     if sys.platform != "darwin":  # it counts what all programs share there, and would be refused
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     import openpyxl
 
-    book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
-    sheets = book.worksheets
+    # Opened here: given a path, it asks for a name that ends in .xlsx.
+    with Path(path).open("rb") as file:
+        book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+        write(book.worksheets)
+
+
+def write(sheets: list[Any]) -> None:
+    """Write the first sheet that has a second row, or else the first with one: a cover is no data."""
     for least in (2, 1):
         for sheet in sheets:
             found = rows(sheet)
