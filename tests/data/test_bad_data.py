@@ -38,7 +38,11 @@ def test_empty_file(write: Write, name: str, content: str) -> None:
 
 
 def test_header_alone(write: Write) -> None:
-    assert "has no rows" in _refusal(write("a.csv", "question,answer\n")).message
+    path = write("a.csv", "question,answer\n")
+    for minimum, remedy in ((0, "Give at least 10 rows"), (1, "Give at least 1 row"), (10, "Give at least 10 rows")):
+        error = _refusal(path, minimum=minimum)
+        assert (error.message, error.remedy) == (f"{path} has no rows; columns: question, answer", remedy)
+    assert _refusal(write("a.json", "[]")).message.endswith("a.json has no rows")
 
 
 def test_one_row_states_the_minimum(write: Write) -> None:

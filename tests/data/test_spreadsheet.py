@@ -53,6 +53,10 @@ def test_an_empty_sheet_before_the_one_with_rows(tmp_path: Path) -> None:
     assert data.load(path, minimum=1).rows[0].answer == "So."
     with pytest.raises(BadData, match="has no rows"):
         data.load(workbook(tmp_path / "b.xlsx", {"Cover": ""}))
+    path = workbook(tmp_path / "c.xlsx", {"Cover": "", "Rows": _sheet(("question", "answer"))})
+    said = "no rows; sheet 'Rows' is read; sheets not read: 'Cover'; columns: question, answer"
+    with pytest.raises(BadData, match=said):
+        data.load(path, minimum=0)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.xls", "a"])

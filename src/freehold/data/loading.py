@@ -47,7 +47,7 @@ def load(
     reader = _reader(path, format)
     table = reader.read(path)
     if not table.records:
-        raise _first(path, table.unit, table.faults) if table.faults else _empty(path, minimum)
+        raise _first(path, table.unit, table.faults) if table.faults else _empty(path, table, minimum)
     shape, plan = choose(table, columns, kind)
     log = Log(table.unit)
     rows, faults = _made(table, plan, log)
@@ -84,8 +84,12 @@ def _reader(path: Path, format: str) -> Reader:
     return max(known.values(), key=lambda reader: reader.likelihood(head, path.suffix.lower()))
 
 
-def _empty(path: Path, minimum: int) -> BadData:
-    return BadData(f"{path} has no rows", f"Give at least {minimum} rows")
+def _empty(path: Path, table: Table, minimum: int) -> BadData:
+    least = minimum or MIN_ROWS  # it may be asked only what is wrong
+    message = "; ".join([f"{path} has no rows", *table.notes])
+    if table.columns:
+        message += f"; columns: {', '.join(table.columns)}"
+    return BadData(message, f"Give at least {least} {'row' if least == 1 else 'rows'}")
 
 
 def _made(table: Table, plan: Plan, log: Log) -> tuple[list[AnyRow], list[Fault]]:
