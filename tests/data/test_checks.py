@@ -87,6 +87,14 @@ def test_near_duplicates_ask_and_answer_the_same() -> None:
     assert found.facts["near_duplicates"] == 1
 
 
+def test_sums_are_no_near_duplicates() -> None:
+    rows = [chat(f"What is {number} + {number + 3}?", str(2 * number + 3), number) for number in range(20)]
+    rows += [chat(chr(0x1F600 + number), "a face", 50 + number) for number in range(9)]
+    assert said(duplicates.run(Material(rows=tuple(rows)))) == []
+    held_out = (chat("What is 7 + 9?", "16", 90),)
+    assert leakage.run(Material(rows=tuple(rows), held_out=held_out)) == Found(facts={"leaks": 0, "leaks.exact": True})
+
+
 def test_leaks_are_exact_or_near() -> None:
     exact, near = chat("  WHEN do you close on sunday", "x", 50), chat("When do you close on a Sunday?", "y", 51)
     held_out = (ROWS[1],)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from freehold.core.request import Message
 from freehold.data import leaks as module
 from freehold.data.grouping import group_texts, similar
-from freehold.data.leaks import leaks
+from freehold.data.leaks import leaks, sought
 from freehold.data.normal import normal
 from freehold.data.rows import Document, Pair, Row
 
@@ -90,6 +90,17 @@ def test_a_leak_names_the_row_that_is_held_out(learned: list[str], kept: list[st
 )
 def test_questions_as_people_ask_them(learned: str, held: str, said: str) -> None:
     assert "".join(leak.said for leak in leaks([row(learned, 1)], [row(held, 9)])) == said
+
+
+def test_sums_that_are_not_held_out_are_no_leaks() -> None:
+    rows = [row(f"What is {number} + 1?", number) for number in range(20)]
+    held = [row("what is 3 + 1", 91), row("What is 50 + 1?", 92)]
+    found = sought(rows, held)
+    assert found.exact
+    assert [(leak.row.line, leak.said) for leak in found.leaks] == [(3, "the question of held-out row 91")]
+    others = [row(f"{word} is a word of its own", 100 + number) for number, word in enumerate("abcdefghijklmnopqrstuv")]
+    assert len(sought([*rows, *others], held).leaks) == 20, "some templates are leaks, as ever"
+    assert sought(rows, rows) == (leaks(rows, rows), False)
 
 
 def test_rows_without_questions_are_compared_by_their_text() -> None:

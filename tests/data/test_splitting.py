@@ -51,6 +51,7 @@ def test_near_duplicates_stay_together(questions: list[str], seed: int, noise: i
         assert group_texts([normal(row.question) for row in rows]).count == 1
         return
     assert sorted([*parts.train, *parts.held_out], key=lambda row: row.line) == rows
+    assert not parts.exact
     for held in parts.held_out:
         for learned in parts.train:
             assert _similarity(held.question, learned.question) < parts.threshold
@@ -88,8 +89,34 @@ def test_impossible_sizes(held_out: float) -> None:
 
 
 def test_rows_that_all_ask_the_same() -> None:
-    with pytest.raises(BadData, match="near-duplicates of each other"):
-        data.split(_rows([f"Where is order {number}?" for number in range(30)]), 0.1, 1)
+    with pytest.raises(BadData, match="30 rows all ask the same"):
+        data.split(_rows(["Where is it?", "  where IS it"] * 15), 0.1, 1)
+
+
+@pytest.mark.parametrize(
+    "questions",
+    [
+        [f"Where is order {number}?" for number in range(30)],
+        [f"{number}*{number + 7}=" for number in range(15)] + [f"{number}-{number + 7}=" for number in range(15)],
+        [chr(0x1F600 + number) for number in range(30)],
+        [" ".join(Random(number).sample(WORDS[:16], 16)) for number in range(30)],
+        [f"How do I renew the library book with the long name {word} today?" for word in WORDS[:18]],
+    ],
+    ids=["order numbers", "sums", "emoji", "word order", "one word"],
+)
+def test_rows_that_differ_in_little_are_divided_all_the_same(questions: list[str]) -> None:
+    spoken = [*questions, questions[0].upper(), "Something else altogether"]
+    parts = data.divide(_rows(spoken), 0.2, 1)
+    assert len(parts.held_out) == round(0.2 * len(spoken))
+    sides = [{row.line for row in side} for side in (parts.train, parts.held_out)]
+    assert any({1, len(questions) + 1} <= side for side in sides), "the same question is on one side"
+
+
+def test_large_groups_that_leave_enough_beside_them_are_whole() -> None:
+    questions = [f"Where is order {number}?" for number in range(80)] + [question for question, _ in PAIRS]
+    parts = data.divide(_rows(questions), 0.1, 1)
+    assert not parts.exact
+    assert parts.groups == 1 + len(PAIRS)
 
 
 def test_two_groups_of_which_each_is_larger_than_asked() -> None:

@@ -372,6 +372,19 @@ def test_pages_without_text_are_left_out_and_told_and_none_is_refused(tmp_path: 
 
 
 # Repetitions
+@pytest.mark.parametrize(
+    "records",
+    [
+        [{"prompt": f"What is {number} + 1?", "completion": str(number + 1)} for number in range(12)],
+        [{"prompt": chr(0x1F600 + number), "completion": f"face {number}"} for number in range(12)],
+        [{"system": f"You are {name}.", "prompt": "Who?", "completion": name} for name in ("Ann", "Bob", "Cy")],
+    ],
+    ids=["sums", "emoji", "other words of the system"],
+)
+def test_other_questions_may_have_other_answers(write: Write, records: list[dict[str, str]]) -> None:
+    assert loaded(write("a.jsonl", "\n".join(map(json.dumps, records)))).findings == ()
+
+
 def test_the_same_question_in_other_spellings_has_one_answer_or_a_finding(write: Write) -> None:
     question, answer = PAIRS[0]
     body = f'"{question}","{answer}"\n"{question.upper()}!!","Another answer."\n" {question} ","{answer}"\n'

@@ -121,6 +121,27 @@ def test_what_is_held_out_in_a_file_of_its_own_is_not_learned() -> None:
     assert "nearly the question of held-out row 2" in finding.said()
 
 
+def test_sums_beside_a_file_of_sums_are_learned() -> None:
+    given = [row(f"What is {number} + 1?", number) for number in range(1, 21)]
+    sides = survey.divide(
+        given, [row("What is 3 + 1?", 1), row("What is 99 + 1?", 2)], DataSection(path="x"), 1, "line"
+    )
+    assert sorted(each.line for each in sides.train) == [1, 2, *range(4, 21)]
+    assert sides.exact
+    assert survey.check(sides, survey.Measured(tuple(given), {}), (), "line", 0).facts["leaks"] == 0
+    apart = survey.divide(given, None, DataSection(path="x"), 1, "line")
+    assert (len(apart.held_out), apart.exact) == (2, True)
+    assert survey.check(apart, survey.Measured(tuple(given), {}), (), "line", 0).facts["leaks"] == 0
+
+
+def test_a_file_that_holds_out_every_row_is_refused_by_their_number() -> None:
+    given = rows(12)
+    with pytest.raises(
+        BadData, match=r"all 12 rows ask what is held out too \(line 1: the question of held-out row 1\)"
+    ):
+        survey.divide(given, given, DataSection(path="x"), 1, "line")
+
+
 def test_a_held_out_file_that_shares_nothing_takes_nothing() -> None:
     given = rows(30)
     sides = survey.divide(given, [row("Who are you?", 1)], DataSection(path="x"), 1, "line")

@@ -34,20 +34,27 @@ class Grouping(msgspec.Struct, frozen=True):
         """Groups in all."""
         return max(self.group, default=-1) + 1
 
+    def swallows(self, beside: int) -> bool:
+        """Whether one group leaves fewer than so many texts to the others."""
+        return len(self.group) - max(Counter(self.group).values(), default=0) < beside
 
-def group_texts(texts: Sequence[str]) -> Grouping:
-    """Group normalised texts. The result does not depend on their order, but for the numbers of the groups."""
+
+def group_texts(texts: Sequence[str], beside: int = 0) -> Grouping:
+    """Group normalised texts, so that the largest group leaves so many to the others if any threshold does that.
+
+    The result does not depend on their order, but for the numbers of the groups.
+    """
     bags = _bags(texts)
     distinct = sorted(set(bags), key=sorted)
     numbers = {bag: number for number, bag in enumerate(distinct)}
     limit = max(_SMALL, int(len(distinct) * _LARGEST))
     for threshold in THRESHOLDS:
         roots = _components(distinct, threshold)
-        if threshold == 1.0 or max(Counter(roots).values(), default=0) <= limit:
+        names: dict[int, int] = {}
+        found = Grouping(tuple(names.setdefault(roots[numbers[bag]], len(names)) for bag in bags), threshold)
+        if max(Counter(roots).values(), default=0) <= limit and not found.swallows(beside):
             break
-    names: dict[int, int] = {}
-    group = tuple(names.setdefault(roots[numbers[bag]], len(names)) for bag in bags)
-    return Grouping(group, threshold)
+    return found
 
 
 def similar(texts: Sequence[str], others: Sequence[str], threshold: float) -> dict[int, int]:

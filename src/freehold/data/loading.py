@@ -12,9 +12,9 @@ from freehold.core.errors import BadData
 from freehold.core.request import Message
 from freehold.data import pii as personal
 from freehold.data.findings import Fault, Finding, Log, finding
-from freehold.data.normal import normal
+from freehold.data.normal import plain
 from freehold.data.readers import Reader, Record, Table, readers
-from freehold.data.rows import AnyRow, Conversation, Dataset, digest_rows
+from freehold.data.rows import AnyRow, Conversation, Dataset, Row, digest_rows, told
 from freehold.data.shapes import Plan, choose
 from freehold.data.text import beginning, read_bytes
 
@@ -178,11 +178,11 @@ def _distinct(rows: list[AnyRow], repetitions: bool, unit: str) -> tuple[list[An
     """The rows, without exact repetitions unless wanted; findings on those and on questions with several answers."""
     first: dict[str, AnyRow] = {}
     again: list[int] = []
-    answers: dict[str, dict[str, int]] = defaultdict(dict)
+    answers: dict[tuple[str, ...], dict[str, int]] = defaultdict(dict)
     for row in rows:
         if first.setdefault(Digest.of_bytes(row.encode()).hex, row) is not row:
             again.append(row.line)
-        answers[normal(row.question)].setdefault(row.answer, row.line)
+        answers[_asked(row)].setdefault(row.answer, row.line)
     found = []
     if again and not repetitions:
         found.append(finding("repeated", "dropped", "exact repetition{s} {are} left out", again, unit))
@@ -191,3 +191,10 @@ def _distinct(rows: list[AnyRow], repetitions: bool, unit: str) -> tuple[list[An
         text = "question{s} {have} more than one answer: the model can match only one of them"
         found.append(finding("conflict", "kept", text, conflicts, unit))
     return rows if repetitions else list(first.values()), found
+
+
+def _asked(row: AnyRow) -> tuple[str, ...]:
+    """All that comes before a row's answer: other words of the system, or earlier turns, ask something else."""
+    if isinstance(row, Row):
+        return tuple(f"{message.role}: {plain(told(message))}" for message in row.messages[:-1])
+    return (plain(row.question),)

@@ -1,7 +1,7 @@
 """split: rows to learn from and rows held out, with no near-duplicate question on both sides."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
 from typing import Generic
 
 import msgspec
@@ -9,7 +9,7 @@ import msgspec
 from freehold.core.digest import Digest
 from freehold.core.errors import BadData
 from freehold.data.grouping import group_texts
-from freehold.data.normal import normal
+from freehold.data.normal import normal, plain
 from freehold.data.rows import AnyRow, R
 
 
@@ -22,6 +22,8 @@ class Split(msgspec.Struct, Generic[R], frozen=True):
     """Groups of near-duplicate questions; each is wholly on one side."""
     threshold: float
     """Similarity from which questions count as near-duplicates."""
+    exact: bool = False
+    """Whether those that differ in numbers, symbols or the order of words alone count as different."""
 
 
 def split(rows: Sequence[R], held_out: float, seed: int) -> tuple[tuple[R, ...], tuple[R, ...]]:
@@ -41,24 +43,34 @@ def divide(rows: Sequence[R], held_out: float, seed: int) -> Split[R]:
             f"{wanted} of {len(rows)} rows cannot be held out",
             "Set [data] held_out to a share such as 0.1 or fewer rows",
         )
-    questions = [normal(row.question) for row in rows]
-    grouping = group_texts(questions)
-    members: dict[int, list[tuple[str, R]]] = defaultdict(list)
-    for number, row in zip(grouping.group, rows, strict=True):
+    # A group that is larger than either side leaves one of them to what happens to lie beside it.
+    beside = min(wanted, len(rows) - wanted)
+    grouping = group_texts([normal(row.question) for row in rows], beside)
+    exact = grouping.swallows(beside)
+    keys = _told_apart(grouping.group, rows) if exact else grouping.group
+    members: dict[Hashable, list[tuple[str, R]]] = defaultdict(list)
+    for number, row in zip(keys, rows, strict=True):
         members[number].append((_hash(row, seed), row))
     # A group's place is the least of its members' hashes: as good as drawn, and the same in any order of rows.
     groups = sorted((sorted(group, key=_place) for group in members.values()), key=lambda group: group[0][0])
     chosen = _choose([len(group) for group in groups], wanted)
     if not chosen or len(chosen) == len(groups):
         raise BadData(
-            f"{len(rows)} rows are near-duplicates of each other: none can be held out",
-            "Add rows that ask something else",
+            f"{len(rows)} rows all ask the same: none can be held out",
+            "Add rows that ask something else, or name a file to hold out: [data] held_out_path",
         )
     sides: tuple[list[tuple[str, R]], list[tuple[str, R]]] = ([], [])
     for number, group in enumerate(groups):
         sides[number in chosen].extend(group)
     train, held = (tuple(row for _, row in sorted(side, key=_place)) for side in sides)
-    return Split(train, held, len(groups), grouping.threshold)
+    return Split(train, held, len(groups), grouping.threshold, exact)
+
+
+def _told_apart(group: Sequence[int], rows: Sequence[AnyRow]) -> list[Hashable]:
+    """The groups, the largest of them parted by what its questions say to the letter: sums, order numbers, emoji."""
+    ((largest, _),) = Counter(group).most_common(1)
+    pairs = zip(group, rows, strict=True)
+    return [(number, plain(row.question)) if number == largest else number for number, row in pairs]
 
 
 def _place(member: tuple[str, AnyRow]) -> str:

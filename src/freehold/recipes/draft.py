@@ -13,6 +13,7 @@ from freehold.core.name import Name
 from freehold.data import pii
 from freehold.data.rows import Pair
 from freehold.proofs.metrics import LABELS
+from freehold.recipes import survey
 from freehold.recipes.writing import quoted
 from freehold.tuning.job import TrainJob
 
@@ -58,7 +59,8 @@ def draft(path: Path, recipe_folder: Path) -> Draft:
     text = _text(name, path, recipe_folder, found, len(parts.held_out))
     wrong = (*found.findings, *pii.kept(found.rows, found.unit))
     shown = tuple(pair for pair in findings if pair[1])
-    return Draft(name, text, shown, found.assumed, tuple(each.said() for each in wrong))
+    assumed = (*found.assumed, survey.EXACT) if parts.exact else found.assumed
+    return Draft(name, text, shown, assumed, tuple(each.said() for each in wrong))
 
 
 def _required() -> int:

@@ -10,7 +10,7 @@ from freehold.core.errors import BadData
 from freehold.data.checks import Found, Material, examine
 from freehold.data.findings import Finding, finding
 from freehold.data.grouping import THRESHOLDS
-from freehold.data.leaks import leaks
+from freehold.data.leaks import sought
 from freehold.data.loading import Broken
 from freehold.data.rows import AnyRow, Conversation, Dataset
 from freehold.recipes.reading import Reader, reader
@@ -20,6 +20,8 @@ from freehold.store import Store
 
 _MEASURED = 50_000
 """Rows of which tokens are counted, evenly taken."""
+EXACT = "most questions differ in numbers, symbols or the order of words alone: those count as different questions"
+"""What is said where the two sides are kept apart by that."""
 
 
 class Measured(NamedTuple):
@@ -41,6 +43,8 @@ class Divided(NamedTuple):
     similarity: float | None
     """From which questions count as near-duplicates; None for the usual."""
     findings: tuple[Finding, ...] = ()
+    exact: bool = False
+    """Whether numbers, symbols and the order of words had to tell questions apart, which they do not otherwise."""
 
 
 def reader_of(file: RecipeFile, store: Store) -> AbstractContextManager[Reader | None]:
@@ -128,13 +132,18 @@ def divide(
     """Both sides: `held_out` where it is given, else a share of the rows. Raises BadData."""
     if held_out is None:
         parts = data.divide(rows, section.held_out, seed)
-        return Divided(parts.train, parts.held_out, parts.groups, parts.threshold)
-    found = leaks(rows, held_out)
+        return Divided(parts.train, parts.held_out, parts.groups, parts.threshold, exact=parts.exact)
+    found, exact = sought(rows, held_out)
     gone = {id(leak.row) for leak in found}
+    if len(gone) == len(rows):
+        raise BadData(
+            f"all {len(rows):,} rows ask what is held out too ({unit} {found[0].row.line}: {found[0].said})",
+            "Give another file as [data] held_out_path, or leave it out: then some rows are held out",
+        )
     text = "row{s} that ask{v} what is held out {are} left out"
     findings = [finding("leak", "dropped", text, [(leak.row.line, leak.said) for leak in found], unit)] if found else []
     train = data.sample([row for row in rows if id(row) not in gone], len(rows), seed)
-    return Divided(train, data.sample(held_out, len(held_out), seed), 0, None, tuple(findings))
+    return Divided(train, data.sample(held_out, len(held_out), seed), 0, None, tuple(findings), exact)
 
 
 def check(sides: Divided, measured: Measured, known: Sequence[Finding], unit: str, max_length: int) -> Found:
@@ -146,6 +155,7 @@ def check(sides: Divided, measured: Measured, known: Sequence[Finding], unit: st
         unit=unit,
         lengths=tuple(measured.lengths.get(id(row), 0) for row in rows) if measured.lengths else (),
         similarity=THRESHOLDS[0] if sides.similarity is None else sides.similarity,
+        exact=sides.exact,
         max_length=max_length,
     )
     return examine(material, (*known, *measured.findings, *sides.findings))

@@ -30,6 +30,8 @@ class Material(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of each row, where a base tells them; 0 for a row that was not measured."""
     similarity: float = THRESHOLDS[0]
     """From which two questions count as near-duplicates."""
+    exact: bool = False
+    """Whether numbers, symbols and the order of words tell questions apart."""
     max_length: int = 0
     """Tokens that are learned of a row; 0 where that is not known."""
 

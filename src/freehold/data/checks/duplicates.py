@@ -3,7 +3,7 @@
 from freehold.data.checks import Check, Found, Material, Value
 from freehold.data.findings import finding
 from freehold.data.grouping import group_texts
-from freehold.data.normal import normal
+from freehold.data.normal import plain
 from freehold.data.rows import AnyRow
 
 MOST = 200_000
@@ -13,7 +13,7 @@ MOST = 200_000
 def run(material: Material) -> Found:
     """Rows whose question and answer are both those of an earlier row but for a few words."""
     rows = material.rows[:MOST]
-    questions, answers = (group_texts([normal(side(row)) for row in rows]) for side in (_question, _answer))
+    questions, answers = (group_texts([plain(side(row)) for row in rows]) for side in (_question, _answer))
     first: dict[tuple[int, int], int] = {}
     near = []
     for group, row in zip(zip(questions.group, answers.group, strict=True), rows, strict=True):

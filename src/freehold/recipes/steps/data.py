@@ -131,6 +131,7 @@ def _facts(read: _Read, sides: survey.Divided, found: Found) -> dict[str, Any]:
     if read.format != _GENERATOR:
         groups = f", from {sides.groups} groups of near-duplicate questions" if sides.groups else ""
         notes.append(f"{len(sides.train)} rows to learn from, {len(sides.held_out)} held out{groups}")
+        notes += [survey.EXACT] if sides.exact else []
     return {
         "notes": notes,
         "format": read.format,
