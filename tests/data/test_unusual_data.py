@@ -155,6 +155,53 @@ def test_formulas_give_what_was_last_computed(tmp_path: Path) -> None:
     assert said(path) == [("How?", "2.5")]
 
 
+# Two habits in one file
+QA, PC = {"question": "How?", "answer": "So."}, {"prompt": "Why?", "completion": "Thus."}
+
+
+def test_of_two_habits_the_commoner_is_read_and_the_other_named(write: Write) -> None:
+    path = write("a.jsonl", lines(QA, PC, PC, PC))
+    assert "line 1 has no column 'prompt', as other rows have, but 'question', 'answer'" in refusal(path)
+    assert [row.line for row in loaded(path, broken="drop").rows] == [2]
+    path = write("b.jsonl", lines(QA, PC, QA, PC))
+    assert "line 2 has no column 'question', as other rows have, but 'prompt', 'completion'; 1 more" in refusal(path)
+    texts = lines({"text": "Once."}, *[{"content": f"Twice {number}."} for number in range(3)])
+    assert "line 1 has no column 'content'" in refusal(write("c.jsonl", texts), kind="text")
+    turns = lines({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}, QA)
+    assert "line 2 has no column 'messages', as other rows have, but 'question'" in refusal(write("d.jsonl", turns))
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (
+            {"question": "Why?", "completion": "Thus."},
+            "the assistant's text in column 'completion', other rows in 'answer'",
+        ),
+        ({"query": "Why?", "answer": "Thus."}, "the user's text in column 'query', other rows in 'question'"),
+        ({"question": None, "answer": None, **PC}, "the user's text in column 'prompt', other rows in 'question'"),
+    ],
+)
+def test_a_text_that_stands_in_another_column_is_no_missing_one(write: Write, record: Any, said: str) -> None:
+    assert f"line 3 has {said}" in refusal(write("a.jsonl", lines(QA, QA, record)))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{"question": "Why?"}, {"question": "", "answer": "x", "text": "y"}, {"question": None, "answer": "", "text": "y"}],
+)
+def test_a_row_that_nobody_answered_is_left_out(write: Write, record: Any) -> None:
+    found = loaded(write("a.jsonl", lines(QA, record)))
+    assert [row.line for row in found.rows] == [1]
+    assert "1 row without question or answer is left out (line 2)" in found.notes
+
+
+def test_a_column_that_few_rows_lack_is_not_left_for_another(write: Write) -> None:
+    rows = [{**QA, "text": str(number)} for number in range(3)]
+    found = loaded(write("a.jsonl", lines(*rows, {"text": "4", "answer": "x", "question": None})))
+    assert found.columns == {"user": "question", "assistant": "answer"}
+
+
 # Parquet: nested columns, where what one row lacks is null in it.
 def parquet(path: Path, records: Sequence[dict[str, Any]]) -> Path:
     pa = pytest.importorskip("pyarrow")

@@ -58,12 +58,15 @@ def header(rows: Sequence[Sequence[Any]]) -> int:
     return 0
 
 
-def find(columns: Sequence[str], named: Mapping[str, str], notes: Sequence[str] = ()) -> dict[str, str]:
+def find(
+    columns: Sequence[str], named: Mapping[str, str], counts: Mapping[str, int] = {}, notes: Sequence[str] = ()
+) -> dict[str, str]:
     """Role to column, for user, assistant and where present system and input. Raises BadData listing the columns.
 
-    `named` wins over names that are recognised; `notes` say what these are the columns of.
+    `named` wins over names that are recognised; `counts` is how many records have each column, as `first` takes it;
+    `notes` say what these are the columns of.
     """
-    found = guess(columns, named)
+    found = guess(columns, named, counts)
     missing = [role for role in ("user", "assistant") if role not in found]
     if missing or found["user"] == found["assistant"]:
         known = "; ".join([f"columns: {', '.join(columns)}", *notes])
@@ -74,10 +77,10 @@ def find(columns: Sequence[str], named: Mapping[str, str], notes: Sequence[str] 
     return found
 
 
-def guess(columns: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
+def guess(columns: Sequence[str], named: Mapping[str, str], counts: Mapping[str, int] = {}) -> dict[str, str]:
     """As `find`, with the roles that have no column left out."""
     free = [column for column in columns if column not in named.values()]
-    found = {role: column for role, names in NAMES.items() if (column := first(free, names))}
+    found = {role: column for role, names in NAMES.items() if (column := first(free, names, counts))}
     found.update(named)
     alpaca = {_plain(column): column for column in columns}
     if not named and all(name in alpaca for name in _ALPACA):
@@ -96,10 +99,29 @@ def check_named(columns: Sequence[str], named: Mapping[str, str]) -> None:
             )
 
 
-def first(columns: Sequence[str], names: Sequence[str]) -> str | None:
-    """The column with the first of these names."""
+def first(columns: Sequence[str], names: Sequence[str], counts: Mapping[str, int] = {}) -> str | None:
+    """The column with the first of these names, of those that at least half as many records have as any other."""
     plain = {_plain(column): column for column in reversed(columns)}
-    return next((plain[name] for name in names if name in plain), None)
+    known = [plain[name] for name in names if name in plain]
+    most = max((counts.get(column, 0) for column in known), default=0)
+    return next((column for column in known if 2 * counts.get(column, 0) >= most), None)
+
+
+def elsewhere(record: Mapping[str, Any], columns: Mapping[str, str], named: Mapping[str, str]) -> None:
+    """Raises BadData for a record without question or answer that has it in another column than `columns` says."""
+    roles = ("user", "assistant")
+    lacking = [role for role in roles if columns[role] not in record]
+    # In Parquet each record has every column: a pair that stands elsewhere tells of another habit, one text does not.
+    if not lacking and any(record[columns[role]] is not None for role in roles):
+        return
+    own = guess([column for column, value in record.items() if value is not None and value != ""], named)
+    others = [(role, own[role]) for role in lacking or roles if own.get(role, columns[role]) not in columns.values()]
+    if others and (lacking or len(others) == len(roles)):
+        role, other = others[0]
+        raise BadData(
+            f"has the {role}'s text in column {other!r}, other rows in {columns[role]!r}",
+            "Give all rows the same columns",
+        )
 
 
 def opening(record: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[Message, ...]:

@@ -96,8 +96,10 @@ def _made(table: Table, plan: Plan, log: Log) -> tuple[list[AnyRow], list[Fault]
     """The rows, and the records that cannot become one, those that could not be read among them."""
     rows: list[AnyRow] = []
     faults = list(table.faults)
+    columns = tuple(filter(None, (*plan.columns.values(), *plan.used)))
     for line, record in table.records:
         try:
+            _known(record, columns)
             made = plan.make(record, line, log)
         except BadData as error:
             faults.append(Fault(line, error.message, error.remedy))
@@ -105,6 +107,13 @@ def _made(table: Table, plan: Plan, log: Log) -> tuple[list[AnyRow], list[Fault]
         if made is not None:
             rows += [_marked(row, record) for row in (made if isinstance(made, tuple) else (made,))]
     return rows, sorted(faults, key=lambda fault: fault.line)
+
+
+def _known(record: Record, columns: Sequence[str]) -> None:
+    """Raises BadData for a record that has none of these columns and has others."""
+    if record and columns and not any(column in record for column in columns):
+        has = ", ".join(repr(str(name)[:40]) for name in list(record)[:5])
+        raise BadData(f"has no column {columns[0]!r}, as other rows have, but {has}", "Give all rows the same columns")
 
 
 def _marked(row: AnyRow, record: Record) -> AnyRow:

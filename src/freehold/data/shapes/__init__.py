@@ -6,6 +6,7 @@ them and the columns that the user named, and plans how a record becomes a row.
 
 import importlib
 import pkgutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
@@ -30,10 +31,16 @@ class Look(NamedTuple):
     named: Mapping[str, str]
     kind: str = "auto"
     """What the user wants to learn from."""
+    counts: Mapping[str, int] = {}
+    """How many records have something in a column."""
 
     def column(self, role: str, *names: str) -> str | None:
         """The column that the user named for a role, or else the first with one of these names."""
-        return self.named.get(role) or by_column.first(self.columns, names)
+        return self.named.get(role) or by_column.first(self.columns, names, self.counts)
+
+    def guess(self) -> dict[str, str]:
+        """Role to column, as `columns.guess` knows them."""
+        return by_column.guess(self.columns, self.named, self.counts)
 
     @property
     def turns(self) -> str:
@@ -90,11 +97,12 @@ def choose(table: Table, named: Mapping[str, str], kind: str) -> tuple[Shape, Pl
     if kind != "auto" and kind not in KINDS:
         raise BadData(f"unknown kind {kind!r} of rows", f"Known: auto, {', '.join(KINDS)}")
     by_column.check_named(table.columns, named)
-    look = Look(table.columns, tuple(record for _, record in table.records[:_LOOKED_AT]), named, kind)
+    counts = Counter(column for _, record in table.records for column, value in record.items() if value is not None)
+    look = Look(table.columns, tuple(record for _, record in table.records[:_LOOKED_AT]), named, kind, counts)
     fitting = [(shape.likelihood(look), shape) for shape in shapes() if kind in ("auto", shape.kind)]
     sure, shape = max(fitting, key=lambda each: each[0])
     if not sure and kind == "auto":
-        by_column.find(table.columns, named, table.notes)  # its error lists the columns
+        by_column.find(table.columns, named, notes=table.notes)  # its error lists the columns
     if not sure:
         raise BadData(
             f"its records are no {kind} rows; columns: {', '.join(table.columns)}",

@@ -1,5 +1,7 @@
 """A question and its answer a record, each in a column: CSV, prompt and completion, Alpaca."""
 
+from collections.abc import Mapping
+
 from freehold.core.errors import BadData
 from freehold.core.request import Message
 from freehold.data import columns as by_column
@@ -11,21 +13,22 @@ from freehold.data.shapes import NO_ANSWER, Look, Plan, Shape, tools_of, waiting
 
 
 def _likelihood(look: Look) -> int:
-    found = by_column.guess(look.columns, look.named)
+    found = look.guess()
     if "user" not in found or "assistant" not in found or found["user"] == found["assistant"]:
         return 0
     return 97 if "assistant" in look.named and "label" not in look.named else 50
 
 
 def _plan(look: Look) -> Plan:
-    found = by_column.find(look.columns, look.named)
+    found = by_column.find(look.columns, look.named, look.counts)
     lists = [look.lists(found[role]) for role in ("user", "assistant")]
     if any(lists):
-        return Plan(lambda record, line, log: _turns(record, found, line, log), found, conversations.TOOLS)
+        return Plan(lambda record, line, log: _turns(record, found, look.named, line, log), found, conversations.TOOLS)
 
     def make(record: Record, line: int, log: Log) -> Row | None:
         messages = by_column.messages(record, found)
         if messages is None:
+            by_column.elsewhere(record, found, look.named)
             log.empty(NO_ANSWER, line)
             return None
         return Row(messages, line)
@@ -33,11 +36,12 @@ def _plan(look: Look) -> Plan:
     return Plan(make, found)
 
 
-def _turns(record: Record, columns: dict[str, str], line: int, log: Log) -> Row | None:
+def _turns(record: Record, columns: dict[str, str], named: Mapping[str, str], line: int, log: Log) -> Row | None:
     """TRL's form: prompt and completion are lists of turns, or one of them is."""
     before = prompt_of(record, columns)
     answers = answer_of(record.get(columns["assistant"]), "completion")
     if not before or not any(map(conversations.says, answers)):
+        by_column.elsewhere(record, columns, named)
         log.empty(NO_ANSWER, line)
         return None
     return Row((*before, *answers), line, tools_of(record))

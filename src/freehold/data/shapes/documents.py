@@ -12,10 +12,10 @@ _NAMES = ("text", "content", "document")
 def _likelihood(look: Look) -> int:
     if look.named:
         return 70 if set(look.named) == {"text"} else 0
-    column = by_column.first(look.columns, _NAMES)
+    column = by_column.first(look.columns, _NAMES, look.counts)
     if column is None:
         return 0
-    return 60 if len(look.columns) == 1 else 20 * (column == "text")
+    return 60 if len(look.columns) == 1 else 20 * (column == "text" or look.kind == "text")
 
 
 def _plan(look: Look) -> Plan:

@@ -21,7 +21,7 @@ def _label(look: Look) -> str | None:
 
 
 def _likelihood(look: Look) -> int:
-    found = by_column.guess(look.columns, look.named)
+    found = look.guess()
     asked = look.turns or ("user" in found and "assistant" in found)
     values = look.values(_label(look))
     return 94 if asked and values and all(_judgement(value) is not None for value in values) else 0
@@ -34,7 +34,8 @@ def _judgement(value: Any) -> bool | None:
 
 def _plan(look: Look) -> Plan:
     key, label = look.turns, _label(look) or ""
-    found = {} if key else by_column.find(look.columns, {k: v for k, v in look.named.items() if k != "label"})
+    named = {role: column for role, column in look.named.items() if role != "label"}
+    found = {} if key else by_column.find(look.columns, named, look.counts)
 
     def make(record: Record, line: int, log: Log) -> Judged | None:
         wanted = _judgement(record.get(label))
@@ -45,6 +46,7 @@ def _plan(look: Look) -> Plan:
             return Judged(row.messages, line, row.tools, label=wanted) if row else None
         before, answers = prompt_of(record, found), answer_of(record.get(found["assistant"]), "completion")
         if not before or not any(map(conversations.says, answers)):
+            by_column.elsewhere(record, found, named)
             log.empty(NO_ANSWER, line)
             return None
         return Judged((*before, *answers), line, tools_of(record), label=wanted)

@@ -33,7 +33,7 @@ def _plan(look: Look) -> Plan:
         return Plan(_openai, used=(*_OPENAI, *conversations.TOOLS), notes=(note,))
     chosen, rejected = look.column("chosen", "chosen") or "", look.column("rejected", "rejected") or ""
     key = look.turns
-    found = {role: name for role, name in by_column.guess(look.columns, look.named).items() if role != "assistant"}
+    found = {role: name for role, name in look.guess().items() if role != "assistant"}
     asked = found.get("user")
 
     def make(record: Record, line: int, log: Log) -> Preference | None:

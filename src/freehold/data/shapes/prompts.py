@@ -12,11 +12,11 @@ _REFERENCES = ("reference", "solution", "ground truth", "reference answer", "fin
 
 
 def _asked(look: Look) -> str | None:
-    return look.column("user", "prompt") or by_column.guess(look.columns, look.named).get("user")
+    return look.column("user", "prompt") or look.guess().get("user")
 
 
 def _reference(look: Look) -> str | None:
-    found = by_column.guess(look.columns, look.named).get("assistant")
+    found = look.guess().get("assistant")
     return look.column("reference", *_REFERENCES) or found
 
 
@@ -24,14 +24,14 @@ def _likelihood(look: Look) -> int:
     """A prompt with an answer is a conversation, unless somebody wants to learn by reward."""
     if look.kind == "prompt":
         return 50 if look.turns or _asked(look) else 0
-    alone = "assistant" not in by_column.guess(look.columns, look.named)
+    alone = "assistant" not in look.guess()
     return 45 if by_column.first(look.columns, ("prompt",)) and alone and not look.turns else 0
 
 
 def _plan(look: Look) -> Plan:
     key = look.turns
     asked, reference = key or _asked(look) or "", _reference(look)
-    found = {**by_column.guess(look.columns, look.named), "user": asked}
+    found = {**look.guess(), "user": asked}
     roles = {"user": asked, **({"reference": reference} if reference else {})}
 
     def make(record: Record, line: int, log: Log) -> Prompt | None:
