@@ -1,6 +1,6 @@
 """What an objective adds to the trainer beside its loss: most add nothing, and are this class itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from freehold.tuning.job import TrainJob
-from freehold.tuning.objectives.base import Example
+from freehold.tuning.objectives.base import Example, Objective
 
 if TYPE_CHECKING:
     from freehold.tuning.policy import Policy
@@ -28,7 +28,15 @@ class Aim:
 
     def largest(self, epoch: Sequence[Sequence[int]], examples: Sequence[Example]) -> int:
         """Tokens that are computed at once, at most. Raises BadData for steps in which nothing can be learned."""
-        return max(sum(examples[index].tokens for index in batch) for batch in epoch)
+        return max(sum(self.computed(examples[index]) for index in batch) for batch in epoch)
+
+    def computed(self, example: Example) -> int:
+        """Tokens that are computed to learn from an example, at most."""
+        return example.tokens
+
+    def losses(self, objective: Objective, policy: "Policy", examples: Sequence[Example]) -> Iterator[torch.Tensor]:
+        """A step's loss in parts, whose sum it is: what one keeps is gone once it was learned from."""
+        yield objective.loss(policy, examples)
 
     def equip(self, policy: "Policy") -> None:
         """Give the policy what the objective's loss asks of it."""

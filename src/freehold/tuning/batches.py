@@ -16,9 +16,9 @@ def batches(lengths: Sequence[int], batch_tokens: int, seed: int, epoch: int, ro
     shuffle = random.Random(f"{seed}/{epoch}")  # noqa: S311  an order, not a secret
     shuffle.shuffle(order)
     packed: list[list[int]] = []
-    for window in _windows(order, lengths, batch_tokens * _WINDOW):
+    for window in windows(order, lengths, batch_tokens * _WINDOW):
         window.sort(key=lambda index: (lengths[index], index))
-        packed += _windows(window, lengths, batch_tokens, rows)
+        packed += windows(window, lengths, batch_tokens, rows)
     shuffle.shuffle(packed)
     return packed
 
@@ -31,7 +31,8 @@ def schedule(lengths: Sequence[int], batch_tokens: int, seed: int, rows: int = 0
         epoch += 1
 
 
-def _windows(order: Sequence[int], lengths: Sequence[int], tokens: int, rows: int = 0) -> list[list[int]]:
+def windows(order: Sequence[int], lengths: Sequence[int], tokens: int, rows: int = 0) -> list[list[int]]:
+    """Indices in their order, in groups of at most so many tokens, or of one that has more; of `rows` if not 0."""
     groups: list[list[int]] = []
     room = 0
     for index in order:

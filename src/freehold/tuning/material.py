@@ -10,6 +10,7 @@ from freehold.core.errors import BadData, BadInput, BadModelFile, Unsupported
 from freehold.data.rows import AnyRow, read_kind, texts
 from freehold.tuning import model, scratch
 from freehold.tuning.aim import Aim
+from freehold.tuning.answers import Answers
 from freehold.tuning.classifier import Labels
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.embedder import Vectors
@@ -22,8 +23,8 @@ from freehold.tuning.unpack import unpack
 _HELD_OUT = 256
 """Held-out rows of which the loss is measured."""
 _NO_DORA = "Use method = 'lora', or a base of safetensors"
-_AIMS: dict[str, type[Aim]] = {"classify": Labels, "embed": Vectors}
-_WITHOUT_TEMPLATE = ("text", "tokens", *_AIMS)
+_AIMS: dict[str, type[Aim]] = {"classify": Labels, "embed": Vectors, "grpo": Answers}
+_WITHOUT_TEMPLATE = ("text", "tokens", "classify", "embed")
 
 
 class Material:

@@ -168,7 +168,8 @@ class Trainer:
     def _fuse(self, shape: Shape, epoch: Sequence[Sequence[int]]) -> None:
         """Say what there is to do, of which a run that goes on thinks as it did before."""
         numbers = len(shape.layers) * sum(rows * columns for rows, columns in memory.linears(shape))
-        fused.ask(numbers, math.inf if self.job.seconds else self.steps * sum(self.lengths) / len(epoch))
+        tokens = sum(map(self.aim.computed, self.examples))
+        fused.ask(numbers, math.inf if self.job.seconds else self.steps * tokens / len(epoch))
 
     def _own(self, *, adapted: bool) -> tuple[Network, dict[str, Parameter]]:
         """Freehold's decoder, and what is trained of it."""
@@ -290,9 +291,7 @@ class Trainer:
         """The loss, with its gradient in what is trained."""
         parts = self._apart(examples)
         if len(parts) == 1:
-            loss = self._loss(examples)
-            torch.autograd.backward(loss)
-            return loss.item()
+            return sum(map(_learned, self.aim.losses(self.objective, self.policy, examples)))
         made = self.crew.each(self._work(parts, learning=True))
         (_, gradients), *others = made
         for _, more in others:
@@ -414,6 +413,12 @@ class Trainer:
             best_step=state.best_step,
             library=unsloth.version() if self.borrows else "",
         )
+
+
+def _learned(loss: torch.Tensor) -> float:
+    """A loss, once its gradient was added to that of what is trained."""
+    torch.autograd.backward(loss)
+    return loss.item()
 
 
 def _supervised(example: Example) -> int:

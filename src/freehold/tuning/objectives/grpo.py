@@ -3,14 +3,16 @@
 Source: Shao et al. 2024, arXiv 2402.03300; the loss is a mean over tokens (Yu et al. 2025, arXiv 2503.14476).
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from freehold.data.rows import AnyRow, Prompt
+from freehold.tuning.batches import windows
 from freehold.tuning.objectives.base import Example, Policy
-from freehold.tuning.render import Renderer
+from freehold.tuning.render import Renderer, Sample
 
 
 class Grpo:
@@ -28,21 +30,34 @@ class Grpo:
 
     def loss(self, policy: Policy, examples: Sequence[Example]) -> Tensor:
         """Of new answers. Without gradients it is minus their mean worth."""
-        drawn = [policy.draw(example) for example in examples]
-        worth = torch.stack([group.worth for group in drawn])
-        if not torch.is_grad_enabled():
-            return -worth.mean()
-        gain = worth - worth.mean(1, keepdim=True)
-        advantage = gain / (worth.std(1, keepdim=True) + 1e-4)
-        samples = [sample for group in drawn for sample in group.samples]
-        now, first, owner = policy.compared(samples)
-        pull = advantage.flatten()[owner] * torch.exp(now - now.detach())
-        away = torch.exp(first - now) - (first - now) - 1
-        return (policy.beta * away - pull).mean()
+        if torch.is_grad_enabled():
+            [whole] = parts(policy, examples, sys.maxsize)
+            return whole
+        return -torch.stack([policy.draw(example).worth for example in examples]).mean()
 
     def weight(self, examples: Sequence[Example]) -> float:
         """Their number."""
         return float(len(examples))
+
+
+def parts(policy: Policy, examples: Sequence[Example], tokens: int) -> Iterator[Tensor]:
+    """The loss of new answers in parts, whose sum it is: each of at most so many tokens, those of prompts included."""
+    drawn = [policy.draw(example) for example in examples]
+    worth = torch.stack([group.worth for group in drawn])
+    gain = worth - worth.mean(1, keepdim=True)
+    advantage = (gain / (worth.std(1, keepdim=True) + 1e-4)).flatten()
+    samples = [sample for group in drawn for sample in group.samples]
+    answered = sum(weight > 0 for sample in samples for weight in sample.weights[1:])
+    for part in windows(range(len(samples)), [len(sample.ids) for sample in samples], tokens):
+        yield _pulled(policy, [samples[index] for index in part], advantage[part]) / answered
+
+
+def _pulled(policy: Policy, samples: Sequence[Sample], advantage: Tensor) -> Tensor:
+    """The sum over the tokens of some answers."""
+    now, first, owner = policy.compared(samples)
+    pull = advantage[owner] * torch.exp(now - now.detach())
+    away = torch.exp(first - now) - (first - now) - 1
+    return (policy.beta * away - pull).sum()
 
 
 OBJECTIVE = Grpo()
