@@ -13,7 +13,7 @@ from freehold.core.errors import BadInput
 from freehold.tuning import precision
 from freehold.tuning.decoder.common import Common
 from freehold.tuning.device import Cuda, Device
-from freehold.tuning.job import TrainJob, TrainResult
+from freehold.tuning.job import Progress, TrainJob, TrainResult
 from freehold.tuning.precision import in_int8
 from freehold.tuning.trainer import Trainer
 from freehold.tuning.unpack import unpack
@@ -88,6 +88,36 @@ def trained(job: TrainJob) -> tuple[TrainResult, bytes]:
     result = Trainer(job, lambda report: None).run()
     assert isinstance(result, TrainResult)
     return result, (result.model / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(("base_dtype", "dtype"), [("stored", "bf16"), ("nf4", "int8")])
+@pytest.mark.usefixtures("restored")
+def test_a_run_goes_on_in_the_types_that_it_began_in(
+    base_dtype: str, dtype: str, job: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the machine is faster with by then: another run may keep it busy."""
+    fields = {"dtype": "auto", "base_dtype": base_dtype, "steps": 4}
+    monkeypatch.setattr(precision, "_HIDDEN", 1)
+    monkeypatch.setattr(precision, "_seconds", lambda device, *products: [2.0, 1.0])
+    whole, weights = trained(job(out=tmp_path / "whole", **fields))
+    broken = Trainer(job(out=tmp_path / "broken", **fields), lambda report: None)
+    broken.say = lambda report: setattr(broken, "stopping", isinstance(report, Progress) and report.step == 2)
+    with pytest.raises(KeyboardInterrupt):
+        broken.run()
+    monkeypatch.setattr(precision, "_seconds", lambda device, *products: [1.0, 2.0])
+    resumed, again = trained(job(out=tmp_path / "broken", **fields))
+    assert (whole.dtype, resumed.dtype, resumed.resumed) == (dtype, dtype, 1)
+    assert (resumed.losses, again) == (whole.losses, weights)
+    assert trained(job(out=tmp_path / "anew", **fields))[0].dtype == "f32"
+
+
+@pytest.mark.usefixtures("restored")
+def test_8_bits_that_were_chosen_are_left_where_they_cannot_be(faster: list[int], job: Jobs, base: Path) -> None:
+    asked = job(dtype="auto", base_dtype="nf4")
+    assert in_int8(asked, base, SMALL, torch.bfloat16, Device(), "int8")
+    assert not in_int8(asked, base, LARGE, torch.bfloat16, Device(), "bf16")
+    assert not in_int8(asked, base, LARGE, torch.bfloat16, Cuda(SimpleNamespace()), "int8")
+    assert not faster
 
 
 @pytest.mark.parametrize("fields", [{}, {"base_dtype": "nf4"}, {"method": "dora"}, {"checkpointing": "on"}])

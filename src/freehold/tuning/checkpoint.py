@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ class State(msgspec.Struct):
     best_step: int = 0
     job: str = ""
     """What the run is to do, as `identity` spells it; empty in checkpoints of older versions."""
+    dtype: str = ""
+    """What products are made in, as a job says it, and what all else is: `auto` is decided once. Empty as above."""
+    compute: str = ""
 
 
 def identity(job: TrainJob) -> str:
@@ -89,28 +93,48 @@ def _write(folder: Path, state: State, tensors: dict[str, torch.Tensor]) -> None
         _sync(path)
 
 
+def begun(folder: Path, job: str) -> State:
+    """What the last whole checkpoint of this `job` says, but for weights; a fresh State for none. Raises Damaged."""
+    found = _last(folder, job)
+    return State() if found is None else found[1]
+
+
 def load(folder: Path, trained: Trained, optimisers: Optimisers, known: Known | None = None, *, job: str = "") -> State:
     """Put the last whole checkpoint into all that is given; a fresh State where there is none of this `job`.
 
     Raises Damaged for files that are no longer what was written.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    found = _last(folder, job)
+    if found is None:
+        return State(job=job)
+    path, state = found
+    with _undamaged(path):
+        _restore(load_file(path / "state.safetensors"), trained, optimisers, {} if known is None else known)
+    state.job = job
+    return state
+
+
+def _last(folder: Path, job: str) -> tuple[Path, State] | None:
+    """The last whole checkpoint, where it is of this `job`."""
     for path in (folder / "checkpoint", folder / "checkpoint.old"):
         if (path / "state.json").exists():
-            try:
+            with _undamaged(path):
                 state = msgspec.json.decode((path / "state.json").read_bytes(), type=State)
-                if state.job not in ("", job):
-                    break
-                tensors = load_file(path / "state.safetensors")
-                _restore(tensors, trained, optimisers, {} if known is None else known)
-            except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, msgspec.MsgspecError) as error:
-                reason = " ".join(str(error).split())[:200]
-                raise Damaged(f"the checkpoint {path} is damaged: {reason}", "Remove it to begin anew") from error
-            state.job = job
-            return state
-    return State(job=job)
+            return (path, state) if state.job in ("", job) else None
+    return None
+
+
+@contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, msgspec.MsgspecError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise Damaged(f"the checkpoint {path} is damaged: {reason}", "Remove it to begin anew") from error
 
 
 def _tensors(trained: Trained, optimisers: Optimisers) -> dict[str, torch.Tensor]:

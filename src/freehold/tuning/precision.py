@@ -45,10 +45,16 @@ def choose(wanted: str, device: Device) -> torch.dtype:
     return torch.bfloat16 if known else torch.float32
 
 
-def in_int8(job: TrainJob, base: Path, hidden: int, compute: torch.dtype, device: Device) -> bool:
+def spelt(compute: torch.dtype) -> str:
+    """A type to compute in, as `choose` takes it."""
+    return "f32" if compute == torch.float32 else "bf16"
+
+
+def in_int8(job: TrainJob, base: Path, hidden: int, compute: torch.dtype, device: Device, begun: str = "") -> bool:
     """Whether products with a frozen base are made in 8 bits. Raises BadInput where that was asked for and cannot be.
 
-    `auto` does so where that is clearly faster, and the base was rounded more than it will be.
+    `auto` does so where that is clearly faster, and the base was rounded more than it will be; a run that has `begun`
+    with a type goes on with it where it can.
     """
     able = job.method in ADAPTERS and job.backend == "freehold" and not device.resident
     if job.dtype == "int8" and not able:
@@ -56,6 +62,8 @@ def in_int8(job: TrainJob, base: Path, hidden: int, compute: torch.dtype, device
             "dtype = 'int8' is for adapters beside a frozen base, computed by freehold on a processor",
             "Leave dtype out, or use method = 'lora' without a GPU",
         )
+    if begun and able:
+        return begun == "int8"
     if job.dtype == "auto" and able and hidden >= _HIDDEN and _coarse(job, base):
         with _alone():
             plain, whole = _seconds(device, *_beside(compute))

@@ -29,7 +29,7 @@ from freehold.tuning.memory import Watch
 from freehold.tuning.objectives import objectives
 from freehold.tuning.objectives.base import Example
 from freehold.tuning.policy import Drawing, Policy
-from freehold.tuning.precision import choose, in_int8
+from freehold.tuning.precision import choose, in_int8, spelt
 from freehold.tuning.probing import probe, seconds_per_token
 from freehold.tuning.rewards import JUDGE, rewards
 from freehold.tuning.sharing import Crew, Learned, Share
@@ -61,7 +61,6 @@ class Trainer:
         torch.use_deterministic_algorithms(not self.borrows, warn_only=not self.place.repeats)
         # It would fill every new tensor first; nothing here reads a tensor before writing it.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        self.compute = choose(job.dtype, self.place)
         self.keeping = memory.Keeping(job.checkpointing == "on", job.offload == "on")
         self.heap, self.common = Heap.of_this_process(), Common()
 
@@ -81,6 +80,7 @@ class Trainer:
     def _train(self) -> TrainResult:
         state = checkpoint.load(self.job.out, *self._kept(), job=checkpoint.identity(self.job))
         state.resumed += state.step > 0
+        state.dtype, state.compute = self._spelt(), spelt(self.compute)
         self._stop_between_steps()
         self._plan_steps(state)
         rise = Rise(state.losses)
@@ -136,11 +136,13 @@ class Trainer:
     def _load(self) -> None:
         """The model and its optimisers; the steps where time does not decide over them."""
         job = self.job
+        begun = checkpoint.begun(job.out, checkpoint.identity(job))
+        self.compute = choose(begun.compute or job.dtype, self.place)
         epoch = batches(self.lengths, job.batch_tokens, job.seed, 0, job.batch)
         self.steps = job.steps or max(1, round(job.epochs * len(epoch)))
         largest = self.aim.largest(epoch, self.examples)
         shape, size = Shape.read(self.base), memory.number_size(self.compute)
-        self.int8 = in_int8(job, self.base, shape.hidden, self.compute, self.place)
+        self.int8 = in_int8(job, self.base, shape.hidden, self.compute, self.place, begun.dtype)
         adapted = job.method in ADAPTERS
         compared = self.objective.compares and not adapted
         self.keeping = memory.plan(
@@ -361,7 +363,7 @@ class Trainer:
 
     def _spelt(self) -> str:
         """What products are made in, as a job says it."""
-        return "int8" if self.int8 else "f32" if self.compute == torch.float32 else "bf16"
+        return "int8" if self.int8 else spelt(self.compute)
 
     def _tell(self, state: checkpoint.State) -> None:
         speed = state.tokens / max(state.seconds, 1e-9)
