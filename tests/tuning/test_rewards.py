@@ -1,11 +1,19 @@
 """What answers are worth, by rules and by functions of the user's own."""
 
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from freehold.core.errors import BadInput, BadRecipe
+from freehold.core.system import on_linux
 from freehold.tuning.rewards import Answer, rewards
+from tests.serving.support import wait_for
 
 
 def worth(spec: str, text: str, reference: str = "", folder: Path = Path()) -> float:
@@ -138,6 +146,46 @@ def test_one_answer_that_fails_fails_all_and_the_next_are_asked_anew(own: Path):
     with pytest.raises(BadInput, match="failed"):
         total([Answer("", "abc", ""), Answer("", "bad", "")])
     assert total([Answer("", "abc", "")]) == [3]
+
+
+TRAINER = """
+import signal, sys
+from pathlib import Path
+from freehold.tuning.rewards import Answer, rewards
+signal.signal(signal.SIGINT, lambda *_: None)
+print(rewards(["own.py:slow"], Path(sys.argv[1]))([Answer("", sys.argv[2], "")]), flush=True)
+"""
+
+
+@pytest.fixture
+def trainer(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    """A process in a terminal of its own that waits for a function to say what an answer is worth."""
+    (tmp_path / "own.py").write_text(
+        "import os, time\nfrom pathlib import Path\ndef slow(prompt, answer, reference):\n"
+        "    Path('new').write_text(str(os.getpid()))\n    Path('new').rename('pid')\n"
+        "    time.sleep(float(answer))\n    return 3\n"
+    )
+    command = [sys.executable, "-c", TRAINER, str(tmp_path), str(request.param)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            wait_for((tmp_path / "pid").exists)
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("trainer", [0.5], indirect=True)
+def test_ctrl_c_in_a_terminal_lets_a_function_of_ones_own_answer(trainer: subprocess.Popen[str]):
+    os.killpg(trainer.pid, signal.SIGINT)
+    assert trainer.communicate()[0] == "[3.0]\n"
+
+
+@pytest.mark.skipif(not on_linux(), reason="elsewhere a function is not broken off")
+@pytest.mark.parametrize("trainer", [600], indirect=True)
+def test_a_function_that_never_answers_ends_with_a_killed_trainer(trainer: subprocess.Popen[str], tmp_path: Path):
+    function = psutil.Process(int((tmp_path / "pid").read_text()))
+    trainer.kill()
+    wait_for(lambda: not function.is_running() or function.status() == psutil.STATUS_ZOMBIE)
 
 
 def test_a_judge_that_nobody_named_is_refused():

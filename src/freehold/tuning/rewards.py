@@ -136,6 +136,9 @@ _RULES: dict[str, Callable[[Answer], bool]] = {
 }
 _LOOP = """
 import importlib.util, json, os, sys
+from freehold.core.system import end_with_parent
+end_with_parent()
+sys.path.insert(0, os.getcwd())
 replies = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 spec = importlib.util.spec_from_file_location("rewards", sys.argv[1])
@@ -145,7 +148,8 @@ function = getattr(module, sys.argv[2])
 for line in sys.stdin:
     print(json.dumps([float(function(*each)) for each in json.loads(line)]), file=replies, flush=True)
 """
-"""Reads answers, a list a line, and writes what each is worth. What the function prints goes to stderr."""
+"""Reads answers, a list a line, and writes what each is worth. What the function prints goes to stderr. A function
+that never comes back ends with the trainer all the same."""
 
 
 class Own:
@@ -158,9 +162,14 @@ class Own:
     def __call__(self, answers: Sequence[Answer]) -> list[float]:
         """What each answer is worth. Raises BadInput when the function fails or says something else than numbers."""
         if self._child is None:
-            command = [sys.executable, "-c", _LOOP, str(self.path), self.name]
+            command = [sys.executable, "-P", "-c", _LOOP, str(self.path), self.name]
             self._child = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=self.path.parent
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=self.path.parent,
+                start_new_session=True,  # a Ctrl-C in the terminal is the trainer's, which ends its step first
             )
         child = self._child
         try:
