@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from freehold.tuning import lora, memory, model
-from freehold.tuning.job import TrainJob
+from freehold.tuning.job import Progress, TrainJob
 from freehold.tuning.objectives import grpo
 from freehold.tuning.objectives.base import Drawn, Example
 from freehold.tuning.policy import Drawing, Policy
 from freehold.tuning.render import Sample
+from freehold.tuning.trainer import Trainer
 from tests.tuning.test_objectives import Run, prompts, renderer, run, written
 
 __all__ = ["run"]
@@ -75,3 +76,20 @@ def test_parts_of_a_step_teach_what_the_whole_does(base: Path) -> None:
         for one, other in zip(gradients, found[0][1], strict=True):
             assert one is not None
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_that_goes_on_measures_what_it_would_have(job: Jobs, run: Run, tmp_path: Path) -> None:
+    path, fields = written(tmp_path, prompts(6)), {"evaluations": 4, "steps": 3, "batch": 3, "group": 3}
+    asked = job(
+        objective="grpo", rewards=("regex:[aeiou]", "regex:has"), train=path, held_out=path, max_answer=8, **fields
+    )
+    whole = run(asked)
+    broken = job(**{key: getattr(asked, key) for key in asked.__struct_fields__} | {"out": tmp_path / "broken"})
+    trainer = Trainer(broken, lambda report: None)
+    trainer.say = lambda report: setattr(trainer, "stopping", isinstance(report, Progress) and report.step == 2)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    resumed = run(broken)
+    assert resumed.resumed == 1
+    assert resumed.losses == whole.losses
+    assert resumed.held_out_losses == whole.held_out_losses

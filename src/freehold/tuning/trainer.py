@@ -39,6 +39,8 @@ from freehold.tuning.unpack import file_of
 _CLIP = 1.0
 _PROBE = 20.0
 """Seconds of trying, at most, before steps are planned for a time."""
+_MEASURED = -1
+"""The step that measurements draw answers as: none that is learned from."""
 _LOOK = 20_000
 """Steps whose tokens stand for those of all."""
 
@@ -340,6 +342,8 @@ class Trainer:
     @torch.no_grad()
     def _held_out_loss(self) -> float:
         loss = weight = 0.0
+        # The same draws each time: measurements differ by what was learned, and a run that goes on has those of before.
+        self.policy.at(_MEASURED)
         for batch in batches([each.tokens for each in self.held_out], self.job.batch_tokens, 0, 0):
             examples = [self.held_out[index] for index in batch]
             mass = self.objective.weight(examples)
