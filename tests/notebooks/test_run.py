@@ -1,15 +1,19 @@
 """Whole notebooks, as a user runs them: a process of their own, no Jupyter, outputs in the file that is written."""
 
+import ast
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from freehold.cli import notebook as verb
 from freehold.core.errors import BadInput, NotEnoughMemory
@@ -260,3 +264,49 @@ def test_a_notebook_tunes_a_local_model(home: Path, tmp_path: Path) -> None:
     assert (tmp_path / "merged" / "model.safetensors").exists()
     assert {each.name for each in (tmp_path / "gguf").iterdir()} == {"model.Q8_0.gguf", "model.F16.gguf"}
     assert not (home / "store" / "rooms").exists() or list((home / "store" / "rooms").iterdir()) == []
+
+
+def test_a_device_context_holds_for_what_a_notebook_makes(home: Path, tmp_path: Path) -> None:
+    """Libraries load models in "meta" and ask whether they are in it."""
+    made = "torch.tensor([]), torch.zeros(2), torch.zeros(2, device='cuda'), torch.arange(2)"
+    source = f"import torch\nwith torch.device('meta'):\n    made = {made}\n[each.device.type for each in made]"
+    done, cells = run(write(tmp_path / "n.ipynb", [source]))
+    assert done.returncode == 0, done.stderr
+    elsewhere = "cuda" if torch.cuda.is_available() else "cpu"
+    assert shown(cells[0]) == f"['meta', 'meta', '{elsewhere}', 'meta']"
+
+
+GREEDY = [
+    "from unsloth import FastLanguageModel\n"
+    'model, tokenizer = FastLanguageModel.from_pretrained("starter")\n'
+    'chat = [{"role": "user", "content": "Ann has the key. Who has the key?"}]\n'
+    "inputs = tokenizer.apply_chat_template(chat, add_generation_prompt = True, return_tensors = 'pt')\n"
+    "def answer(model):\n"
+    "    return model.generate(input_ids = inputs, max_new_tokens = 12, do_sample = False)[0].tolist()\n"
+    "answer(model)",
+    "from datasets import Dataset\nfrom trl import SFTConfig, SFTTrainer\n"
+    'texts = Dataset.from_list([{"text": "Ann has the key. Who has the key? Bea."}] * 4)\n'
+    "model = FastLanguageModel.get_peft_model(model, r = 4)\n"
+    "SFTTrainer(model = model, tokenizer = tokenizer, train_dataset = texts, args = SFTConfig(\n"
+    "    max_steps = 3, learning_rate = 1e-3)).train()\n"
+    'model.save_pretrained("lora")\nmodel.save_pretrained_merged("merged", tokenizer)\nanswer(model)',
+    'answer(FastLanguageModel.from_pretrained("lora")[0])',
+]
+
+
+@pytest.mark.slow
+def test_a_notebooks_model_answers_as_transformers_has_it(home: Path, tmp_path: Path) -> None:
+    done, cells = run(write(tmp_path / "n.ipynb", GREEDY))
+    assert done.returncode == 0, done.stderr
+    with resources.as_file(resources.files("freehold.assets").joinpath("starter")) as shipped:
+        expected = [greedy(folder) for folder in (shipped, tmp_path / "merged", tmp_path / "merged")]
+    assert [ast.literal_eval(shown(cell)) for cell in cells] == expected
+
+
+def greedy(folder: Path) -> list[int]:
+    """What transformers alone makes of the same question."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    chat = [{"role": "user", "content": "Ann has the key. Who has the key?"}]
+    inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return list(model.generate(**inputs, max_new_tokens=12, do_sample=False)[0].tolist())

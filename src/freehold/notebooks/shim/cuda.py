@@ -44,6 +44,10 @@ def install(session: Session) -> None:
             "synchronize": lambda *_: None,
         },
     }
+    with torch.device("cpu"):
+        # The first such context notes which functions make tensors. They are to be torch's own, which ours call: else
+        # none obeys a context, and models loaded in "meta" keep buffers that nobody fills.
+        torch.empty(0)
     for owner, names in changes.items():
         for name, value in names.items():
             setattr(owner, name, value)
