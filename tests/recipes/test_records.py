@@ -6,6 +6,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from freehold.core.errors import Conflict, Interrupted, MissingExtra, NotFound, WorkerFailed
@@ -123,6 +124,27 @@ def test_what_a_kill_cut_is_left_out(run: Run, settings: Settings) -> None:
     assert last.step == 1
     (place_of(settings, "desk-1") / "run.json").write_bytes(b"{")
     assert records.records(settings) == []
+
+
+def test_what_was_done_again_takes_the_place_of_what_was_done(tmp_path: Path) -> None:
+    """A run goes on from its last checkpoint, or, where its data has changed, from the start."""
+    told = [(1, 4.0), (2, 3.0), (2, None), (3, 2.5), (4, 2.0), (3, 2.6), (4, 2.1), (1, 5.0), (2, 4.5)]
+    points = [
+        Point(time=0.0, step=step, steps=4, loss=loss, held_out_loss=None if loss else 9.0) for step, loss in told
+    ]
+    (tmp_path / records.POINTS).write_bytes(b"\n".join(map(msgspec.json.encode, points[:7])))
+    assert records.losses(tmp_path) == ({1: 4.0, 2: 3.0, 3: 2.6, 4: 2.1}, {2: 9.0})
+    (tmp_path / records.POINTS).write_bytes(b"\n".join(map(msgspec.json.encode, points)))
+    assert records.losses(tmp_path) == ({1: 5.0, 2: 4.5}, {})
+
+
+def test_the_last_point_of_a_training_may_lie_far_back(tmp_path: Path) -> None:
+    points = [Point(time=0.0, step=1, steps=1, task=task, loss=1.0) for task in ("tune a", *["tune b"] * 2000)]
+    (tmp_path / records.POINTS).write_bytes(b"\n".join(map(msgspec.json.encode, points)))
+    found = records.last_point(tmp_path, "tune a")
+    assert found is not None
+    assert found.task == "tune a"
+    assert records.last_point(tmp_path, "tune c") is None
 
 
 def test_where_figures_go_changes_nothing_that_is_made(run: Run, workshop: Path, fakes: Fakes) -> None:

@@ -1,24 +1,29 @@
 """Several settings tried, the best one taken: each once, with what is known of all."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from freehold.cli._runsview import comparison, show_run, summary
 from freehold.core.errors import BadData, BadInput, BadRecipe, Interrupted
 from freehold.core.name import Name
 from freehold.core.settings import Settings
 from freehold.proofs.card import of
+from freehold.recipes import records
 from freehold.recipes.events import Note, RunEvent
 from freehold.recipes.plan import plan_of
 from freehold.recipes.runner import make
 from freehold.recipes.schema import TuneSection
 from freehold.recipes.sweep import candidates
+from freehold.recipes.tools import Tools
 from freehold.recipes.tuning import Tuned, plan, recipe_of, tune
 from freehold.store import Store
 from freehold.store.check import fsck, prune
-from freehold.tuning.job import TrainJob
+from freehold.tuning.job import Progress, TrainJob, TrainResult
 from tests.recipes.kit import Fakes
 
 
@@ -174,3 +179,69 @@ def test_a_plan_is_of_one_setting(workshop: Path, settings: Settings, fakes: Fak
     file = recipe_of(values(rank=[8, 16]), workshop)
     with pytest.raises(BadInput, match="one setting, and there are 2"):
         plan(file, settings, seconds=1.0, on_event=lambda event: None, tools=fakes.tools())
+
+
+LEARNS = {8: (4.0, 3.5), 16: (2.0, 1.0)}
+"""Losses of steps by the rank of a candidate."""
+
+
+@pytest.fixture
+def telling(scored: Fakes) -> Tools:
+    """A trainer that tells of each step, rank 16 first, which is the best."""
+
+    def train(job: TrainJob, on_progress: Callable[[Progress], None]) -> TrainResult:
+        for step, loss in enumerate(LEARNS[job.rank], 1):
+            on_progress(Progress("training", step, 2, loss, 10.0 * job.rank))
+        return scored.tools().train(job, lambda progress: None)
+
+    return replace(scored.tools(), train=train)
+
+
+def test_a_sweeps_figures_are_those_of_the_candidate_that_was_taken(
+    workshop: Path, settings: Settings, telling: Tools, capsys: pytest.CaptureFixture[str]
+):
+    file = recipe_of(values(rank=[8, 16], log="tensorboard"), workshop)
+    tune(file, settings, on_event=lambda event: None, tools=telling)
+    [record] = records.records(settings)
+    place = records.place_of(settings, record.run)
+    assert [(point.task, point.loss) for point in records.points(place)] == [
+        ("tune rank=16", 2.0), ("tune rank=16", 1.0), ("tune rank=8", 4.0), ("tune rank=8", 3.5),
+    ]  # fmt: skip
+    each = summary(settings, record)
+    assert (each["candidate"], each["step"], each["loss"], each["tokens_per_second"]) == ("rank=16", 2, 1.0, 160.0)
+    assert records.losses(place, records.shown_task(settings, record)) == ({1: 2.0, 2: 1.0}, {})
+    [side] = comparison(settings, [record]).values()
+    assert (side["first_loss"], side["last_loss"], side["steps"]) == (2.0, 1.0, 2)
+    show_run(settings, record)
+    table = capsys.readouterr().out.partition("gradient norm")[2].splitlines()[1:3]
+    assert [row.split()[:2] for row in table] == [["1", "2.000"], ["2", "1.000"]]
+
+
+def test_a_sweep_that_was_stopped_shows_the_candidate_that_it_is_at(
+    workshop: Path, settings: Settings, telling: Tools, scored: Fakes
+):
+    def interrupt(job: TrainJob) -> None:
+        if job.rank == 8:
+            raise KeyboardInterrupt
+
+    scored.during_training = interrupt
+    file = recipe_of(values(rank=[8, 16]), workshop)
+    with pytest.raises(Interrupted):
+        tune(file, settings, on_event=lambda event: None, tools=telling)
+    [record] = records.records(settings)
+    each = summary(settings, record)
+    assert (each["candidate"], each["step"], each["loss"]) == ("rank=8", 2, 3.5)
+
+
+def test_a_board_has_each_candidate_for_itself(workshop: Path, settings: Settings, telling: Tools):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    file = recipe_of(values(rank=[8, 16], log="tensorboard"), workshop)
+    tune(file, settings, on_event=lambda event: None, tools=telling)
+    [record] = records.records(settings)
+    for rank, losses in LEARNS.items():
+        place = records.place_of(settings, record.run) / "tensorboard" / f"rank={rank}"
+        board = accumulator.EventAccumulator(str(place))
+        board.Reload()
+        assert [(event.step, event.value) for event in board.Scalars("train/loss")] == [*enumerate(losses, 1)]
+        [text] = board.Tensors("settings/text_summary")
+        assert f"| tune.rank | {rank} |".encode() in text.tensor_proto.string_val[0]

@@ -23,7 +23,8 @@ _LOOK = 0.25
 
 def summary(settings: Settings, record: Record) -> dict[str, Any]:
     """One line of the list."""
-    point = records.last_point(records.place_of(settings, record.run))
+    task = records.shown_task(settings, record)
+    point = records.last_point(records.place_of(settings, record.run), task)
     steps = record.figures.get("steps", 0)
     return {
         "run": record.run,
@@ -32,6 +33,7 @@ def summary(settings: Settings, record: Record) -> dict[str, Any]:
         "recipe": str(record.path),
         "state": record.now,
         "task": record.task,
+        "candidate": task.partition(" ")[2],
         "step": point.step if point else steps,
         "steps": point.steps if point else steps,
         "loss": point.loss if point else record.figures.get("last_loss"),
@@ -95,6 +97,7 @@ def show_run(settings: Settings, record: Record) -> None:
     pairs(
         [
             ("step", f"{each['step']} of {each['steps']}" if each["steps"] else ""),
+            ("candidate", each["candidate"]),
             ("in", record.task if each["state"] != "done" else ""),
             ("process", str(record.pid) if each["state"] == "running" else ""),
             ("started", ago(time.time() - record.started)),
@@ -108,7 +111,7 @@ def show_run(settings: Settings, record: Record) -> None:
             ("board", _existing(place / "tensorboard")),
         ]
     )
-    _show_points(place)
+    _show_points(place, records.shown_task(settings, record))
     _show_scores(record)
     _show_samples(record)
     line()
@@ -124,8 +127,8 @@ def _matters(record: Record, key: str) -> bool:
     return record.kind == "make" or section in ("model", "data", "tune")
 
 
-def _show_points(place: Path) -> None:
-    found = {(point.step, point.loss is None): point for point in records.points(place)}
+def _show_points(place: Path, task: str) -> None:
+    found = {(point.step, point.loss is None): point for point in records.course(place, task)}
     if not found:
         return
     steps = sorted(step for step, measured in found if not measured)
@@ -173,8 +176,9 @@ def comparison(settings: Settings, found: Sequence[Record]) -> dict[str, dict[st
 
 
 def _side(settings: Settings, record: Record, differ: Sequence[str]) -> dict[str, Any]:
-    each, held_out = records.losses(records.place_of(settings, record.run))
-    point = records.last_point(records.place_of(settings, record.run))
+    place, task = records.place_of(settings, record.run), records.shown_task(settings, record)
+    each, held_out = records.losses(place, task)
+    point = records.last_point(place, task)
     return {
         "settings": {key: record.settings.get(key) for key in differ},
         "state": record.now,

@@ -139,7 +139,7 @@ def _draw(settings: Settings, found: "list[Record]", path: Path) -> None:
 
     from freehold.core.errors import MissingExtra
     from freehold.formats.atomic import replacing
-    from freehold.recipes.records import losses, place_of
+    from freehold.recipes.records import losses, place_of, shown_task
 
     if find_spec("matplotlib") is None:
         raise MissingExtra(
@@ -148,4 +148,6 @@ def _draw(settings: Settings, found: "list[Record]", path: Path) -> None:
     from freehold.tuning.plot import compare
 
     with replacing(path) as temporary:
-        compare({record.run: losses(place_of(settings, record.run)) for record in found}, temporary)
+        compare(
+            {each.run: losses(place_of(settings, each.run), shown_task(settings, each)) for each in found}, temporary
+        )

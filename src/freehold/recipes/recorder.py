@@ -80,7 +80,7 @@ class Recorder:
             self._points = self._opened.enter_context((place / POINTS).open("ab", buffering=0))
             self._lines = self._opened.enter_context((place / LOG).open("a", encoding="utf-8", buffering=1))
         if self.tracker is not None:
-            self._write = self._opened.enter_context(self.tracker(record, place))
+            self._write = self._opened.enter_context(trackers.tracking(self.tracker, self.file, record, place))
         return record
 
     def _keep(self, event: RunEvent) -> None:
@@ -94,14 +94,14 @@ class Recorder:
 
     def _moves(self, event: StepMoves) -> None:
         if event.report is not None:
-            self._point(event.report)
+            self._point(event.report, event.task)
         tenth = int(event.fraction * 10)
         if event.text and (tenth != self._tenth or time.monotonic() - self._told > _PERIOD):
             self._tenth, self._told = tenth, time.monotonic()
             self._log(f"  {event.fraction:4.0%}  {event.text}")
 
-    def _point(self, report: Progress) -> None:
-        point = _point(report)
+    def _point(self, report: Progress, task: str) -> None:
+        point = _point(report, task)
         if point is None:
             return
         with disk_errors(self.folder):
@@ -114,16 +114,15 @@ class Recorder:
             self._lines.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(text.splitlines())}\n")
 
 
-def _point(report: Progress) -> Point | None:
+def _point(report: Progress, task: str) -> Point | None:
     """None for what tells no figures."""
+    point = Point(time=time.time(), step=report.step, steps=report.steps, task=task)
     if report.held_out_loss is not None:
-        return Point(time=time.time(), step=report.step, steps=report.steps, held_out_loss=report.held_out_loss)
+        return msgspec.structs.replace(point, held_out_loss=report.held_out_loss)
     if report.phase != "training":
         return None
-    return Point(
-        time=time.time(),
-        step=report.step,
-        steps=report.steps,
+    return msgspec.structs.replace(
+        point,
         loss=report.loss,
         gradient_norm=report.gradient_norm,
         tokens_per_second=report.tokens_per_second,

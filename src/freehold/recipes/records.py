@@ -17,6 +17,7 @@ from freehold.core.settings import Settings
 from freehold.formats.atomic import disk_errors, replacing
 from freehold.recipes.history import slug
 from freehold.recipes.schema import RecipeFile, parse
+from freehold.recipes.sweep import name_of
 from freehold.store.processes import alive, me
 
 State = Literal["running", "paused", "done", "failed"]
@@ -36,6 +37,8 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     time: float
     step: int
     steps: int
+    task: str = ""
+    """Which step of the run said it: each of a sweep's candidates is one. Older records do not have it."""
     loss: float | None = None
     held_out_loss: float | None = None
     gradient_norm: float | None = None
@@ -127,26 +130,52 @@ def points(folder: Path) -> Iterator[Point]:
     yield from _decoded(_content(folder / POINTS))
 
 
-def last_point(folder: Path) -> Point | None:
-    """The newest point with a loss, else the newest."""
-    path = folder / POINTS
-    with_loss: Point | None = None
-    newest: Point | None = None
-    for newest in _decoded(_content(path, _TAIL)):
-        with_loss = with_loss if newest.loss is None else newest
-    return with_loss or newest
+def last_point(folder: Path, task: str = "") -> Point | None:
+    """The newest point with a loss, else the newest; with `task`, of that training."""
+    # Of a sweep's candidates any can be the one that is asked for, and its points lie far from the end.
+    for size in (_TAIL, 0):
+        found = [point for point in _decoded(_content(folder / POINTS, size)) if _is_of(point, task)]
+        if found:
+            return next((point for point in reversed(found) if point.loss is not None), found[-1])
+    return None
 
 
-def losses(folder: Path) -> tuple[dict[int, float], dict[int, float]]:
-    """Losses and held-out losses by step."""
-    each: dict[int, float] = {}
-    held_out: dict[int, float] = {}
+def course(folder: Path, task: str = "") -> list[Point]:
+    """What the trainer said in the order of steps, each once: what was done again takes the place of what was done."""
+    kept: list[Point] = []
     for point in points(folder):
-        if point.loss is not None:
-            each[point.step] = point.loss
-        if point.held_out_loss is not None:
-            held_out[point.step] = point.held_out_loss
-    return dict(sorted(each.items())), dict(sorted(held_out.items()))
+        if _is_of(point, task):
+            while kept and _moment(kept[-1]) >= _moment(point):
+                kept.pop()
+            kept.append(point)
+    return kept
+
+
+def _is_of(point: Point, task: str) -> bool:
+    return not task or point.task in ("", task)
+
+
+def _moment(point: Point) -> tuple[int, bool]:
+    """When in its training a point was said: the held-out loss of a step comes after its own."""
+    return point.step, point.loss is None
+
+
+def losses(folder: Path, task: str = "") -> tuple[dict[int, float], dict[int, float]]:
+    """Losses and held-out losses by step."""
+    kept = course(folder, task)
+    each = {point.step: point.loss for point in kept if point.loss is not None}
+    return each, {point.step: point.held_out_loss for point in kept if point.held_out_loss is not None}
+
+
+def shown_task(settings: Settings, record: Record) -> str:
+    """The training that a run's figures are of: of a sweep the candidate that was taken, until then the newest."""
+    taken = record.figures.get("chosen")
+    if taken and (record.now == "done" or not record.task.startswith("tune")):
+        return name_of(str(taken))
+    if record.task.startswith(name_of("")):
+        return record.task
+    point = last_point(place_of(settings, record.run))
+    return point.task if point else ""
 
 
 def recipe_of(settings: Settings, record: Record) -> RecipeFile:

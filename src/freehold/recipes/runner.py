@@ -120,6 +120,8 @@ class Run:
         for text in result.facts.get("notes", ()):
             self.on_event(Note(task.name, text))
         self.results[task.name] = result
+        if task.name == "tune":
+            self.conclude()
         self.on_event(StepEnds(task.name, number, total, time.monotonic() - begin, item.result is not None))
 
     def _run(self, item: Planned) -> Result:

@@ -28,6 +28,17 @@ def candidates(section: TuneSection) -> dict[str, TuneSection]:
     return {_name(chosen): msgspec.structs.replace(section, **chosen) for chosen in found}
 
 
+def name_of(candidate: str) -> str:
+    """The task that tunes one of several."""
+    return f"tune {candidate}"
+
+
+def chosen(section: TuneSection, candidate: str) -> dict[str, Any]:
+    """What one of several has for the keys that have several values."""
+    own = candidates(section)[candidate]
+    return {key: getattr(own, key) for key in swept(section)}
+
+
 def _name(chosen: dict[str, Any]) -> str:
     return " ".join(f"{key}={value}" for key, value in chosen.items())
 

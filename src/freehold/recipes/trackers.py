@@ -4,7 +4,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,9 +12,12 @@ import msgspec
 
 from freehold.core.errors import MissingExtra
 from freehold.recipes.records import Point, Record
+from freehold.recipes.schema import RecipeFile
+from freehold.recipes.sweep import chosen
 
 Write = Callable[[Point], None]
-Tracker = Callable[[Record, Path], AbstractContextManager[Write]]
+Tracker = Callable[[Record, Path, str], AbstractContextManager[Write]]
+"""Of a run's record, the record's folder, and of a sweep the candidate."""
 
 _NAMES = {
     "loss": "train/loss",
@@ -47,11 +50,36 @@ def values(point: Point) -> dict[str, float]:
 
 
 @contextmanager
-def _tensorboard(record: Record, place: Path) -> Iterator[Write]:
-    """Event files in the record's folder `tensorboard`; the settings as text."""
+def tracking(tracker: Tracker, file: RecipeFile, record: Record, place: Path) -> Iterator[Write]:
+    """One writer for the points of a run, of which each candidate of a sweep is a run of its own on the board."""
+    with ExitStack() as opened:
+        task: str | None = None
+        write_one: Write
+
+        def write(point: Point) -> None:
+            nonlocal task, write_one
+            if point.task != task:
+                opened.close()
+                task, candidate = point.task, point.task.partition(" ")[2]
+                own = _of_candidate(file, record, candidate) if candidate else record
+                write_one = opened.enter_context(tracker(own, place, candidate))
+            write_one(point)
+
+        yield write
+
+
+def _of_candidate(file: RecipeFile, record: Record, candidate: str) -> Record:
+    settings = {f"tune.{key}": value for key, value in chosen(file.recipe.tune, candidate).items()}
+    run = f"{record.run} {candidate}"
+    return msgspec.structs.replace(record, run=run, settings=record.settings | settings)
+
+
+@contextmanager
+def _tensorboard(record: Record, place: Path, candidate: str) -> Iterator[Write]:
+    """Event files in the record's folder `tensorboard`, a folder in it for each candidate; the settings as text."""
     from tensorboardX import SummaryWriter
 
-    writer = SummaryWriter(str(place / "tensorboard"))
+    writer = SummaryWriter(str(place / "tensorboard" / candidate.replace(" ", ",")))
 
     def write(point: Point) -> None:
         for name, value in values(point).items():
@@ -68,7 +96,7 @@ def _tensorboard(record: Record, place: Path) -> Iterator[Write]:
 
 
 @contextmanager
-def _wandb(record: Record, place: Path) -> Iterator[Write]:
+def _wandb(record: Record, place: Path, candidate: str) -> Iterator[Write]:
     """W&B's files in the record's folder `wandb`; 'wandb sync' sends them, when and if the user wants that."""
     os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
     import wandb
@@ -88,7 +116,7 @@ def _wandb(record: Record, place: Path) -> Iterator[Write]:
 
 
 @contextmanager
-def _trackio(record: Record, place: Path) -> Iterator[Write]:
+def _trackio(record: Record, place: Path, candidate: str) -> Iterator[Write]:
     """Trackio's database in the record's folder `trackio`; 'trackio show' reads it there."""
     os.environ |= {"TRACKIO_DIR": str(place / "trackio"), "HF_HUB_DISABLE_TELEMETRY": "1"}
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -8,8 +8,8 @@ import msgspec
 from freehold.core.errors import BadData
 from freehold.proofs.facts import Fact
 from freehold.recipes.schema import RecipeFile
-from freehold.recipes.steps.tune import RECORD, name_of
-from freehold.recipes.sweep import candidates, swept
+from freehold.recipes.steps.tune import RECORD
+from freehold.recipes.sweep import candidates, chosen, name_of
 from freehold.recipes.task import Result, Step, Task, Work
 from freehold.store import Store
 from freehold.tuning.job import HeldOutLoss
@@ -62,7 +62,7 @@ def _candidate(work: Work, name: str) -> Candidate:
     if not losses:
         raise BadData(f"{name} has no held-out loss to be chosen by", "Hold out some rows: [data] held_out")
     section = candidates(work.recipe.tune)[name]
-    settings = {key: getattr(section, key) for key in swept(work.recipe.tune)}
+    settings = chosen(work.recipe.tune, name)
     # With patience the weights of the lowest loss are taken, else those of the end.
     loss = min(losses) if section.patience else losses[-1]
     return Candidate(name, settings, loss, msgspec.json.decode(data), result)

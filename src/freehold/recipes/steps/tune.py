@@ -10,7 +10,7 @@ from freehold.recipes.judging import judge_of, judging
 from freehold.recipes.schema import RecipeFile, TuneSection
 from freehold.recipes.steps.base import folder_of
 from freehold.recipes.steps.data import HELD_OUT, TRAIN
-from freehold.recipes.sweep import candidates
+from freehold.recipes.sweep import candidates, name_of
 from freehold.recipes.task import Output, Result, Step, Task, Work
 from freehold.recipes.versions import installed
 from freehold.store import Store
@@ -30,11 +30,6 @@ def tasks(file: RecipeFile, store: Store) -> Iterable[Task]:
     found = candidates(file.recipe.tune)
     for name, section in found.items():
         yield _task("tune" if len(found) == 1 else name_of(name), section, file, store)
-
-
-def name_of(candidate: str) -> str:
-    """The task of one of several."""
-    return f"tune {candidate}"
 
 
 def _task(name: str, section: TuneSection, file: RecipeFile, store: Store) -> Task:
