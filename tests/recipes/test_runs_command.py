@@ -16,6 +16,7 @@ from freehold.core.settings import Settings
 from freehold.recipes import records, tools
 from freehold.recipes.records import Record
 from freehold.store.processes import alive
+from freehold.tuning.job import TrainJob
 from tests.recipes.conftest import write_recipe
 from tests.recipes.kit import Fakes
 
@@ -137,6 +138,22 @@ def test_stop_and_resume(
     assert records.find(settings, "desk").resumed == 1
     assert main.run(["runs", "stop", "desk"]) == 2
     assert main.run(["runs", "resume", "desk"]) == 2
+
+
+def test_what_is_gone_on_with_writes_the_report_that_was_asked_for(
+    command: Path, settings: Settings, fakes: Fakes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(job: TrainJob) -> None:
+        raise KeyboardInterrupt
+
+    fakes.during_training = stop
+    line = ["tune", "base", "desk.csv", "--out", "desk-lora", "--report", "figures.json", "-q"]
+    assert main.run(line) == 130
+    assert records.find(settings, "desk-lora").report == command / "figures.json"
+    fakes.during_training = lambda job: None
+    monkeypatch.chdir(tmp_path)
+    assert main.run(["runs", "resume", "desk-lora", "-q"]) == 0
+    assert json.loads((command / "figures.json").read_bytes())["name"] == "desk-lora"
 
 
 def test_a_terminal_that_closes_ends_nothing(

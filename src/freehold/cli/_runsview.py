@@ -85,6 +85,7 @@ def detail(settings: Settings, record: Record) -> dict[str, Any]:
         "points": [msgspec.to_builtins(point) for point in records.points(place)],
         "samples": record.samples,
         "folder": str(record.folder),
+        "report": str(record.report) if record.report else None,
         "log": str(place / LOG),
     }
 
@@ -106,6 +107,7 @@ def show_run(settings: Settings, record: Record) -> None:
             ("error", record.error),
             ("result", ", ".join(record.result)),
             ("recipe", str(record.path) if record.kind == "make" else ""),
+            ("report", str(record.report or "")),
             ("log", str(place / LOG)),
             ("files", _existing(record.folder)),
             ("board", _existing(place / "tensorboard")),

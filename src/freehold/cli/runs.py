@@ -118,9 +118,12 @@ def resume(run: RunName, detach: Detach = False, json: Json = False, quiet: Quie
     file = recipe_of(settings, record)
     if file.path.exists() and record.kind == "make" and file.path.read_bytes() != file.source:
         note(f"{file.path} was changed since; this run goes on with what it said then", quiet=quiet or json)
-    shown = make.make_shown if record.kind == "make" else tune.tune_shown
+    require_writable(record.report)
     with Lasting(detach=detach) as lasting:
-        shown(file, settings, lasting, json=json, quiet=quiet)
+        if record.kind == "make":
+            make.make_shown(file, settings, lasting, json=json, quiet=quiet)
+        else:
+            tune.tune_shown(file, settings, lasting, json=json, quiet=quiet, report=record.report)
 
 
 def _found(run: str, home: Path | None) -> "tuple[Settings, Record]":

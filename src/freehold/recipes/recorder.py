@@ -28,6 +28,7 @@ class Recorder:
         self.file, self.settings, self.kind, self.folder, self.on_event = file, settings, kind, folder, on_event
         self.tracker = trackers.known(file.recipe.tune.log)
         self.record: Record | None = None
+        self._fields: dict[str, Any] = {}
         self._opened = ExitStack()
         self._tenth, self._told = -1, 0.0
 
@@ -61,7 +62,8 @@ class Recorder:
             records.drop(self.settings, self.record.run)
 
     def conclude(self, **fields: Any) -> None:
-        """Add what came out: fields of the record."""
+        """Add what came out, or what is known before it begins: fields of the record."""
+        self._fields |= fields
         if self.record is not None:
             self.record = msgspec.structs.replace(self.record, **fields)
 
@@ -75,6 +77,7 @@ class Recorder:
 
     def _create(self) -> Record:
         record = records.create(self.file, self.settings, self.kind, self.folder)
+        record = msgspec.structs.replace(record, **self._fields)
         place = records.place_of(self.settings, record.run)
         with disk_errors(place):
             self._points = self._opened.enter_context((place / POINTS).open("ab", buffering=0))

@@ -63,6 +63,8 @@ class Record(msgspec.Struct, kw_only=True):
     state: State = "running"
     pid: int = 0
     born: str = ""
+    report: Path | None = None
+    """Where its figures are to be written as JSON when it is done."""
     since: float = 0.0
     """When it was begun or gone on with, last."""
     ended: float = 0.0

@@ -101,11 +101,12 @@ class Run:
             self._do(task, number, len(tasks))
 
     def conclude(self, **fields: Any) -> None:
-        """Add what came out to the run's record."""
+        """Add to the run's record: what tuning took, once it is done, and `fields`."""
         if self.recorder is not None:
-            facts = self.results["tune"].facts if "tune" in self.results else {}
-            figures = {key: value for key, value in facts.items() if key != "notes"}
-            self.recorder.conclude(figures=figures, **fields)
+            if "tune" in self.results:
+                facts = self.results["tune"].facts
+                fields["figures"] = {key: value for key, value in facts.items() if key != "notes"}
+            self.recorder.conclude(**fields)
 
     def _do(self, task: Task, number: int, total: int) -> None:
         item = look(task, self.results, self.store, self.history)

@@ -63,9 +63,20 @@ def recipe_of(values: dict[str, dict[str, Any]], folder: Path) -> RecipeFile:
     return RecipeFile(parse(values, path), path, toml(values).encode())
 
 
-def tune(file: RecipeFile, settings: Settings, *, on_event: OnEvent, tools: Tools | None = None) -> Tuned:
-    """Run the recipe up to its tune step, and let its name point to what came out. Raises what `make` does."""
+def tune(
+    file: RecipeFile,
+    settings: Settings,
+    *,
+    on_event: OnEvent,
+    tools: Tools | None = None,
+    report: Path | None = None,
+) -> Tuned:
+    """Run the recipe up to its tune step, and let its name point to what came out. Raises what `make` does.
+
+    `report` is where the caller writes that: the record of the run keeps it for whoever goes on with the run.
+    """
     with running(file, settings, tools, on_event, record="tune") as run:
+        run.conclude(report=report)
         if run.file.adapted and file.recipe.tune.embeds:
             raise BadInput(f"{file.recipe.model.base} is a GGUF file, beside which no adapter is served alone", _MAKE)
         run.go(*TASKS)
