@@ -107,6 +107,11 @@ def test_how_it_died_is_told(fake: Fake, script: str, kind: type[FreeholdError],
     assert remedy in error.remedy
 
 
+def test_where_its_log_is_is_told_in_full(fake: Fake) -> None:
+    job = fake("exit 1")
+    assert refusal(job).remedy == f"Its log is {job.out / 'trainer.log'}"
+
+
 def test_a_last_word_without_end_is_cut(fake: Fake) -> None:
     error = refusal(fake("head -c 100000 /dev/zero | tr '\\0' x >&2; exit 1"))
     assert "xxx" in error.message

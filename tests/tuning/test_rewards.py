@@ -60,8 +60,10 @@ def test_a_function_of_ones_own_is_asked_and_keeps_its_state(tmp_path: Path):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("raise RuntimeError('no')", "failed"), ("return None", "failed"), ("return 'x'", "failed"),
-        ("return float('nan')", "gave"), ("return 1e300", "gave"), ("import os; os._exit(3)", "failed"),
+        ("raise RuntimeError('no')", "failed in line 2: RuntimeError: no"), ("return None", "gave None"),
+        ("return 1 / 0", "failed in line 2: ZeroDivisionError: division by zero"), ("return 'x'", "gave 'x'"),
+        ("return float('nan')", "gave nan"), ("return 1e300", r"gave 1e\+300"), ("return 1 << 9999", "gave"),
+        ("import os; os._exit(3)", "failed: its process ended with code 3"),
     ],
 )  # fmt: skip
 def test_a_function_that_fails_is_named(tmp_path: Path, body: str, said: str):
@@ -127,17 +129,53 @@ def test_functions_may_use_what_lies_beside_them_and_say_worth_in_several_ways(o
     assert worth("own.py:noisy", "é\n\udc00" * 100_000, folder=own) == 300_000
 
 
-@pytest.mark.parametrize("name", ["late", "several", "ends", "few", "nothing", "__name__"])
-def test_what_is_no_reward_function_is_named(own: Path, name: str):
-    with pytest.raises(BadInput, match=rf"own\.py:{name} failed; what it said is in trainer\.log"):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("late", "gave <coroutine object late"), ("several", r"gave \[1\.0, 2\.0\]"),
+        ("ends", "failed in line 19: SystemExit: 0"), ("few", r"failed: TypeError: few\(\) takes 1 positional"),
+        ("nothing", "failed: AttributeError: .* no attribute 'nothing'"), ("__name__", "failed: TypeError: 'str'"),
+    ],
+)  # fmt: skip
+def test_what_is_no_reward_function_is_named(own: Path, name: str, said: str):
+    with pytest.raises(BadInput, match=rf"own\.py:{name} {said}"):
         worth(f"own.py:{name}", "a", folder=own)
 
 
-@pytest.mark.parametrize("body", ["def score(:", "import no_such_package", "raise SystemExit(1)", "", "\x00"])
-def test_a_file_that_cannot_be_loaded_is_named(tmp_path: Path, body: str):
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("\ndef score(:", " in line 2: SyntaxError"), ("import no_such_package", " in line 1: ModuleNotFoundError"),
+        ("raise SystemExit(1)", " in line 1: SystemExit: 1"), ("", ": AttributeError"), ("\x00", ".*null bytes"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_loaded_is_named(tmp_path: Path, body: str, said: str):
     (tmp_path / "own.py").write_text(body)
-    with pytest.raises(BadInput, match=r"own\.py:score failed"):
+    with pytest.raises(BadInput, match=rf"own\.py:score failed{said}"):
         worth("own.py:score", "a", folder=tmp_path)
+
+
+def test_who_wants_to_know_more_is_told_the_whole_path_of_the_log(own: Path):
+    with pytest.raises(BadInput) as caught:
+        rewards(["own.py:ends"], own, log=own / "trainer.log")([Answer("", "", "")])
+    assert caught.value.remedy == f"Correct the function; all that it said is in {own}/trainer.log"
+
+
+@pytest.mark.parametrize("body", ["def score(*_):\n    while True: pass\n", "import time\ntime.sleep(900)\n"])
+def test_a_function_that_hangs_is_ended_and_named(tmp_path: Path, body: str, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "own.py").write_text(body)
+    monkeypatch.setattr("freehold.tuning.rewards._PATIENCE", 0.5)
+    with pytest.raises(BadInput, match=r"own\.py:score took more than 0 minutes for one answer"):
+        # More than a pipe holds: it waits for whoever reads it.
+        worth("own.py:score", "x" * 200_000, folder=tmp_path)
+
+
+def test_an_interrupt_is_for_the_trainer_to_heed(tmp_path: Path):
+    """At a terminal both processes get it."""
+    (tmp_path / "own.py").write_text(
+        "import os, signal\ndef score(*_):\n    os.kill(os.getpid(), signal.SIGINT)\n    return 1\n"
+    )
+    assert worth("own.py:score", "a", folder=tmp_path) == 1
 
 
 def test_one_answer_that_fails_fails_all_and_the_next_are_asked_anew(own: Path):

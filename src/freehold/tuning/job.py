@@ -15,6 +15,8 @@ Dtype = Literal["auto", "f32", "bf16", "int8"]
 Switch = Literal["auto", "on", "off"]
 BaseDtype = Literal["stored", "nf4"]
 Backend = Literal["freehold", "unsloth"]
+LOG = "trainer.log"
+"""Beside what the trainer writes: what it and the libraries in it say to people."""
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from freehold.core import errors
 from freehold.core.system import end_with_parent
 from freehold.tuning.job import (
+    LOG,
     Backend,
     Compared,
     CompareJob,
@@ -98,10 +100,10 @@ def _run(
     path = job.out / "job.json"
     path.write_bytes(asked)
     command = [sys.executable, "-P", "-m", f"freehold.tuning.{module}", str(path)]
-    with (job.out / "trainer.log").open("wb") as log, _child(command, log.fileno()) as child:
+    with (job.out / LOG).open("wb") as log, _child(command, log.fileno()) as child:
         result = _follow(child, on_progress)
     if not isinstance(result, kind):
-        raise _death(child.returncode, (job.out / "trainer.log").read_text("utf-8", "replace"))
+        raise _death(child.returncode, job.out / LOG)
     return result
 
 
@@ -165,7 +167,8 @@ def _follow(child: subprocess.Popen[bytes], on_progress: Callable[[Progress], No
     return result
 
 
-def _death(code: int, log: str) -> errors.FreeholdError:
+def _death(code: int, path: Path) -> errors.FreeholdError:
+    log = path.read_text("utf-8", "replace")
     if code in (-signal.SIGINT, 130):
         return errors.Interrupted("tuning was interrupted", "Run the same command again to go on")
     if code == -signal.SIGKILL or (code == -signal.SIGABRT and _NO_ROOM in log):
@@ -175,6 +178,4 @@ def _death(code: int, log: str) -> errors.FreeholdError:
             "batch_tokens or max_length",
         )
     last = log.strip().splitlines()[-1:] or ["it said nothing"]
-    return errors.WorkerFailed(
-        f"the trainer ended with code {code}: {last[0][:300]}", "Its log is trainer.log beside the run"
-    )
+    return errors.WorkerFailed(f"the trainer ended with code {code}: {last[0][:300]}", f"Its log is {path}")

@@ -13,13 +13,15 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
+from threading import Event, Timer
 from typing import NamedTuple
 
 from freehold.core.errors import BadInput, BadRecipe
+from freehold.core.system import end_with_parent
 
 _NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
 _VALUE = re.compile(
@@ -45,11 +47,14 @@ class Answer(NamedTuple):
 Reward = Callable[[Sequence[Answer]], list[float]]
 
 
-def rewards(specs: Sequence[str], folder: Path, judge: Reward | None = None) -> Reward:
-    """The sum of rewards by their names; paths start in `folder`. Raises BadRecipe."""
+def rewards(specs: Sequence[str], folder: Path, judge: Reward | None = None, log: Path | None = None) -> Reward:
+    """The sum of rewards by their names; paths start in `folder`, and this process's stderr is in `log`.
+
+    Raises BadRecipe.
+    """
     if not specs:
         raise BadRecipe("[tune] objective grpo needs rewards", 'As in: rewards = ["number", "rewards.py:polite"]')
-    found = [judge if spec == JUDGE and judge is not None else _reward(spec, folder) for spec in specs]
+    found = [judge if spec == JUDGE and judge is not None else _reward(spec, folder, log) for spec in specs]
 
     def total(answers: Sequence[Answer]) -> list[float]:
         return [sum(each) for each in zip(*(reward(answers) for reward in found), strict=True)]
@@ -57,7 +62,7 @@ def rewards(specs: Sequence[str], folder: Path, judge: Reward | None = None) -> 
     return total
 
 
-def _reward(spec: str, folder: Path) -> Reward:
+def _reward(spec: str, folder: Path, log: Path | None) -> Reward:
     kind, _, rest = spec.partition(":")
     if kind == "regex":
         return _each(_pattern(rest))
@@ -67,7 +72,7 @@ def _reward(spec: str, folder: Path) -> Reward:
         path = folder / kind
         if not path.is_file():
             raise BadRecipe(f"[tune] rewards: no such file: {path}", "Name a Python file beside the recipe")
-        return Own(path, rest)
+        return Own(path, rest, log)
     if spec == JUDGE:
         raise BadRecipe("[tune] rewards: judge needs to know who grades", "Name a model in [tune] judge, and a rubric")
     raise BadRecipe(
@@ -135,32 +140,56 @@ _RULES: dict[str, Callable[[Answer], bool]] = {
     "exact": _exact,
 }
 _LOOP = """
-import importlib.util, json, os, sys
+import importlib.util, json, os, sys, traceback
 from freehold.core.system import end_with_parent
 end_with_parent()
 sys.path.insert(0, os.getcwd())
 replies = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
-spec = importlib.util.spec_from_file_location("rewards", sys.argv[1])
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-function = getattr(module, sys.argv[2])
-for line in sys.stdin:
-    print(json.dumps([float(function(*each)) for each in json.loads(line)]), file=replies, flush=True)
+def reply(**said):
+    print(json.dumps(said), file=replies, flush=True)
+try:
+    spec = importlib.util.spec_from_file_location("rewards", sys.argv[1])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function = getattr(module, sys.argv[2])
+    for line in sys.stdin:
+        for each in json.loads(line):
+            found = function(*each)
+            try:
+                value = float(found)
+            except (TypeError, ValueError, OverflowError):
+                reply(gave=repr(found)[:200])
+            else:
+                reply(worth=value)
+except BaseException as error:
+    traceback.print_exc()
+    lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == sys.argv[1]]
+    if isinstance(error, SyntaxError) and error.filename == sys.argv[1]:
+        lines.append(error.lineno)
+    where = f" in line {lines[-1]}" if lines else ""
+    reply(failed=where + ": " + traceback.format_exception_only(error)[-1].strip()[:300])
+    raise SystemExit(1)
 """
-"""Reads answers, a list a line, and writes what each is worth. What the function prints goes to stderr. A function
-that never comes back ends with the trainer all the same."""
+"""Reads answers, a list a line, and writes what each is worth, a line each. What the function prints goes to stderr. A
+function that never comes back ends with the trainer all the same.
+"""
+_PATIENCE = 300.0
+"""Seconds for one answer; the first one's are for loading the file too."""
 
 
 class Own:
-    """A function of the user's, in a process that lives as long as the training."""
+    """A function of the user's, in a process that lives as long as the training. `log` has what that process says."""
 
-    def __init__(self, path: Path, name: str) -> None:
-        self.path, self.name = path, name
+    def __init__(self, path: Path, name: str, log: Path | None = None) -> None:
+        self.path, self.name, self.log = path, name, log
         self._child: subprocess.Popen[str] | None = None
 
     def __call__(self, answers: Sequence[Answer]) -> list[float]:
-        """What each answer is worth. Raises BadInput when the function fails or says something else than numbers."""
+        """What each answer is worth.
+
+        Raises BadInput when the function fails, says something else than numbers, or takes minutes for an answer.
+        """
         if self._child is None:
             command = [sys.executable, "-P", "-c", _LOOP, str(self.path), self.name]
             self._child = subprocess.Popen(
@@ -173,16 +202,50 @@ class Own:
             )
         child = self._child
         try:
-            found = json.loads(_ask(child, json.dumps([tuple(answer) for answer in answers])))
-        except (BrokenPipeError, ValueError) as error:
-            raise self._failed() from error
-        if not all(value == value and abs(value) < _LIMIT for value in found):
-            raise BadInput(f"{self.path.name}:{self.name} gave {found}"[:300], "A reward is a finite number")
-        return [float(value) for value in found]
+            with self._limit(child):
+                _tell(child, json.dumps([tuple(answer) for answer in answers]))
+            return [self._reply(child) for _ in answers]
+        except BaseException:
+            self.close()
+            raise
 
-    def _failed(self) -> BadInput:
-        self.close()
-        return BadInput(f"{self.path.name}:{self.name} failed; what it said is in trainer.log", "Correct the function")
+    def _reply(self, child: "subprocess.Popen[str]") -> float:
+        """What the next answer is worth."""
+        with self._limit(child):
+            line = child.stdout.readline() if child.stdout is not None else ""
+            if not line:
+                raise self._error(f"failed: its process ended with code {child.wait()}")
+        said = json.loads(line)
+        if "failed" in said:
+            raise self._error(f"failed{said['failed']}")
+        value = said.get("worth", said.get("gave"))
+        if isinstance(value, str) or not (value == value and abs(value) < _LIMIT):
+            raise self._error(f"gave {value}", "A reward is a finite number")
+        return float(value)
+
+    @contextmanager
+    def _limit(self, child: "subprocess.Popen[str]") -> Iterator[None]:
+        """End the process when this takes minutes."""
+        late = Event()
+
+        def end() -> None:
+            late.set()
+            child.kill()
+
+        timer = Timer(_PATIENCE, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if late.is_set():
+                took = f"took more than {_PATIENCE / 60:.0f} minutes for one answer"
+                raise self._error(took, "Correct the function, or give it a limit of its own")
+
+    def _error(self, what: str, remedy: str = "Correct the function") -> BadInput:
+        said = f"; all that it said is in {self.log}" if self.log else ""
+        return BadInput(f"{self.path.name}:{self.name} {what}", f"{remedy}{said}")
 
     def close(self) -> None:
         """End the process."""
@@ -196,10 +259,9 @@ class Own:
         self.close()
 
 
-def _ask(child: "subprocess.Popen[str]", line: str) -> str:
-    """The child's next line. Raises BrokenPipeError for one that has ended."""
-    if child.stdin is None or child.stdout is None:
-        raise BrokenPipeError
-    child.stdin.write(line + "\n")
-    child.stdin.flush()
-    return child.stdout.readline()
+def _tell(child: "subprocess.Popen[str]", line: str) -> None:
+    """Hand the child a line. One that has ended says why when its reply is read."""
+    with suppress(BrokenPipeError):
+        if child.stdin is not None:
+            child.stdin.write(line + "\n")
+            child.stdin.flush()

@@ -22,7 +22,7 @@ from freehold.tuning.decoder.model import Network
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.device import Device, find
 from freehold.tuning.heap import Heap
-from freehold.tuning.job import ADAPTERS, HeldOutLoss, Progress, Report, TrainJob, TrainPlan, TrainResult
+from freehold.tuning.job import ADAPTERS, LOG, HeldOutLoss, Progress, Report, TrainJob, TrainPlan, TrainResult
 from freehold.tuning.judge import Grader
 from freehold.tuning.material import Material
 from freehold.tuning.memory import Watch
@@ -207,7 +207,7 @@ class Trainer:
         if job.judge is not None and JUDGE in job.rewards:
             grader = self.opened.enter_context(Grader(job.judge, job.out / "judge", self.threads))
         return Drawing(
-            reward=rewards(job.rewards, job.train.parent, grader),
+            reward=rewards(job.rewards, job.train.parent, grader, job.out / LOG),
             text=lambda ids: encoder.decode(ids, skip_special_tokens=True),
             ends=frozenset(model.ends(self.base, encoder)),
             group=job.group,
