@@ -211,8 +211,10 @@ def test_files_that_cannot_be_a_base_are_refused_before_any_work(
 
 def test_adapters_and_models_with_one_are_no_base(shop: Path, settings: Settings, fakes: Fakes) -> None:
     make(recipe(shop), settings, tools=fakes.tools())
+    other = recipe(shop, "desk")
+    other.write_text(other.read_text().replace('name = "desk"', 'name = "other"'))
     with pytest.raises(Unsupported, match="with an adapter already"):
-        plan_of(recipe(shop, "desk"), settings)
+        plan_of(other, settings)
     with pytest.raises(Unsupported, match="is an adapter"):
         plan_of(recipe(shop, "desk:adapter"), settings)
     with Store.open(settings.store) as store:

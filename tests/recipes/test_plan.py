@@ -116,7 +116,8 @@ def test_bases_that_cannot_be_tuned(run: Run, workshop: Path, settings: Settings
     path = workshop / "recipe.toml"
     run()
     text = path.read_text()
-    path.write_text(text.replace('base = "base"', 'base = "desk"').replace("[tune]", '[tune]\nmethod = "full"'))
+    other = text.replace('name = "desk"', 'name = "other"').replace('base = "base"', 'base = "desk"')
+    path.write_text(other.replace("[tune]", '[tune]\nmethod = "full"'))
     with pytest.raises(Unsupported, match="GGUF"):
         plan_of(path, settings)
     path.write_text(text.replace('base = "base"', 'base = "./desk.csv"'))

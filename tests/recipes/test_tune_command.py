@@ -222,11 +222,6 @@ def test_what_is_not_there(
     assert names() == []
 
 
-def test_a_model_does_not_take_the_name_of_its_base(command: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.run(["tune", "desk", "desk.csv", "--out", "desk"]) == 2
-    assert "--out desk is the base's own name" in capsys.readouterr().err
-
-
 def test_without_the_extra_it_is_named(command: Path, fakes: Fakes, capsys: pytest.CaptureFixture[str]) -> None:
     fakes.installed = False
     _, err = tuned(capsys, "--out", "desk", code=2)

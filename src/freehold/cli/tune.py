@@ -122,10 +122,9 @@ def _one(values: Sequence[Any] | None) -> Any:
 
 
 def _recipe(base: str, data: Path, out: str, section: dict[str, Any], held_out: float | None) -> "RecipeFile":
-    from freehold.recipes.tuning import check_name, recipe_of
+    from freehold.recipes.tuning import recipe_of
 
     name = Name.parse(out)
-    check_name(name, base)
     values: dict[str, dict[str, Any]] = {
         "model": {"name": str(name), "base": base},
         "data": {"path": str(data.absolute()), **({} if held_out is None else {"held_out": held_out})},

@@ -8,6 +8,7 @@ import msgspec
 
 from freehold.core.digest import Digest
 from freehold.core.settings import Settings
+from freehold.recipes.names import check_free, check_own
 from freehold.recipes.schema import RecipeFile, read
 from freehold.recipes.sources import settled
 from freehold.recipes.task import Result, Task, steps
@@ -77,7 +78,10 @@ def plan_of(path: Path, settings: Settings) -> Plan:
     """The plan of the recipe in a file."""
     file = read(path)
     with Store.open(settings.store, quota=settings.quota) as store:
-        return plan(file, store, settings)
+        check_own(file.recipe)
+        found = plan(file, store, settings)
+        check_free(settled(file, store), store, "make")
+        return found
 
 
 def _entry(task: Task, results: dict[str, Result], store: Store, history: History) -> Entry:

@@ -14,6 +14,7 @@ from freehold.formats.locks import locked, sweep
 from freehold.recipes import tools as rooms
 from freehold.recipes.events import Note, OnEvent, StepBegins, StepEnds
 from freehold.recipes.history import folder_of, journal, read_history, write_history
+from freehold.recipes.names import check_free, check_own
 from freehold.recipes.outcome import Outcome, gate_passed, outcome_of, samples, scores
 from freehold.recipes.plan import Planned, look, plan, remember, tasks_of
 from freehold.recipes.recorder import Recorder
@@ -65,9 +66,12 @@ def running(
 ) -> "Iterator[Run]":
     """A run whose store is open and whose folder is its own; what it does is kept in a record, where one is wanted."""
     with Store.open(settings.store, quota=settings.quota) as store:
+        if record is not None:
+            check_own(file.recipe)
         file = settled(file, store)
         run = Run(file, settings, store, tools or rooms.real(), on_event)
         if record is not None:
+            check_free(file, store, record)
             run.recorder = Recorder(file, settings, record, run.folder, on_event)
             run.on_event = run.recorder
         planned = plan(file, store, settings)

@@ -11,13 +11,13 @@ from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.core.name import Name
 from freehold.core.settings import Settings
 from freehold.recipes.events import OnEvent
+from freehold.recipes.names import ADAPTER_ALONE, variant
 from freehold.recipes.outcome import show_extras
 from freehold.recipes.runner import Run, running
 from freehold.recipes.schema import RecipeFile, parse
 from freehold.recipes.steps.base import beside
 from freehold.recipes.steps.choose import SWEEP
 from freehold.recipes.steps.data import HELD_OUT, REPORT, TRAIN
-from freehold.recipes.steps.release import ADAPTER_ALONE, variant
 from freehold.recipes.steps.tune import RECORD
 from freehold.recipes.sweep import candidates
 from freehold.recipes.task import Result
@@ -196,9 +196,3 @@ def _tuned(run: Run, digest: Digest) -> Tuned:
         why=facts.get("why", ""),
         folder=run.folder,
     )
-
-
-def check_name(name: Name, base: str) -> None:
-    """Raises BadInput when the result would take its base's name."""
-    if str(name) == base:
-        raise BadInput(f"--out {name} is the base's own name", "Give another name")

@@ -9,6 +9,7 @@ from freehold.core.errors import Forbidden, UnknownModel
 from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.core.name import Name
 from freehold.core.paths import expanded
+from freehold.recipes.names import ADAPTER_ALONE, UNQUANTISED, variant
 from freehold.recipes.schema import RecipeFile
 from freehold.recipes.steps.base import manifest_of
 from freehold.recipes.steps.choose import SWEEP
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from freehold.proofs.sign.keys import PrivateKey
 
 _NAME = "name:"
-UNQUANTISED, ADAPTER_ALONE = "weights", "adapter"
 _KEPT = ("gguf", "chat_template", "parameters", "licence")
 """Parts of a base that its tuned model keeps. Its system message and turns are none: it was not tuned behind them."""
 
@@ -118,11 +118,6 @@ def _manifests(work: Work, lineage: Lineage, evidence: tuple[Digest, ...]) -> It
                 yield variant(name, kind.lower()), _gguf(work, kind, lineage, evidence)
         task = "merge" if "merge" in work.inputs else "tune"
         yield variant(name, UNQUANTISED), _folder(work, task, "model", lineage, evidence)
-
-
-def variant(name: Name, suffix: str) -> Name:
-    """The name of a model's other form."""
-    return Name(name.org, name.model, suffix if name.tag == "latest" else f"{name.tag}-{suffix}")
 
 
 def _gguf(work: Work, kind: str, lineage: Lineage, evidence: tuple[Digest, ...]) -> Manifest:
