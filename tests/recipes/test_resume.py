@@ -48,7 +48,7 @@ make(Path(recipe), Settings(home=Path(home), threads=1), on_event=on_event, tool
 
 def _child(what: str, workshop: Path, settings: Settings) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-c", CHILD, what, str(workshop / "recipe.toml"), str(settings.home)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

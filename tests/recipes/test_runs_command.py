@@ -49,7 +49,7 @@ def command(workshop: Path, home: Path, fakes: Fakes, monkeypatch: pytest.Monkey
 def go(workshop: Path, home: Path) -> "Iterator[tuple[list[str], dict[str, str], Path]]":
     """A command line that trains until a file is there, its environment, and that file."""
     file = workshop / "go"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "xterm"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm"}
     yield [sys.executable, "-c", CHILD, str(file)], environment, file
     file.touch()
 
@@ -206,3 +206,20 @@ def test_what_fails_before_it_begins_is_said_at_once(
     )
     assert done.returncode == 2
     assert "no such recipe: other.toml" in done.stderr
+
+
+def test_what_failed_in_the_background_says_why(
+    command: Path, go: "tuple[list[str], dict[str, str], Path]", settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line, environment, _ = go
+    (command / "desk.csv").write_text('{"text": [\n')
+    making = [*line, "make", "recipe.toml"]
+    assert subprocess.run(making, env=environment, capture_output=True, timeout=PATIENCE).returncode == 2
+    assert records.records(settings) == [], "who looked on has read it"
+    done = subprocess.run([*making, "--detach"], env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout[:6]) == (0, "desk-1")
+    record = wait(settings, lambda record: record.now == "failed")
+    assert "desk.csv" in record.error
+    capsys.readouterr()
+    assert main.run(["runs", "log", "desk-1"]) == 0
+    assert record.error in capsys.readouterr().out

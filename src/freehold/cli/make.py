@@ -54,7 +54,7 @@ def make_shown(file: "RecipeFile", settings: "Settings", lasting: Lasting, *, js
     from freehold.recipes.runner import make_of
 
     with View(quiet=quiet or json, lasting=lasting) as view:
-        outcome = make_of(file, settings, on_event=view)
+        outcome = make_of(file, settings, on_event=view, left=lambda: lasting.left)
     if json:
         emit(outcome)
     else:

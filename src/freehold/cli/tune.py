@@ -107,7 +107,7 @@ def tune_shown(
     from freehold.recipes.tuning import tune
 
     with View(quiet=quiet or json, lasting=lasting) as view:
-        tuned = tune(file, settings, on_event=view, report=report and report.absolute())
+        tuned = tune(file, settings, on_event=view, report=report and report.absolute(), left=lambda: lasting.left)
     if report is not None:
         _write(tuned, report)
     if json:

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,13 @@ from freehold.store import Store
 
 _TUNE = "Make it by: freehold tune BASE DATA --objective classify"
 _NEED_EXTRA = ("tune", "merge")
+Left = Callable[[], bool]
+"""Whether nobody looks at what a run says any more."""
+
+
+def watched() -> bool:
+    """Somebody looks."""
+    return False
 
 
 def make(
@@ -47,9 +54,11 @@ def make(
     return make_of(file, settings, on_event=on_event, tools=tools)
 
 
-def make_of(file: RecipeFile, settings: Settings, *, on_event: OnEvent, tools: Tools | None = None) -> Outcome:
+def make_of(
+    file: RecipeFile, settings: Settings, *, on_event: OnEvent, tools: Tools | None = None, left: Left = watched
+) -> Outcome:
     """As `make`, of a recipe that is read already."""
-    with running(file, settings, tools, on_event, record="make") as run:
+    with running(file, settings, tools, on_event, record="make", left=left) as run:
         begin = time.monotonic()
         run.go()
         outcome = outcome_of(run.file, run.results, run.store, run.folder, time.monotonic() - begin)
@@ -62,9 +71,17 @@ def make_of(file: RecipeFile, settings: Settings, *, on_event: OnEvent, tools: T
 
 @contextmanager
 def running(
-    file: RecipeFile, settings: Settings, tools: Tools | None, on_event: OnEvent, record: Kind | None = None
+    file: RecipeFile,
+    settings: Settings,
+    tools: Tools | None,
+    on_event: OnEvent,
+    record: Kind | None = None,
+    left: Left = watched,
 ) -> "Iterator[Run]":
-    """A run whose store is open and whose folder is its own; what it does is kept in a record, where one is wanted."""
+    """A run whose store is open and whose folder is its own; what it does is kept in a record, where one is wanted.
+
+    The record of a run that fails before it gets anywhere stays when the user has `left`: it alone says why.
+    """
     with Store.open(settings.store, quota=settings.quota) as store:
         if record is not None:
             check_own(file.recipe)
@@ -79,7 +96,7 @@ def running(
             run.tools.require(file.recipe.tune.backend)
             check_signed(file, store, settings)
             check_room(file, store, settings)
-        with _run_folder(run), run.recorder or nullcontext():
+        with _run_folder(run, left), run.recorder or nullcontext():
             yield run
 
 
@@ -148,7 +165,7 @@ class Run:
 
 
 @contextmanager
-def _run_folder(run: Run) -> Iterator[None]:
+def _run_folder(run: Run, left: Left) -> Iterator[None]:
     """The recipe's folder, for this process alone; gone again when the run failed before it got anywhere."""
     fresh = not run.folder.exists()
     try:
@@ -161,7 +178,7 @@ def _run_folder(run: Run) -> Iterator[None]:
     except FreeholdError as error:
         if fresh and not run.results and not isinstance(error, Interrupted):
             shutil.rmtree(run.folder, ignore_errors=True)
-            if run.recorder is not None:
+            if run.recorder is not None and not left():
                 run.recorder.forget()
         raise
 

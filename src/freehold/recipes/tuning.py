@@ -13,7 +13,7 @@ from freehold.core.settings import Settings
 from freehold.recipes.events import OnEvent
 from freehold.recipes.names import ADAPTER_ALONE, variant
 from freehold.recipes.outcome import show_extras
-from freehold.recipes.runner import Run, running
+from freehold.recipes.runner import Left, Run, running, watched
 from freehold.recipes.schema import RecipeFile, parse
 from freehold.recipes.steps.base import beside
 from freehold.recipes.steps.choose import SWEEP
@@ -70,12 +70,13 @@ def tune(
     on_event: OnEvent,
     tools: Tools | None = None,
     report: Path | None = None,
+    left: Left = watched,
 ) -> Tuned:
     """Run the recipe up to its tune step, and let its name point to what came out. Raises what `make` does.
 
     `report` is where the caller writes that: the record of the run keeps it for whoever goes on with the run.
     """
-    with running(file, settings, tools, on_event, record="tune") as run:
+    with running(file, settings, tools, on_event, record="tune", left=left) as run:
         run.conclude(report=report)
         if run.file.adapted and file.recipe.tune.embeds:
             raise BadInput(f"{file.recipe.model.base} is a GGUF file, beside which no adapter is served alone", _MAKE)

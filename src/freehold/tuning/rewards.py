@@ -21,7 +21,6 @@ from threading import Event, Timer
 from typing import NamedTuple
 
 from freehold.core.errors import BadInput, BadRecipe
-from freehold.core.system import end_with_parent
 
 _NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
 _VALUE = re.compile(
