@@ -40,7 +40,7 @@ def scores(home: Path, tmp_path: Path) -> list[list[float]]:
 
 
 def test_each_text_gets_its_labels(inside: Freehold, scores: list[list[float]], tmp_path: Path) -> None:
-    (tmp_path / "more.txt").write_text(f"{TEXTS[1]}\n\n{TEXTS[2]}\n")
+    (tmp_path / "more.txt").write_text(f"{TEXTS[1]}\n\n{TEXTS[2]}\n", "utf-8-sig")  # as Notepad saves it
     done = inside("classify", "labels", TEXTS[0], "--file", "more.txt", "--json")
     assert done.returncode == 0
     told = json.loads(done.stdout)

@@ -97,7 +97,7 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_the_one_model(tmp_path: Path):
     settings = load({"home": tmp_path})
     model = write_gguf(tmp_path / "m.gguf")
-    (tmp_path / "t.jinja").write_text("{{ 1 }}")
+    (tmp_path / "t.jinja").write_text("{{ 1 }}", "utf-8-sig")  # as Notepad saves it
     given = parse(["-m", str(model), "-a", "b, a", "--slot-save-path", str(tmp_path), "--chat-template-file",
                    str(tmp_path / "t.jinja"), "-nkvo", "-b", "64", "--rerank"], {})  # fmt: skip
     with Store.open(settings.store) as store:

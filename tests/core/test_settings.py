@@ -25,6 +25,11 @@ def test_defaults(folder: Path) -> None:
     assert not settings.offline
 
 
+def test_a_file_that_notepad_saved(folder: Path) -> None:
+    (folder / "config.toml").write_bytes(b"\xef\xbb\xbfport = 5000\r\n")
+    assert load({"home": folder}, {}).port == 5000
+
+
 def test_home_is_found_in_this_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert load({}, {}).home == tmp_path / ".freehold"

@@ -104,8 +104,10 @@ def test_a_running_run_is_stopped_as_by_ctrl_c(workshop: Path, settings: Setting
         child.wait()
 
 
-def test_a_run_keeps_its_recipe_as_it_was(run: Run, settings: Settings, workshop: Path) -> None:
-    before = (workshop / "recipe.toml").read_bytes()
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_run_keeps_its_recipe_as_it_was(run: Run, settings: Settings, workshop: Path, mark: bytes) -> None:
+    before = mark + (workshop / "recipe.toml").read_bytes()
+    (workshop / "recipe.toml").write_bytes(before)
     run()
     write_recipe(workshop, tune="epochs = 4")
     file = records.recipe_of(settings, records.find(settings, "desk"))

@@ -145,6 +145,14 @@ def test_files(tmp_path: Path) -> None:
         read(path)
 
 
+def test_a_recipe_that_notepad_saved(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_bytes(b'\xef\xbb\xbf[model]\r\nname = "a"\r\n[data]\r\npath = "x.csv"\r\n')
+    file = read(path)
+    assert file.recipe.model.name == "a"
+    assert file.says("data", "path")
+
+
 def test_paths_start_at_the_recipe(tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
     path.write_text('[model]\nname = "a"\n[data]\npath = "d/x.csv"\n')

@@ -172,7 +172,7 @@ def _template(own: dict[str, Any]) -> str:
 
 def _text_of(file: str, option: str) -> str:
     try:
-        return Path(file).read_text("utf-8")
+        return Path(file).read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"{option}: {file} is not UTF-8 (byte {error.start})", "Give a text file") from error
 

@@ -45,6 +45,6 @@ def command(
 
 def _lines(file: Path) -> list[str]:
     try:
-        return [each for each in file.read_text("utf-8").splitlines() if each.strip()]
+        return [each for each in file.read_text("utf-8-sig").splitlines() if each.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"cannot read {file}: {error}", "Give a text file in UTF-8") from error

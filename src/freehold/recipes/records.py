@@ -185,7 +185,7 @@ def recipe_of(settings: Settings, record: Record) -> RecipeFile:
     path = place_of(settings, record.run) / RECIPE
     try:
         source = path.read_bytes()
-        values = tomllib.loads(source.decode("utf-8"))
+        values = tomllib.loads(source.decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise Damaged(f"the recipe of {record.run} is lost: {path}", f"Make it from {record.path}") from error
     return RecipeFile(parse(values, record.path), record.path, source)

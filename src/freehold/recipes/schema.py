@@ -253,7 +253,7 @@ class RecipeFile(msgspec.Struct, frozen=True):
 
     def says(self, section: str, key: str) -> bool:
         """Whether the file itself has a value for this key."""
-        return key in tomllib.loads(self.source.decode("utf-8")).get(section, {})
+        return key in tomllib.loads(self.source.decode("utf-8-sig")).get(section, {})
 
     @property
     def digest(self) -> Digest:
@@ -280,7 +280,7 @@ def read(path: Path) -> RecipeFile:
     """The recipe in a TOML file. Raises BadRecipe naming section and key, and the nearest known one."""
     source = _source(path)
     try:
-        values = tomllib.loads(source.decode("utf-8"))
+        values = tomllib.loads(source.decode("utf-8-sig"))  # Notepad marks what it saves
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadRecipe(f"{path} is not TOML: {error}", "Correct it there") from error
     return RecipeFile(parse(values, path), path.absolute(), source)
