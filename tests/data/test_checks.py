@@ -15,6 +15,7 @@ from freehold.data.checks import (
     calls,
     checks,
     duplicates,
+    encoding,
     examine,
     languages,
     leakage,
@@ -44,7 +45,7 @@ def said(found: Found) -> list[str]:
 def test_every_module_of_the_folder_is_a_check() -> None:
     modules = {check.run.__module__.rpartition(".")[2] for check in checks()}
     assert modules == {
-        "sizes", "origin", "duplicates", "leakage", "personal", "languages", "balance", "calls"
+        "sizes", "origin", "duplicates", "leakage", "personal", "languages", "balance", "calls", "encoding"
     }  # fmt: skip
     assert [check.order for check in checks()] == sorted(check.order for check in checks())
 
@@ -195,3 +196,37 @@ def test_rows_that_a_model_wrote_are_counted_by_its_name() -> None:
     assert found.facts == {"synthetic.rows": 3}
     assert found.tables == {"written by": (("other", 1), ("starter", 2))}
     assert origin.run(Material(rows=ROWS)).tables == {}
+
+
+DAMAGED = "café Müller naïve ¿Qué? último óleo élève École île côté garçon £5 «oui» it’s “so” – … Łódź żółw český Øre"
+DAMAGED += " 日本語テスト 한국어 привет καλημέρα שלום مرحبا 😀 ß straße maçã ÉTÉ Ürün ığşİ não"
+
+
+@pytest.mark.parametrize("word", [*DAMAGED.split(), "20 °C", "Tiếng Việt", "mot\xa0:"])
+def test_utf_8_that_was_read_as_another_encoding(word: str) -> None:
+    bytes_ = word.encode()
+    windows = "".join(bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in bytes_)
+    for wrong in (bytes_.decode("latin-1"), windows):
+        found = encoding.run(Material(rows=(chat("How?", f"So: {wrong}", 7),), unit="row"))
+        text = "1 row has text in UTF-8 that was read as another encoding, as é becomes Ã© (row 7)"
+        assert said(found) == [text]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{DAMAGED} Tiếng Việt",
+        "NÃO SÃO MAÇÃ» «MAÇû IRMÔ “AMANHÔ MANHÃ… AMANHÃ – a MANHÖA IRMÃ’ LÃ! LÃ? MAÇÃ™ LÃ\xa0É AMANHÃ: ROMÃ, LÃ.",
+        "a letra “Ô a letra «û ‘Ã’ (Ã) Ã, «\xa0Ã\xa0» la lettre «Â» «\xa0Â\xa0» “” Âge ÂGE PÂTE CÂMARA À Ê Â",
+        "ÅRHUS PÅ” SMÅ… Å… groß“ „GROẞ“ „Ä“ „Ö“ ÅÄÖ naïve… café» été” «está»… «está» é… é—é “ç” à» nº 1ª 20\xa0°C ²³",
+        "Ñ… ESPAÑA” ÑANDÚ CHÂN» LÂ” TÂY… cân… bâ” là… à … ã” â… pâ’ Ðà É» «é» Ó… 3×… Ø”",
+    ],
+)
+def test_letters_before_quotes_and_dots_are_well(text: str) -> None:
+    rows = [chat(text, "So."), *(chat("How?", word) for word in text.split(" ")), Document(text.replace(" ", "\n"))]
+    assert encoding.run(Material(rows=tuple(rows))).findings == ()
+
+
+def test_characters_that_were_lost() -> None:
+    rows = (chat("How?", "So.", 1), chat("How\ufffd?", "Th\ufffd\ufffds.", 2), Labelled("caf\ufffd", "place", 3))
+    assert said(encoding.run(Material(rows=rows))) == ["2 rows have U+FFFD where a character was lost (line 2, 3)"]
