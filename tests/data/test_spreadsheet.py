@@ -66,6 +66,12 @@ def test_a_workbook_may_have_any_name(tmp_path: Path, name: str) -> None:
     assert (found.format, found.rows[0].answer) == ("xlsx", "So.")
 
 
+def test_line_ends_of_windows_are_no_text(tmp_path: Path) -> None:
+    cells = [("question", "answer"), ("How_x000D_\nnow?_x000d_", "_x005F_x000D_ and _xD83D_ and _x00_")]
+    found = data.load(workbook(tmp_path / "a.xlsx", {"S": _sheet(*cells)}), minimum=1).rows[0]
+    assert (found.question, found.answer) == ("How\nnow?", "_x000D_ and _xD83D_ and _x00_")
+
+
 def test_a_cover_of_one_cell_is_not_the_sheet_that_is_read(tmp_path: Path) -> None:
     rows = _sheet(("question", "answer"), *PAIRS)
     found = data.load(workbook(tmp_path / "a.xlsx", {"Cover": _sheet(("Our data",)), "Data": rows}))

@@ -5,6 +5,7 @@ Writes {"sheet", "others"}, then [number, cells] for each row that is not empty.
 
 import datetime
 import json
+import re
 import resource
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ MAX_ROW = 1 << 20
 
 _ERRORS = {"#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!", "#NUM!", "#SPILL!", "#CALC!", "#GETTING_DATA"}
 """What stands where a formula failed: nobody said it."""
+_ESCAPED = re.compile("_x(?![Dd][89A-Fa-f])([0-9A-Fa-f]{4})_")
+"""A character that XML does not keep, often half of a line end (ECMA-376, ST_Xstring). Halves of pairs stay."""
 
 
 def rows(sheet: Any) -> Iterator[tuple[int, list[Any]]]:
@@ -38,9 +41,15 @@ def spelt(cell: Any) -> Any:
         return cell.date().isoformat() if cell.time() == datetime.time() else cell.isoformat(" ")
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1 << 53:
         return int(cell)
-    if isinstance(cell, str) and cell in _ERRORS:
-        return None
-    return cell if cell is None or isinstance(cell, str | bool | int | float) else str(cell)
+    if isinstance(cell, str):
+        return None if cell in _ERRORS else unescaped(cell)
+    return cell if cell is None or isinstance(cell, bool | int | float) else str(cell)
+
+
+def unescaped(text: str) -> str:
+    """A text as Excel shows it, lines ending as everywhere else."""
+    found = _ESCAPED.sub(lambda escape: chr(int(escape[1], 16)), text)
+    return text if found == text else found.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def say(value: Any) -> None:
