@@ -85,8 +85,9 @@ def test_wrong_words_of_the_user(named: dict[str, str], said: str) -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ("a", "a"), ("  a\r\nb ", "a\nb"), (None, ""), (math.nan, ""), (0, "0"), (12.5, "12.5"), (False, "False"),
-        (b"caf\xc3\xa9", "café"), ("", ""), (" \t\n", ""),
+        ("a", "a"), (" a\r\nb ", "a\nb"), (None, ""), (math.nan, ""), (0, "0"), (12.5, "12.5"), (False, "False"),
+        (b"caf\xc3\xa9", "café"), ("", ""), (" \t\n", ""), (" So.", "So."), ("\n\nSo.\n", "So."),
+        ("    y = x\n    return y\n", "    y = x\n    return y"), ("\n \n\treturn", "\treturn"), ("\u3000\xa0a", "a"),
     ],
 )  # fmt: skip
 def test_what_stands_in_a_cell(value: object, text: str) -> None:

@@ -129,6 +129,30 @@ def test_cells_keep_what_is_theirs(write: Write) -> None:
     assert answers == [cell.replace("\r\n", "\n").strip() for cell in cells]
 
 
+CODE = "    y = x\n    return y"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": "def f(x):\n", "completion": f"{CODE}\n"},
+        {"prompt": [{"role": "user", "content": "def f(x):"}], "completion": f"\n{CODE}"},
+        {"messages": [{"role": "user", "content": "def f(x):"}, {"role": "assistant", "content": CODE}]},
+        {"prompt": "def f(x):", "chosen": CODE, "rejected": "pass"},
+        {"text": CODE},
+    ],
+    ids=["texts", "turns", "messages", "preference", "text"],
+)
+def test_code_is_learned_with_its_indentation(write: Write, record: Any) -> None:
+    [row] = loaded(write("a.jsonl", lines(record))).rows
+    assert (row.answer or row.question) == CODE
+
+
+def test_cells_of_code_keep_their_indentation_and_aligned_ones_have_none(write: Write) -> None:
+    text = f'prompt   ,   completion\ndef f(x):,"{CODE}"\nHow?     ,   So.   \n'
+    assert said(write("a.csv", text)) == [("def f(x):", CODE), ("How?", "So.")]
+
+
 def test_naming_the_answer_leaves_its_column_to_the_answer(write: Write) -> None:
     text = write("a.csv", "message,text\nSo.,How?\n")
     assert said(text, columns={"assistant": "message"}) == [("How?", "So.")]

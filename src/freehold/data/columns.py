@@ -146,7 +146,17 @@ def text(record: Mapping[str, Any], column: str | None) -> str:
     value = None if column is None else record.get(column)
     if value is None or value != value:  # NaN, by which pandas says that nothing is there
         return ""
-    return checked(_spelt(value, column).replace("\r\n", "\n").strip())
+    return checked(trimmed(_spelt(value, column).replace("\r\n", "\n")))
+
+
+def trimmed(text: str) -> str:
+    """`text` without blanks around it, but for the indentation of its first line: code is learned with it.
+
+    One leading space is none: completions of OpenAI's older form begin so.
+    """
+    bare = text.strip()
+    indent = text[: len(text) - len(text.lstrip())].rpartition("\n")[2] if bare else ""
+    return bare if indent == " " or indent.strip(" \t") else indent + bare
 
 
 def _is_name(column: str) -> bool:

@@ -70,6 +70,11 @@ def titled(at: int, number: int, unit: str) -> tuple[str, ...]:
     return (f"{unit} {number} names the columns: what stands above it is taken for a title",) if at else ()
 
 
+def unpadded(cell: str) -> str:
+    """What a cell of a table holds. Blanks around one line align columns, those before the first of several indent."""
+    return cell if "\n" in cell.strip() else cell.strip()
+
+
 def counted(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
     """Lines with their numbers, blank ones passed over."""
     return ((number, line) for number, line in enumerate(lines, 1) if line.strip())

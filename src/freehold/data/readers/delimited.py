@@ -11,7 +11,7 @@ from freehold.core.errors import BadData
 from freehold.core.request import MAX_TEXT
 from freehold.data import columns as by_column
 from freehold.data.quoting import OpenQuotes
-from freehold.data.readers import Reader, Record, Table, parted, titled
+from freehold.data.readers import Reader, Record, Table, parted, titled, unpadded
 from freehold.data.text import read_text
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -111,7 +111,7 @@ def _record(columns: tuple[str, ...], fields: list[str]) -> Record:
         if len(columns) == 1:
             remedy = f"If a title stands above the columns' names, delete it. {remedy}"
         raise BadData(f"has {len(fields)} fields where the header has {len(columns)}", remedy)
-    return dict(zip(columns, fields, strict=True))
+    return dict(zip(columns, map(unpadded, fields), strict=True))
 
 
 def _likelihood(head: bytes, suffix: str) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from freehold.core.errors import BadData, TooLarge
 from freehold.data import columns as by_column
 from freehold.data.foreign import unreadable, values
-from freehold.data.readers import Reader, Record, Table, titled
+from freehold.data.readers import Reader, Record, Table, titled, unpadded
 from freehold.data.text import read_bytes
 
 MAX_UNPACKED = 1 << 30
@@ -67,7 +67,8 @@ def _letters(index: int) -> str:
 
 
 def _record(columns: Sequence[str], cells: Sequence[Any]) -> Record:
-    return dict(zip(columns, [*cells, *[None] * (len(columns) - len(cells))], strict=True))
+    held = [unpadded(cell) if isinstance(cell, str) else cell for cell in cells]
+    return dict(zip(columns, [*held, *[None] * (len(columns) - len(held))], strict=True))
 
 
 def _likelihood(head: bytes, suffix: str) -> int:

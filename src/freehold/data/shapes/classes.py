@@ -21,7 +21,7 @@ def _plan(look: Look) -> Plan:
     found = {"text": look.column("text", *_TEXTS) or "", "label": look.column("label", *_LABELS) or ""}
 
     def make(record: Record, line: int, log: Log) -> Labelled | None:
-        text, label = by_column.text(record, found["text"]), by_column.text(record, found["label"])
+        text, label = by_column.text(record, found["text"]), by_column.text(record, found["label"]).strip()
         if not text or not label:
             log.empty("row{s} without text or class", line)
             return None

@@ -116,7 +116,7 @@ def _transcript(text: str) -> Messages | None:
     if len(parts) < 3 or parts[0].strip():
         return None
     spoken = zip(parts[1::2], parts[2::2], strict=True)
-    return tuple(Message("user" if who == "Human" else "assistant", said.strip()) for who, said in spoken)
+    return tuple(Message("user" if who == "Human" else "assistant", by_column.trimmed(said)) for who, said in spoken)
 
 
 SHAPE = Shape("preferences", "preference", _likelihood, _plan)
