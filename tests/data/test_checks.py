@@ -22,6 +22,7 @@ from freehold.data.checks import (
     origin,
     personal,
     sizes,
+    turns,
 )
 from freehold.data.findings import Finding
 from freehold.data.grouping import similar
@@ -45,7 +46,7 @@ def said(found: Found) -> list[str]:
 def test_every_module_of_the_folder_is_a_check() -> None:
     modules = {check.run.__module__.rpartition(".")[2] for check in checks()}
     assert modules == {
-        "sizes", "origin", "duplicates", "leakage", "personal", "languages", "balance", "calls", "encoding"
+        "sizes", "origin", "duplicates", "leakage", "personal", "languages", "balance", "calls", "encoding", "turns"
     }  # fmt: skip
     assert [check.order for check in checks()] == sorted(check.order for check in checks())
 
@@ -182,6 +183,27 @@ def test_calls(call: ToolCall, reasons: list[str]) -> None:
     assert said(found) == reasons
     assert found.facts == {"tools": 1, "tools.calls": 1}
     assert calls.run(Material(rows=ROWS)) == Found()
+
+
+def test_results_without_an_id_follow_a_turn_of_the_assistant() -> None:
+    spelt = (Message("user", "x"), Message("assistant", "<call>"), Message("tool", "1"), Message("tool", "2"))
+    assert calls.run(Material(rows=(Row((*spelt, Message("assistant", "y"))),))) == Found()
+    row = Row((Message("user", "x"), Message("tool", "5"), Message("assistant", "y")), 7)
+    assert said(calls.run(Material(rows=(row,)))) == [
+        "1 row has a result that no call asked for (line 7: after the turn of the user)"
+    ]
+
+
+def test_turns_of_one_role_on_end() -> None:
+    user, answer, result = Message("user", "x"), Message("assistant", "y"), Message("tool", "1")
+    well = Row((user, answer, result, result, answer, user, answer), 1)
+    twice, asked = Row((user, answer, answer), 2), Row((user, user, answer), 3)
+    chosen = Preference((user,), 4, chosen=(answer,), rejected=(answer, answer))
+    assert said(turns.run(Material(rows=(*ROWS, well, Document("x", 9))))) == []
+    assert said(turns.run(Material(rows=(well, twice, asked, chosen)))) == [
+        "3 rows have two turns of one role on end, as if one were missing between them "
+        "(line 2: turn 3, assistant; line 3: turn 2, user; line 4: turn 3, assistant)"
+    ]
 
 
 def test_calls_in_both_answers_of_a_preference() -> None:

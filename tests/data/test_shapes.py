@@ -315,6 +315,31 @@ def test_turns_after_the_last_answer_are_cut_and_told(write: Write) -> None:
     assert {finding.action for finding in found.findings} == {"cut", "dropped"}
 
 
+SILENCE: Record = {"role": "assistant", "content": " "}
+UNLEARNED = "1 row has an answer that says nothing amid the conversation: it is not learned (line 1)"
+
+
+def test_an_answer_that_says_nothing_is_not_learned(write: Write) -> None:
+    """Else the model learns to end its answer at once."""
+    found = data.load(write("a.jsonl", lines({"messages": [ASKED, SILENCE, ASKED, SAID]})), minimum=1)
+    assert found.rows[0].weights == (1.0, 0.0, 1.0, 1.0)
+    assert UNLEARNED in found.notes
+    prompted = {"prompt": [ASKED, SILENCE, ASKED], "completion": [SAID]}
+    found = data.load(write("b.jsonl", lines(prompted)), minimum=1)
+    assert found.rows[0].weights == (1.0, 0.0, 1.0, 1.0)
+    assert UNLEARNED in found.notes
+    weighed = {"messages": [ASKED, {**SILENCE, "weight": 0}, ASKED, SAID]}
+    assert data.load(write("c.jsonl", lines(weighed)), minimum=1).findings == ()
+    thought = {"messages": [ASKED, {**SILENCE, "reasoning": "Hm."}, ASKED, SAID]}
+    assert only(write("d.jsonl", lines(thought))).weights == ()
+
+
+def test_an_answer_at_the_end_that_says_nothing_is_cut_off(write: Write) -> None:
+    found = data.load(write("a.jsonl", lines({"messages": [ASKED, SAID, ASKED, SILENCE]})), minimum=1)
+    assert found.rows == (rows.Row((USER, WANTED), 1),)
+    assert [finding.check for finding in found.findings] == ["turns"]
+
+
 def test_prompt_and_completion_as_turns(write: Write) -> None:
     record = {"prompt": [{"role": "system", "content": "Be brief."}, ASKED], "completion": [SAID]}
     assert only(write("a.jsonl", lines(record))).messages == (Message("system", "Be brief."), USER, WANTED)

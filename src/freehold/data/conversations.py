@@ -70,6 +70,18 @@ def says(message: Message) -> bool:
     return message.role == "assistant" and bool(message.content.strip() or message.tool_calls)
 
 
+def silent(message: Message) -> bool:
+    """Whether it is a turn in which the assistant says, calls and thinks nothing."""
+    return message.role == "assistant" and not says(message) and not message.reasoning.strip()
+
+
+def spoken(found: Turns) -> Turns:
+    """The turns, those of the assistant that are silent without weight: that an answer ends at once is not learned."""
+    given = found.weights or (1.0,) * len(found.messages)
+    weights = tuple(0.0 if silent(each) else weight for each, weight in zip(found.messages, given, strict=True))
+    return found if weights == given else Turns(found.messages, weights)
+
+
 def checked(text: str) -> str:
     """A text of a length that can be used. Raises BadData."""
     if len(text) > MAX_TEXT:

@@ -33,17 +33,24 @@ def _wrong(row: Conversation) -> Iterator[tuple[str, str, str]]:
     offered = {tool.name: tool for tool in row.tools}
     made: set[str] = set()
     said: set[str] = set()
+    asked = ""
     for message in _messages(row):
-        for check, text, reason in _of_message(message, offered, made):
+        for check, text, reason in _of_message(message, offered, made, asked):
             if check not in said:
                 said.add(check)
                 yield check, text, reason
         made.update(call.id for call in message.tool_calls)
+        asked = asked if message.role == "tool" else message.role
 
 
-def _of_message(message: Message, offered: dict[str, Tool], made: set[str]) -> Iterator[tuple[str, str, str]]:
-    if message.role == "tool" and message.tool_call_id and message.tool_call_id not in made:
-        yield "tools.result", "row{s} {have} a result that no call asked for", message.tool_call_id[:80]
+def _of_message(
+    message: Message, offered: dict[str, Tool], made: set[str], asked: str
+) -> Iterator[tuple[str, str, str]]:
+    """What is wrong with a turn; `asked` is whose turn came before it and before other results."""
+    unasked = message.tool_call_id not in made if message.tool_call_id else asked != "assistant"
+    if message.role == "tool" and unasked:
+        reason = message.tool_call_id[:80] or f"after the turn of {f'the {asked}' if asked else 'nobody'}"
+        yield "tools.result", "row{s} {have} a result that no call asked for", reason
     for call in message.tool_calls:
         if call.name not in offered:
             yield "tools.unknown", "row{s} call{v} a tool that the row does not offer", call.name[:80]

@@ -112,6 +112,7 @@ def choose(table: Table, named: Mapping[str, str], kind: str) -> tuple[Shape, Pl
 
 
 NO_ANSWER = "row{s} without question or answer"
+SILENT = "row{s} {have} an answer that says nothing amid the conversation: it is not learned"
 
 
 def tools_of(record: Record) -> tuple[Tool, ...]:

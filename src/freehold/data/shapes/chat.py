@@ -6,7 +6,7 @@ from freehold.data import conversations
 from freehold.data.findings import Log
 from freehold.data.readers import Record
 from freehold.data.rows import Row
-from freehold.data.shapes import NO_ANSWER, Look, Plan, Shape, headed, tools_of
+from freehold.data.shapes import NO_ANSWER, SILENT, Look, Plan, Shape, headed, tools_of
 
 
 def _likelihood(look: Look) -> int:
@@ -27,7 +27,7 @@ def row(record: Record, key: str, line: int, log: Log, look: Look) -> Row | None
     """The conversation up to the assistant's last turn; None when the assistant says nothing. Raises BadData."""
     found = conversations.turns(record.get(key))
     messages = list(found.messages)
-    while messages and messages[-1].role != "assistant":
+    while messages and (messages[-1].role != "assistant" or conversations.silent(messages[-1])):
         messages.pop()
     if not any(map(conversations.says, messages)):
         log.empty(NO_ANSWER, line)
@@ -35,7 +35,10 @@ def row(record: Record, key: str, line: int, log: Log, look: Look) -> Row | None
     conversations.check_order(messages)
     if len(messages) < len(found.messages):
         log.add("turns", "cut", "conversation{s} {have} turns after the last answer: they are cut off", line)
-    weights = found.weights[: len(messages)]
+    kept = conversations.Turns(tuple(messages), found.weights[: len(messages)])
+    weights = conversations.spoken(kept).weights
+    if weights != kept.weights:
+        log.add("turns.silent", "kept", SILENT, line)
     answers = [weight for message, weight in zip(messages, weights, strict=False) if message.role == "assistant"]
     if answers and not any(answers):
         log.add("weights", "dropped", "conversation{s} with no answer of a weight over 0 {are} left out", line)

@@ -9,7 +9,7 @@ from freehold.data import conversations
 from freehold.data.findings import Log
 from freehold.data.readers import Record
 from freehold.data.rows import Row
-from freehold.data.shapes import NO_ANSWER, Look, Plan, Shape, tools_of, waiting
+from freehold.data.shapes import NO_ANSWER, SILENT, Look, Plan, Shape, tools_of, waiting
 
 
 def _likelihood(look: Look) -> int:
@@ -44,7 +44,10 @@ def _turns(record: Record, columns: dict[str, str], named: Mapping[str, str], li
         by_column.elsewhere(record, columns, named)
         log.empty(NO_ANSWER, line)
         return None
-    return Row((*before, *answers), line, tools_of(record))
+    messages, weights = conversations.spoken(conversations.Turns((*before, *answers)))
+    if weights:
+        log.add("turns.silent", "kept", SILENT, line)
+    return Row(messages, line, tools_of(record), weights=weights)
 
 
 def prompt_of(record: Record, columns: dict[str, str]) -> tuple[Message, ...]:
