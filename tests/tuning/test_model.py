@@ -94,11 +94,29 @@ def test_sizes_are_of_all_files_of_weights(tmp_path: Path) -> None:
     assert model.weights_size(tmp_path) == 200
 
 
+def test_files_that_are_not_loaded_do_not_count(tmp_path: Path) -> None:
+    """Some publishers put the same weights beside the shards once more, under names of their own."""
+    for name in ("model-1.safetensors", "model-2.safetensors", "consolidated.safetensors"):
+        (tmp_path / name).write_bytes(b"x" * 100)
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert model.weights_size(tmp_path) == 200
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 50)
+    assert model.weights_size(tmp_path) == 50, "what transformers would load"
+
+
+def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-1.safetensors"}}))
+    with pytest.raises(BadModelFile, match=r"index\.json names model-1\.safetensors, which is missing"):
+        model.weights_size(tmp_path)
+
+
 @pytest.mark.parametrize(
     "index", ["{", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": "none"}}']
 )
 def test_an_index_of_weights_that_cannot_be_is_refused(tmp_path: Path, index: str) -> None:
     base = write_base(tmp_path / "base")
+    (base / "model.safetensors").rename(base / "model-1.safetensors")
     (base / "model.safetensors.index.json").write_text(index)
     with pytest.raises(BadModelFile, match="cannot load the base"):
         open_weights(base)

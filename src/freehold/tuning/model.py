@@ -20,7 +20,7 @@ from freehold.tuning.decoder.model import Decoder
 from freehold.tuning.decoder.nf4 import open_nf4
 from freehold.tuning.decoder.rope import read_ropes
 from freehold.tuning.decoder.shape import Shape
-from freehold.tuning.decoder.weights import Weights, open_weights
+from freehold.tuning.decoder.weights import Weights, open_weights, shards
 from freehold.tuning.job import BaseDtype
 from freehold.tuning.unpack import file_of
 
@@ -135,9 +135,9 @@ def ends(folder: Path, encoder: "Encoder") -> set[int]:
 
 
 def weights_size(folder: Path) -> int:
-    """Bytes of a base's weights."""
+    """Bytes of a base's weights. Raises BadModelFile."""
     file = file_of(folder)
-    return sum(path.stat().st_size for path in (folder.glob("*.safetensors") if file is None else [file]))
+    return sum(path.stat().st_size for path in (shards(folder) if file is None else [file]))
 
 
 def save(trained: Mapping[str, nn.Parameter], base: Path, out: Path) -> None:

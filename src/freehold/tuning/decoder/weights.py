@@ -8,9 +8,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from freehold.convert.weights import INDEX, SINGLE
 from freehold.core.errors import BadModelFile
-
-_INDEX = "model.safetensors.index.json"
 
 
 class Matrix(Protocol):
@@ -109,26 +108,43 @@ class Weights:
         return sorted(name for name in self.tensors.keys() - self._taken if not name.endswith("rotary_emb.inv_freq"))
 
 
+def indexed(folder: Path) -> bool:
+    """Whether an index says where the weights are. Not beside a whole file, where transformers looks first: it may be
+    older.
+    """
+    return (folder / INDEX).exists() and not (folder / SINGLE).exists()
+
+
+def shards(folder: Path) -> list[Path]:
+    """The files that hold a folder's weights; others may lie beside them. Raises BadModelFile."""
+    if not indexed(folder):
+        return [folder / SINGLE] if (folder / SINGLE).exists() else sorted(folder.glob("*.safetensors"))
+    try:
+        names = sorted({Path(name).name for name in json.loads((folder / INDEX).read_bytes())["weight_map"].values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _unloaded(folder, f"{INDEX} cannot be read: {error}") from error
+    missing = next((name for name in names if not (folder / name).is_file()), None)
+    if missing is not None:
+        raise _unloaded(folder, f"{INDEX} names {missing[:200]}, which is missing")
+    return [folder / name for name in names]
+
+
 def open_weights(folder: Path) -> Weights:
     """The weights of a folder, of which nothing is read yet. Raises BadModelFile."""
     from safetensors import SafetensorError, safe_open
 
     tensors: dict[str, Tensor] = {}
     try:
-        for path in _shards(folder):
+        for path in shards(folder):
             with safe_open(path, "pt") as shard:
                 for name in shard.keys():  # noqa: SIM118
                     tensors[name] = shard.get_tensor(name)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise BadModelFile(f"cannot load the base {folder}: {error}", "Check that the folder is complete") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _unloaded(folder, error) from error
     if not tensors:
         raise BadModelFile(f"{folder} has no safetensors", "Check that the folder is complete")
     return Weights(tensors, folder)
 
 
-def _shards(folder: Path) -> Iterator[Path]:
-    """The files of weights. Those of the index where there is one, since others may lie beside them."""
-    if (folder / _INDEX).exists():
-        names = set(json.loads((folder / _INDEX).read_bytes())["weight_map"].values())
-        return (folder / Path(name).name for name in sorted(names))
-    return iter(sorted(folder.glob("*.safetensors")))
+def _unloaded(folder: Path, reason: object) -> BadModelFile:
+    return BadModelFile(f"cannot load the base {folder}: {reason}", "Check that the folder is complete")
