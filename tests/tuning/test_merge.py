@@ -80,6 +80,28 @@ def test_a_base_of_several_files_stays_one(folders: tuple[Path, Path], tmp_path:
         assert all(torch.equal(found[name], whole[name]) for name in part)
 
 
+def test_what_a_base_is_not_read_from_is_not_written(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    base, adapter = folders
+    merge(base, adapter, tmp_path / "whole")
+    weights, index = base / "model.safetensors", base / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(load_file(weights), "model-1.safetensors")}))
+    (base / "consolidated.safetensors").write_bytes(weights.read_bytes())
+    (base / "model-1.safetensors").write_bytes(b"of an older version")
+    merge(base, adapter, tmp_path / "single")
+    weights.rename(base / "model-1.safetensors")
+    merge(base, adapter, tmp_path / "sharded")
+    wanted = load_file(tmp_path / "whole" / "model.safetensors")
+    for folder, files in (
+        ("single", {"model.safetensors"}),
+        ("sharded", {"model-1.safetensors", "model.safetensors.index.json"}),
+    ):
+        out = tmp_path / folder
+        assert {path.name for path in out.iterdir() if "safetensors" in path.name} == files
+        found = load_file(out / min(files))
+        assert set(found) == set(wanted)
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
 def deeper(tensors: Tensors) -> Tensors:
     return {name.replace("layers.0", "layers.7"): value for name, value in tensors.items()}
 

@@ -18,6 +18,7 @@ from freehold.store.folders import read_json
 from freehold.tuning.aim import Aim
 from freehold.tuning.batches import batches
 from freehold.tuning.decoder.shape import Shape
+from freehold.tuning.decoder.weights import shards
 from freehold.tuning.job import ADAPTERS, TrainJob
 from freehold.tuning.launch import require_extra
 from freehold.tuning.merge import merge
@@ -128,8 +129,9 @@ def save(base: Path, adapter: Path, head: Head, out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     merge(base, adapter, out)
     config = json.loads((out / "config.json").read_bytes())
-    last = sorted(out.glob("*.safetensors"))[-1]
-    for shard in sorted(out.glob("*.safetensors")):
+    files = shards(out)
+    last = files[-1]
+    for shard in files:
         found = load_file(shard)
         tensors = {name: tensor.clone() for name, tensor in found.items() if name != "lm_head.weight"}
         if shard == last:

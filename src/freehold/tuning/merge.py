@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freehold.convert.adapter import check_begun
+from freehold.convert.weights import INDEX
 from freehold.core.errors import BadModelFile, Unsupported
 from freehold.tuning.launch import require_extra
 
@@ -29,6 +30,7 @@ _CHANGES = (
 
 def merge(base: Path, adapter: Path, out: Path) -> None:
     """Write `base` with W + alpha / rank * B A in place of each adapted W; every other byte of the base is kept.
+    What its index does not name is left out.
 
     Rows of an adapter with DoRA's magnitudes are brought to those lengths.
 
@@ -38,6 +40,7 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import save_file
 
+    from freehold.tuning.decoder.weights import indexed, shards
     from freehold.tuning.model import copy_companions
 
     config = config_of(adapter)
@@ -46,11 +49,9 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     file = adapter / "adapter_model.safetensors"
     if not file.is_file():
         raise BadModelFile(f"the adapter {adapter} has no {file.name}", "Save it as safetensors")
+    found = shards(base)
     out.mkdir(parents=True, exist_ok=True)
     copy_companions(base, out)
-    index = base / "model.safetensors.index.json"
-    if index.exists():
-        (out / index.name).write_bytes(index.read_bytes())
     try:
         opened = safe_open(file, "pt")
     except (OSError, SafetensorError) as error:
@@ -58,13 +59,15 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     with opened as difference:
         unused = firsts_of(set(difference.keys()), dora=bool(config.get("use_dora")))
         _check_rank(difference, unused, config["r"])
-        for shard in sorted(base.glob("*.safetensors")):
+        for shard in found:
             with safe_open(shard, "pt") as weights:
                 tensors = {
                     name: _merged(name, weights.get_tensor(name), difference, scale, unused)
                     for name in weights.keys()  # noqa: SIM118
                 }
             save_file(tensors, out / shard.name, metadata={"format": "pt"})
+    if indexed(base):
+        (out / INDEX).write_bytes((base / INDEX).read_bytes())
     if unused:
         raise BadModelFile(f"the base {base} lacks {len(unused)} layers of the adapter", "Use the base it was made for")
 
