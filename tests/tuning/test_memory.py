@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from freehold.core.errors import BadInput, NotEnoughMemory
+from freehold.core.request import Message
+from freehold.data.rows import Preference, write_rows
 from freehold.tuning import memory
 from freehold.tuning.decoder.shape import Layer, Shape
 from freehold.tuning.job import TrainJob
 from freehold.tuning.memory import Keeping, Room, Watch, estimate, plan, shortage
+from freehold.tuning.trainer import Trainer
 from tests.serving.support import wait_for
 
 Jobs = Callable[..., TrainJob]
@@ -133,6 +136,31 @@ def test_what_runs_out_says_what_would_hold_less(job: Jobs) -> None:
     assert shortage(job(), checkpointing=False).remedy.startswith('Set checkpointing = "on"')
     assert shortage(job(), checkpointing=True, movable=True).remedy.startswith('Set offload = "on"')
     assert shortage(job(), checkpointing=True).remedy == "Set batch_tokens = 256 or max_length = 512"
+
+
+@pytest.mark.parametrize(("words", "brief"), [(40, True), (80, False)])
+@pytest.mark.usefixtures("restored")
+def test_rows_are_short_or_long_each_by_itself(
+    job: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: int, brief: bool
+) -> None:
+    """Two answers to a prompt are two rows, whatever they have together."""
+    said: list[bool] = []
+
+    def planning(*arguments: object, **named: Any) -> Keeping:
+        said.append(named["brief"])
+        return Keeping(checkpointing=True, offload=False)
+
+    monkeypatch.setattr(memory, "plan", planning)
+    answers = [(Message("assistant", text),) for text in ("Ann has it.", "Ben has it.")]
+    prompt = (Message("user", "Who has the key? " * words),)
+    write_rows(tmp_path / "rows.jsonl", [Preference(prompt, 1, chosen=answers[0], rejected=answers[1])])
+    asked = job(objective="dpo", train=tmp_path / "rows.jsonl", held_out=None, dtype="bf16", steps=1)
+    trainer = Trainer(asked, lambda report: None)
+    trainer.run()
+    lengths = [len(row.ids) for row in trainer.examples[0].samples]
+    assert said == [brief]
+    assert sum(lengths) > 512
+    assert all((length <= 512) is brief for length in lengths)
 
 
 def test_processes_beside_take_what_activations_leave() -> None:

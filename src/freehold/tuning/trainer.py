@@ -149,7 +149,7 @@ class Trainer:
         compared = self.objective.compares and not adapted
         self.keeping = memory.plan(
             shape, job, model.weights_size(self.base), largest, size, self.place.room(), compared=compared,
-            brief=brief(min(self.lengths), self.compute, self.device),
+            brief=brief(min(len(row.ids) for each in self.examples for row in each.samples), self.compute, self.device),
             rounded=self.int8 and job.base_dtype == "stored" and file_of(self.base) is None,
         )  # fmt: skip
         self._fuse(shape, epoch)
