@@ -145,6 +145,18 @@ def test_tokens_are_counted_as_they_are_seen(job: Jobs, run: Run) -> None:
     assert (result.rows, result.rows_cut, result.rows_dropped) == (200, 0, 0)
 
 
+def test_answers_that_count_for_less_are_learned_and_counted(job: Jobs, run: Run, tmp_path: Path) -> None:
+    halves = [Row(row.messages, row.line, weights=(0.0, 0.5)) for row in rows(20)]
+    write_rows(tmp_path / "halves.jsonl", halves)
+    write_rows(tmp_path / "wholes.jsonl", rows(20))
+    fields = {"steps": 1, "held_out": None}
+    wanted = run(job(train=tmp_path / "wholes.jsonl", out=tmp_path / "a", **fields)).supervised_tokens
+    assert wanted
+    assert run(job(train=tmp_path / "halves.jsonl", out=tmp_path / "b", **fields)).supervised_tokens == wanted
+    prompts = job(train=tmp_path / "wholes.jsonl", out=tmp_path / "c", prompt_weight=1.0, **fields)
+    assert run(prompts).supervised_tokens == wanted
+
+
 @pytest.mark.parametrize(("epochs", "share"), [(1.0, 1.0), (0.5, 0.5), (2.0, 2.0), (1e-9, 0.0)])
 def test_epochs_become_steps(job: Jobs, run: Run, tmp_path: Path, epochs: float, share: float) -> None:
     path = tmp_path / "few.jsonl"

@@ -56,6 +56,18 @@ def test_the_prompt_weighs_what_it_was_told_to(tokenizer: Tokenizer) -> None:
     assert set(sample.weights) == {0.25, 1.0}
 
 
+@pytest.mark.parametrize("prompt_weight", [0.0, 0.5, 1.0])
+def test_targets_are_of_answers_that_count_at_all(tokenizer: Tokenizer, prompt_weight: float) -> None:
+    render = renderer(tokenizer, prompt_weight=prompt_weight)
+    rows = [Row(tuple(CHAT), weights=(0.0, 0.0, first, 0.0, second)) for first, second in ((1, 1), (0.5, 0.1), (0, 1))]
+    whole, little, last = (sample.targets for sample in render.samples(rows))
+    assert whole == len(tokenizer.encode("Ann has it.<|im_end|>Ben.<|im_end|>").ids)
+    assert little == whole
+    assert last == len(tokenizer.encode("Ben.<|im_end|>").ids)
+    [cut] = renderer(tokenizer, prompt_weight=prompt_weight, max_length=20).samples([CHAT])
+    assert cut.targets == 0
+
+
 def test_ids_are_those_of_the_whole_rendered_chat(tokenizer: Tokenizer) -> None:
     render = renderer(tokenizer)
     ((rendered,),) = render.rendered([CHAT])

@@ -175,6 +175,7 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     steps: int
     tokens: int
     supervised_tokens: int
+    """Those of answers that count, however much."""
     seconds: float
     """Of training, over all resumptions."""
     losses: tuple[float, ...]

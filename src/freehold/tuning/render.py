@@ -28,6 +28,13 @@ class Sample(NamedTuple):
     ids: "array[int]"
     weights: "array[float]"
     cut: bool
+    answered: int | None = None
+    """Targets that the assistant wrote and that count, where those of prompts may too; None where all are its own."""
+
+    @property
+    def targets(self) -> int:
+        """Tokens that are to be learned, but for those of prompts."""
+        return sum(weight > 0 for weight in self.weights[1:]) if self.answered is None else self.answered
 
     @property
     def supervised(self) -> bool:
@@ -150,7 +157,7 @@ class Renderer:
     def _sample(self, rendered: Rendered, encoding: Encoded) -> Sample:
         ids, answers = encoding.ids, rendered.answers
         weights = [self._prompt_weight] * len(ids)
-        at = 0
+        at = answered = 0
         for index, (begin, end) in enumerate(encoding.offsets):
             while at < len(answers) and answers[at].end <= begin:
                 at += 1
@@ -160,9 +167,10 @@ class Renderer:
                 and _of_answer(rendered.text, begin, end, answers[at].begin)
             ):
                 weights[index] = answers[at].counts
+                answered += answers[at].counts > 0 and 0 < index < self._max_length
                 self.joined += begin < answers[at].begin
         cut = len(ids) > self._max_length
-        return Sample(array("i", ids[: self._max_length]), array("f", weights[: self._max_length]), cut)
+        return Sample(array("i", ids[: self._max_length]), array("f", weights[: self._max_length]), cut, answered)
 
 
 def _of_answer(text: str, begin: int, end: int, answer: int) -> bool:

@@ -96,7 +96,7 @@ class Trainer:
             state.gradient_norms.append(norm)
             state.step += 1
             state.tokens += sum(example.tokens for example in examples)
-            state.supervised_tokens += sum(map(_supervised, examples))
+            state.supervised_tokens += sum(sample.targets for example in examples for sample in example.samples)
             state.seconds = time.monotonic() - started
             self._tell(state)
             rise.add(state.losses[-1])
@@ -425,7 +425,3 @@ def _learned(loss: torch.Tensor) -> float:
     """A loss, once its gradient was added to that of what is trained."""
     torch.autograd.backward(loss)
     return loss.item()
-
-
-def _supervised(example: Example) -> int:
-    return sum(weight == 1.0 for sample in example.samples for weight in sample.weights[1:])
