@@ -136,6 +136,8 @@ def test_stop_and_resume(
     assert "desk is ready" in shown.out
     assert fakes.jobs[0].epochs == 3
     assert records.find(settings, "desk").resumed == 1
+    assert main.run(["runs", "show", "desk"]) == 0
+    assert "  resumed  once\n" in capsys.readouterr().out
     assert main.run(["runs", "stop", "desk"]) == 2
     assert main.run(["runs", "resume", "desk"]) == 2
 

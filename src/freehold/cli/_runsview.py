@@ -103,7 +103,7 @@ def show_run(settings: Settings, record: Record) -> None:
             ("process", str(record.pid) if each["state"] == "running" else ""),
             ("started", ago(time.time() - record.started)),
             ("took", duration(each["seconds"])),
-            ("resumed", f"{record.resumed} times" if record.resumed else ""),
+            ("resumed", _times(record.resumed)),
             ("error", record.error),
             ("result", ", ".join(record.result)),
             ("recipe", str(record.path) if record.kind == "make" else ""),
@@ -228,6 +228,10 @@ def show_log(settings: Settings, record: Record, *, follow: bool) -> None:
             if not running:
                 return
             time.sleep(_LOOK)
+
+
+def _times(count: int) -> str:
+    return {0: "", 1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def _figure(value: float | None) -> str:
