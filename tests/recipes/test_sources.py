@@ -1,10 +1,11 @@
 """What a recipe's base is: a name before a folder that is called the same, a path when it is written as one."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from freehold.core.errors import FreeholdError
+from freehold.core.errors import FreeholdError, Unsupported
 from freehold.core.name import Name
 from freehold.core.settings import Settings
 from freehold.recipes.schema import RecipeFile, read
@@ -44,3 +45,16 @@ def test_a_folder_whose_name_cannot_be_a_models(tmp_path: Path, settings: Settin
     write_base(tmp_path / "my base")
     with Store.open(settings.store) as store:
         assert {path.parent for path in base_of(recipe(tmp_path, "my base"), store).paths} == {tmp_path / "my base"}
+
+
+def test_a_classifier_is_no_base_and_is_called_one(tmp_path: Path, settings: Settings) -> None:
+    folder = write_base(tmp_path / "labels")
+    told = json.loads((folder / "config.json").read_bytes())
+    (folder / "config.json").write_text(json.dumps({**told, "architectures": ["LlamaForSequenceClassification"]}))
+    with Store.open(settings.store) as store:
+        import_folder(store, folder, Name.parse("kept"))
+        for base in ("kept", "./labels"):
+            with pytest.raises(Unsupported) as caught:
+                base_of(recipe(tmp_path, base), store)
+            assert caught.value.message.startswith(f"base {base} is a classifier (LlamaForSequenceClassification)")
+            assert caught.value.remedy == "Name the model that it was made of"

@@ -19,6 +19,8 @@ from freehold.store import Store
 
 STARTER = Name.parse("starter")
 _NO_DORA = 'Write method = "lora", or tune the model\'s folder of safetensors weights'
+_CLASSIFIER = "ForSequenceClassification"
+"""How transformers' classes of models end that have a score for each label in the place of the head."""
 _PATHS = ("/", "./", "../", "~")
 
 
@@ -133,6 +135,7 @@ def _tunable(base: Base, label: str, store: Store, *, adapts: bool) -> Base:
     manifest = base.manifest
     files = [part for part in manifest.parts if part.role == "gguf"]
     if manifest.part("weights") is not None:
+        _check_writes(base, label, store)
         return base
     if not files:
         raise Unsupported(f"base {label} is an adapter", "Name the model that it belongs to")
@@ -146,6 +149,22 @@ def _tunable(base: Base, label: str, store: Store, *, adapts: bool) -> Base:
         raise Unsupported(f"base {label} is {kind}", "Name a model of one GGUF file")
     _check_known(base.paths[0] if base.paths else store.path(files[0].digest), files[0].digest, label)
     return base
+
+
+def _check_writes(base: Base, label: str, store: Store) -> None:
+    """Whether a folder's model says what comes next. Raises Unsupported for one that says a label."""
+    from freehold.convert.config import Config
+
+    at = next((at for at, part in enumerate(base.manifest.parts) if part.role == "config"), None)
+    if at is None:
+        return
+    config = Config.read(base.paths[at] if base.paths else store.path(base.manifest.parts[at].digest))
+    name = config.architecture() if config.values.get("architectures") else ""
+    if name.endswith(_CLASSIFIER):
+        raise Unsupported(
+            f"base {label} is a classifier ({shown(name)}), and only models that write text are tuned",
+            "Name the model that it was made of",
+        )
 
 
 @lru_cache(maxsize=8)
