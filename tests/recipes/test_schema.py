@@ -126,8 +126,33 @@ def test_what_makes_no_sense(values: dict[str, Any]) -> None:
     _refusal(values)
 
 
-def test_unknown_type_names_the_nearest() -> None:
-    assert "did you mean 'Q4_K_M'" in _refusal(_with("quantize", types=["Q4_KM"])).message
+@pytest.mark.parametrize("said", ["Q4_KM", "q4_k_m"])
+def test_unknown_type_names_the_nearest(said: str) -> None:
+    assert "did you mean 'Q4_K_M'" in _refusal(_with("quantize", types=[said])).message
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "meant"),
+    [
+        ("tune", "lr", "learning_rate"),
+        ("tune", "max_seq_length", "max_length"),
+        ("tune", "batch_size", "batch"),
+        ("tune", "LORA_R", "rank"),
+        ("tune", "Epochs", "epochs"),
+        ("model", "license", "licence"),
+    ],
+)
+def test_what_others_call_a_key_is_known(section: str, key: str, meant: str) -> None:
+    assert f"did you mean {meant!r}?" in _refusal(_with(section, **{key: 1})).message
+
+
+def test_a_word_that_is_none_of_those_known() -> None:
+    error = _refusal(_with("tune", method="LORA"))
+    assert error.message.endswith("r.toml: [tune] method: 'LORA' is unknown (did you mean 'lora'?)")
+    assert error.remedy == "Known: lora, rslora, dora, full, scratch"
+    assert "[tune] method[1]: 'qlora' is unknown" in _refusal(_with("tune", method=["lora", "qlora"])).message
+    assert _refusal(_with("tune", method="qlora")).remedy == 'It is method = "lora" with base_dtype = "nf4"'
+    assert _refusal(_with("tune", log="paper")).remedy == "Known: tensorboard, wandb, trackio"
 
 
 def test_files(tmp_path: Path) -> None:

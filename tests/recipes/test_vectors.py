@@ -142,7 +142,7 @@ def test_bad_pairs_are_named(
         ({"method": "scratch"}, {}, "not for method scratch"),
         ({}, {"min_token_f1": 0.5}, "min_token_f1 is for models that answer"),
         ({"objective": "sft"}, {"min_mrr": 0.5}, "min_mrr is for objective embed"),
-        ({"objective": "sft", "scale": 10.0}, {}, "pooling and scale are for objective embed"),
+        ({"objective": "sft", "scale": 10.0}, {}, "pooling and .tune. scale are for objective embed"),
         ({"pooling": "cls"}, {}, "pooling"),
         ({"scale": 0.0}, {}, "scale"),
     ],

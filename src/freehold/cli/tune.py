@@ -10,6 +10,7 @@ import typer
 from freehold.cli._lasting import Detach, Lasting
 from freehold.cli._options import Home, Json, Quiet, all_finite, finite, require_writable
 from freehold.cli._output import emit, line, pairs, size, table
+from freehold.cli._spelling import as_options
 from freehold.core.errors import BadInput, BadName
 from freehold.core.name import Name
 from freehold.core.settings import load
@@ -48,6 +49,7 @@ def command(
     max_length: Annotated[int | None, typer.Option(min=16, max=1 << 20, help="Tokens of a row; more is cut.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=(1 << 63) - 1, help="Repeats a run.")] = None,
     dtype: Annotated[str, typer.Option(metavar="TYPE", help="auto, bf16, f32 or int8.")] = "auto",
+    base_dtype: Annotated[str, typer.Option(metavar="TYPE", help="stored, or nf4: the base in 4 bits.")] = "stored",
     checkpointing: Annotated[str, typer.Option(metavar="WHEN", help="auto, on, off: compute layers twice.")] = "auto",
     scale: Annotated[float | None, typer.Option(callback=finite, help="Of cosines, for embed.")] = None,
     pooling: Annotated[str, typer.Option(metavar="HOW", help="mean or last, for embed.")] = "auto",
@@ -84,6 +86,7 @@ def command(
         "max_length": max_length, "seed": seed, "dtype": dtype, "checkpointing": checkpointing,
         "offload": None if offload == "auto" else offload, "patience": patience, "threads": threads, "log": log or None,
         "scale": scale, "pooling": None if pooling == "auto" else pooling,
+        "base_dtype": None if base_dtype == "stored" else base_dtype,
         "backend": None if backend == "freehold" else backend,
     }  # fmt: skip
     section = {key: value for key, value in given.items() if value is not None}
@@ -106,7 +109,7 @@ def tune_shown(
     from freehold.cli._makeview import View
     from freehold.recipes.tuning import tune
 
-    with View(quiet=quiet or json, lasting=lasting) as view:
+    with as_options(file.path), View(quiet=quiet or json, lasting=lasting) as view:
         tuned = tune(file, settings, on_event=view, report=report and report.absolute(), left=lambda: lasting.left)
     if report is not None:
         _write(tuned, report)
@@ -130,7 +133,8 @@ def _recipe(base: str, data: Path, out: str, section: dict[str, Any], held_out: 
         "data": {"path": str(data.absolute()), **({} if held_out is None else {"held_out": held_out})},
         "tune": section,
     }
-    return recipe_of(values, Path.cwd())
+    with as_options(Path.cwd()):
+        return recipe_of(values, Path.cwd())
 
 
 def _write(tuned: "Tuned", path: Path) -> None:
@@ -235,7 +239,7 @@ def _plan(
     from freehold.recipes.tuning import plan
 
     found: dict[str, TrainPlan] = {}
-    with View(quiet=quiet or json) as view:
+    with View(quiet=quiet or json) as view, as_options(Path.cwd() / "plan.toml"):
         for method in ("lora",) if "backend" in section else ("lora", "full"):
             file = _recipe(base, data, "plan", {**section, "method": method}, held_out)
             found[method] = plan(file, settings, seconds=_PROBE, on_event=view, tools=tools.real())

@@ -1,7 +1,5 @@
 """The recipe's sections and keys, each with its bounds."""
 
-import difflib
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +14,7 @@ from freehold.core.errors import BadName, BadRecipe
 from freehold.core.name import Name
 from freehold.core.paths import expanded
 from freehold.data.loading import Pii
+from freehold.recipes import wording
 from freehold.tuning.job import (
     ADAPTERS,
     Architecture,
@@ -292,7 +291,8 @@ def parse(values: Mapping[str, Any], path: Path) -> Recipe:
     try:
         recipe = msgspec.convert(values, Recipe)
     except msgspec.ValidationError as error:
-        raise BadRecipe(f"{path}: {_plain(str(error))}", "Correct the value") from error
+        message, remedy = wording.flaw(str(error), SECTIONS)
+        raise BadRecipe(f"{path}: {message}", remedy) from error
     _check_sense(recipe, path)
     if recipe.tune.embeds and recipe.data.kind == "auto":
         return msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, kind="pair"))
@@ -318,14 +318,17 @@ def _check_keys(values: Mapping[str, Any], path: Path) -> None:
     for section, keys in values.items():
         if section not in SECTIONS:
             kind = f"section [{section}]" if isinstance(keys, dict) else f"key {section!r} outside of a section"
-            raise BadRecipe(f"{path}: unknown {kind}{_nearest(section, SECTIONS)}", _known("Sections", SECTIONS))
+            raise BadRecipe(
+                f"{path}: unknown {kind}{wording.nearest(section, SECTIONS)}", wording.known("Sections", SECTIONS)
+            )
         if not isinstance(keys, dict):
             raise BadRecipe(f"{path}: {section!r} is not a section", f"Write [{section}] on a line of its own")
         known = SECTIONS[section].__struct_fields__
         for key in keys:
             if key not in known:
                 raise BadRecipe(
-                    f"{path}: unknown key {key!r} in [{section}]{_nearest(key, known)}", _known("Keys", known)
+                    f"{path}: unknown key {key!r} in [{section}]{wording.nearest(key, known)}",
+                    wording.known("Keys", known),
                 )
 
 
@@ -362,9 +365,11 @@ def _check_judge(section: TuneSection, path: Path) -> None:
     from freehold.tuning.rewards import JUDGE
 
     if JUDGE in section.rewards and not (section.judge and section.rubric.strip()):
-        raise BadRecipe(f"{path}: [tune] rewards has judge", "Name a model in judge, and say in rubric what is good")
+        remedy = "Name a model in [tune] judge, and say in [tune] rubric what is good"
+        raise BadRecipe(f"{path}: [tune] rewards has judge", remedy)
     if JUDGE not in section.rewards and (section.judge or section.rubric):
-        raise BadRecipe(f"{path}: [tune] judge and rubric are for rewards that have judge", 'Write rewards = ["judge"]')
+        said = "[tune] judge and [tune] rubric are for rewards that have judge"
+        raise BadRecipe(f"{path}: {said}", 'Write rewards = ["judge"]')
 
 
 def _check_embedding(recipe: Recipe, path: Path) -> None:
@@ -389,8 +394,8 @@ def _check_data(section: DataSection, path: Path) -> None:
     kinds, keys = ("auto", *KINDS), tuple(ABOUT)
     for what, given, known in (("kind", section.kind, kinds), *(("about", key, keys) for key in section.about)):
         if given not in known:
-            where = f"{path}: [data] {what}: {given!r} is unknown{_nearest(given, known)}"
-            raise BadRecipe(where, _known("Known", known))
+            where = f"{path}: [data] {what}: {given!r} is unknown{wording.nearest(given, known)}"
+            raise BadRecipe(where, wording.known("Known", known))
 
 
 def _check_sense(recipe: Recipe, path: Path) -> None:
@@ -413,7 +418,9 @@ def _check_sense(recipe: Recipe, path: Path) -> None:
         raise BadRecipe(f"{path}: [data] needs either path or generator", 'As in: path = "tickets.csv"')
     for kind in recipe.quantize.types:
         if kind not in TYPES:
-            raise BadRecipe(f"{path}: [quantize] unknown type {kind!r}{_nearest(kind, TYPES)}", _known("Types", TYPES))
+            raise BadRecipe(
+                f"{path}: [quantize] unknown type {kind!r}{wording.nearest(kind, TYPES)}", wording.known("Types", TYPES)
+            )
         if TYPES[kind].weighted:
             raise BadRecipe(
                 f"{path}: [quantize] {kind} needs an importance matrix", "Make it of the result: freehold quantize"
@@ -430,24 +437,3 @@ def _check_sense(recipe: Recipe, path: Path) -> None:
         )
     if recipe.tune.method == "scratch" and recipe.gate.min_gain is not None:
         raise BadRecipe(f"{path}: [gate] min_gain needs a base, and method scratch has none", "Remove min_gain")
-
-
-def _plain(text: str) -> str:
-    """msgspec's `Expected ... - at `$.tune.rank`` as [tune] rank: expected ..."""
-    missing = re.fullmatch(r"Object missing required field `(\w+)`(?: - at `\$\.(\w+)`)?", text)
-    if missing:
-        return f"[{missing[2]}] key {missing[1]} is missing" if missing[2] else f"section [{missing[1]}] is missing"
-    found = re.fullmatch(r"(.*?) - at `\$\.(\w+)\.?([\w\[\].…]*)`", text)
-    if found:
-        what, section, key = found.groups()
-        return f"[{section}] {key}: {what[0].lower()}{what[1:]}"
-    return text
-
-
-def _nearest(word: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(word, list(known), 1, 0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _known(what: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
-    return f"{what}: {', '.join(known)}"

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from freehold.core.digest import Digest
-from freehold.core.errors import BadInput
+from freehold.core.errors import BadInput, BadRecipe
 from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.core.name import Name
 from freehold.core.settings import Settings
@@ -60,7 +60,12 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
 def recipe_of(values: dict[str, dict[str, Any]], folder: Path) -> RecipeFile:
     """A recipe without a file: its sections, with relative paths that start in `folder`. Raises BadRecipe."""
     path = folder / f"{Name.parse(values['model']['name']).model}.toml"
-    return RecipeFile(parse(values, path), path, toml(values).encode())
+    try:
+        recipe = parse(values, path)
+    except BadRecipe as error:
+        error.message = error.message.removeprefix(f"{path}: ")  # there is no such file
+        raise
+    return RecipeFile(recipe, path, toml(values).encode())
 
 
 def tune(
