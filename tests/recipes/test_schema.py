@@ -155,6 +155,15 @@ def test_a_word_that_is_none_of_those_known() -> None:
     assert _refusal(_with("tune", log="paper")).remedy == "Known: tensorboard, wandb, trackio"
 
 
+@pytest.mark.parametrize(
+    "more", [{"steps": 3, "epochs": 2.0}, {"time": "5m", "epochs": 2.0}, {"steps": 3, "time": "5m"}]
+)
+def test_one_key_says_how_long_to_tune(more: dict[str, Any]) -> None:
+    error = _refusal(_with("tune", **more))
+    assert " and ".join(f"[tune] {key}" for key in ("steps", "epochs", "time") if key in more) in error.message
+    assert parse(_with("tune", steps=0, epochs=2.0), HERE).tune.epochs == 2
+
+
 def test_files(tmp_path: Path) -> None:
     with pytest.raises(BadRecipe, match="no such recipe"):
         read(tmp_path / "none.toml")

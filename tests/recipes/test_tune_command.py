@@ -182,7 +182,7 @@ def test_a_plan_tries_each_method_and_keeps_nothing(
         ),
         (["--out", "desk", "--objective", "fame"], "--objective: 'fame' is unknown. Known: sft, text, dpo"),
         (["--out", "desk", "--time", "soon"], "'soon' is no span of time"),
-        (["--out", "desk", "--time", "5m", "--steps", "3"], "has steps and time"),
+        (["--out", "desk", "--time", "5m", "--steps", "3"], "--steps and --time both say how long to tune"),
         (["--out", "desk", "--dtype", "f64"], "--dtype: 'f64' is unknown"),
         (["--out", "desk", "--checkpointing", "maybe"], "--checkpointing: 'maybe' is unknown. Known: auto, on, off"),
         (["--out", "desk", "--held-out", "1.5"], "--held-out is 1.5"),
@@ -204,6 +204,7 @@ def test_a_plan_tries_each_method_and_keeps_nothing(
         (["--out", "desk", "--log", "paper"], "--log: 'paper' is unknown. Known: tensorboard, wandb, trackio"),
         (
             ["--out", "desk", "--steps", "5", "--epochs", "3"],
+            "--steps and --epochs both say how long to tune. Keep one",
         ),
         (["--out", "desk", "--epochs", "0"], "error: --epochs: expected a number > 0.0"),
         (["--out", "desk", "--method", "qlora"], "It is --method lora with --base-dtype nf4"),

@@ -293,6 +293,7 @@ def parse(values: Mapping[str, Any], path: Path) -> Recipe:
     except msgspec.ValidationError as error:
         message, remedy = wording.flaw(str(error), SECTIONS)
         raise BadRecipe(f"{path}: {message}", remedy) from error
+    _check_length(values, path)
     _check_sense(recipe, path)
     if recipe.tune.embeds and recipe.data.kind == "auto":
         return msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, kind="pair"))
@@ -332,6 +333,14 @@ def _check_keys(values: Mapping[str, Any], path: Path) -> None:
                 )
 
 
+def _check_length(values: Mapping[str, Any], path: Path) -> None:
+    """Of what says how long it is tuned, one counts."""
+    said = [key for key in ("steps", "epochs", "time") if values.get("tune", {}).get(key)]
+    if len(said) > 1:
+        named = " and ".join(f"[tune] {key}" for key in said)
+        raise BadRecipe(f"{path}: {named} {'both' if len(said) == 2 else 'all'} say how long to tune", "Keep one")
+
+
 def _check_time(section: TuneSection, path: Path) -> None:
     if not section.time:
         return
@@ -341,8 +350,6 @@ def _check_time(section: TuneSection, path: Path) -> None:
         raise BadRecipe(f"{path}: [tune] time {error}", "Write 45s, 30m or 1h30m") from error
     if limit <= 0:
         raise BadRecipe(f"{path}: [tune] time is {section.time}", "Give it some time, as in 30m")
-    if section.steps:
-        raise BadRecipe(f"{path}: [tune] has steps and time", "Keep one of them")
 
 
 def _check_sweep(section: TuneSection, path: Path) -> None:
