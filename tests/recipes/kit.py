@@ -146,21 +146,23 @@ class Fakes:
         for path in (job.train, job.held_out):
             assert path is not None
             self.knows |= {row.question: row.answer for row in read_any(path)}
+        cut = job.request is not None and job.request.exists()
         adapted = job.method in ADAPTERS and job.objective != "classify"
         model = job.out / ("adapter" if adapted else "model")
         if adapted:
             model.mkdir(exist_ok=True)
             write_adapter(
-                model, zlib.crc32(job.train.read_bytes()[:64] + str((job.epochs, job.rank, job.alpha)).encode())
+                model, zlib.crc32(job.train.read_bytes()[:64] + str((job.epochs, job.rank, job.alpha)).encode()) + cut
             )
         else:
             assert job.base is not None
-            self._copy(job.base, model, 1.5)
+            self._copy(job.base, model, 1.25 if cut else 1.5)
         held = (HeldOutLoss(0, 9.0), HeldOutLoss(2, self.held_out_loss(job))) if self.held_out_loss else ()
         return TrainResult(
-            model=model, method=job.method, steps=2, tokens=100, supervised_tokens=50, seconds=0.1 * len(self.calls),
-            losses=(2.0, 1.0), held_out_losses=held, rows=10, rows_cut=self.cut, rows_dropped=0, dtype="f32", threads=1,
-            trainable=10, resumed=resumed, peak_rss=1000,
+            model=model, method=job.method, steps=1 if cut else 2, tokens=100, supervised_tokens=50,
+            seconds=0.1 * len(self.calls), losses=(2.0, 1.0), held_out_losses=held, rows=10, rows_cut=self.cut,
+            rows_dropped=0, dtype="f32", threads=1, trainable=10, resumed=resumed, peak_rss=1000,
+            cut="asked" if cut else "", planned=2 if cut else 0,
             measured=_MEASURED.get(job.objective, {}), library="unsloth 1" if job.backend == "unsloth" else "",
         )  # fmt: skip
 

@@ -197,7 +197,7 @@ def test_paths_start_at_the_recipe(tmp_path: Path) -> None:
 def test_every_key_of_the_trainer_can_be_said() -> None:
     """A bound that the trainer has and the recipe lacks would be an error too late."""
     ours = {field.name: field for field in msgspec.structs.fields(TuneSection)}
-    own = {"out", "train", "held_out", "base", "architecture", "seconds", "probe", "judge"}
+    own = {"out", "train", "held_out", "base", "architecture", "seconds", "probe", "judge", "request"}
     # Rows that are tokens already come from callers, never from a recipe.
     own.add("objective")
     assert ours["objective"].default == TrainJob(out=Path(), train=Path()).objective

@@ -161,7 +161,7 @@ def test_nothing_that_can_run_code_is_in_it(tmp_path: Path) -> None:
 JOB = TrainJob(out=Path("/out"), train=Path("/rows"), base=Path("/base"), rewards=("json", "/home/a/own.py:score"))
 ELSEWHERE: dict[str, object] = {
     "out": Path("/other"), "train": Path("/other"), "held_out": Path("/other"), "base": Path("/other"), "threads": 7,
-    "checkpointing": "on", "checkpoint_seconds": 1.0, "probe": 9.0, "offload": "on",
+    "checkpointing": "on", "checkpoint_seconds": 1.0, "probe": 9.0, "offload": "on", "request": Path("/other"),
     "rewards": ("json", "/home/b/own.py:score"),
 }  # fmt: skip
 ANOTHER: dict[str, object] = {

@@ -260,3 +260,48 @@ def test_a_shape_that_cannot_be_is_refused(job: Jobs) -> None:
     shape = Architecture(vocab=300, hidden=60, layers=1, heads=8, kv_heads=2, intermediate=64, context=64)
     with pytest.raises(BadInput, match="do not divide hidden 60"):
         train(job(base=None, method="scratch", architecture=shape), quiet)
+
+
+def test_what_was_learned_is_taken_when_it_is_asked_for(job: Jobs, tmp_path: Path) -> None:
+    """It ends as a whole training does, and the same job goes on from there to the same bytes as one without a stop."""
+    request = tmp_path / "keep"
+    notes: list[str] = []
+
+    def ask(progress: Progress) -> None:
+        notes.extend(filter(None, [progress.note]))
+        if progress.phase == "training":
+            request.touch()
+
+    cut = train(job(steps=2000, request=request), ask)
+    assert (cut.cut, cut.planned) == ("asked", 2000)
+    assert 0 < cut.steps == len(cut.losses) < 2000
+    assert cut.held_out_losses[-1].step == cut.steps
+    assert (cut.model / "adapter_model.safetensors").exists()
+    assert notes == [f"cut short at step {cut.steps} of 2000, as it was asked to; the same command goes on to the end"]
+    again = train(job(steps=2000, request=request), quiet)  # of a run that is paused, its last checkpoint is taken
+    assert (weights(again), again.held_out_losses) == (weights(cut), cut.held_out_losses)
+
+
+@pytest.mark.parametrize("patience", [0, 9])
+def test_a_run_that_was_cut_goes_on_as_if_it_was_not(job: Jobs, tmp_path: Path, patience: int) -> None:
+    request = tmp_path / "keep"
+    fields = {"steps": 40, "evaluations": 11, "patience": patience}
+
+    def ask(progress: Progress) -> None:
+        if progress.step == 1:
+            request.touch()
+
+    cut = train(job(request=request, **fields), ask)
+    assert cut.cut == "asked"
+    request.unlink()
+    resumed = train(job(request=request, **fields), quiet)
+    whole = train(job(out=tmp_path / "whole", **fields), quiet)
+    assert (resumed.cut, resumed.steps, resumed.resumed) == ("", whole.steps, 1)
+    assert (resumed.losses, resumed.held_out_losses) == (whole.losses, whole.held_out_losses)
+    assert weights(resumed) == weights(whole)
+
+
+def test_a_training_that_is_asked_before_it_begins_takes_one_step(job: Jobs, tmp_path: Path) -> None:
+    request = tmp_path / "keep"
+    request.touch()
+    assert train(job(request=request), quiet).steps == 1

@@ -15,6 +15,7 @@ from freehold.recipes import records
 from freehold.recipes.records import LOG, Record
 from freehold.tuning.job import Architecture
 
+CUTS = {"asked": "as asked"}
 _SHOWN = 12
 """Steps of which the figures are shown, spread over the run."""
 _LOOK = 0.25
@@ -99,6 +100,7 @@ def show_run(settings: Settings, record: Record) -> None:
         [
             ("step", f"{each['step']} of {each['steps']}" if each["steps"] else ""),
             ("candidate", each["candidate"]),
+            ("cut short", _cut(record.figures)),
             ("in", record.task if each["state"] != "done" else ""),
             ("process", str(record.pid) if each["state"] == "running" else ""),
             ("started", ago(time.time() - record.started)),
@@ -119,6 +121,13 @@ def show_run(settings: Settings, record: Record) -> None:
     line()
     line("Settings")
     pairs([(key, _spelt(value)) for key, value in record.settings.items() if _matters(record, key)])
+
+
+def _cut(figures: dict[str, Any]) -> str:
+    """Where training ended before its last step, and why."""
+    if not figures.get("cut"):
+        return ""
+    return f"at step {figures['steps']:,} of {figures['planned']:,}, {CUTS[figures['cut']]}"
 
 
 def _matters(record: Record, key: str) -> bool:

@@ -91,11 +91,24 @@ def compare(
 
 
 @group.command("stop")
-def stop(run: RunName, json: Json = False, quiet: Quiet = False, home: Home = None) -> None:
-    """Stop a run as Ctrl-C does: it writes a checkpoint and can be gone on with."""
+def stop(
+    run: RunName,
+    keep: Annotated[bool, typer.Option("--keep", help="Take what it has learned so far as its result.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    home: Home = None,
+) -> None:
+    """Stop a run as Ctrl-C does: it writes a checkpoint and can be gone on with.
+
+    With --keep it ends its step, and goes on with what comes after tuning: what it has learned so far gets the name. Of
+    a run that is paused that is the last checkpoint.
+    """
     from freehold.recipes import records
 
     settings, record = _found(run, home)
+    if keep:
+        _cut(settings, record, json=json, quiet=quiet)
+        return
     if record.now == "running":
         note(f"stopping {record.run}: it ends its step and writes a checkpoint", quiet=quiet or json)
     stopped = records.stop(settings, record)
@@ -109,10 +122,14 @@ def stop(run: RunName, json: Json = False, quiet: Quiet = False, home: Home = No
 @group.command("resume")
 def resume(run: RunName, detach: Detach = False, json: Json = False, quiet: Quiet = False, home: Home = None) -> None:
     """Go on with a run that was stopped, killed or failed, with the recipe as it was when it began."""
+    settings, record = _found(run, home)
+    _go_on(settings, record, detach=detach, json=json, quiet=quiet)
+
+
+def _go_on(settings: Settings, record: "Record", *, detach: bool, json: bool, quiet: bool) -> None:
     from freehold.cli import make, tune
     from freehold.recipes.records import recipe_of
 
-    settings, record = _found(run, home)
     if record.now in ("running", "done"):
         raise Conflict(f"{record.run} is {record.now}", "Only a run that is paused or failed can be gone on with")
     file = recipe_of(settings, record)
@@ -124,6 +141,27 @@ def resume(run: RunName, detach: Detach = False, json: Json = False, quiet: Quie
             make.make_shown(file, settings, lasting, json=json, quiet=quiet)
         else:
             tune.tune_shown(file, settings, lasting, json=json, quiet=quiet, report=record.report)
+
+
+def _cut(settings: Settings, record: "Record", *, json: bool, quiet: bool) -> None:
+    """Let a run end with what it has learned: ask it where it runs, else go on with it to that end."""
+    from freehold.recipes import cutting
+
+    runs = record.now == "running"
+    cutting.ask(settings, record)
+    if not runs:
+        _go_on(settings, record, detach=False, json=json, quiet=quiet)
+        return
+    note(f"asked {record.run} to end its step and to keep what it has learned", quiet=quiet or json)
+    record = cutting.wait(settings, record)
+    if json:
+        emit({"run": record.run, "state": record.now})
+    elif record.now == "running" and record.task == "tune":
+        line(f"{record.run} is still in its step; 'freehold runs show {record.run}' tells when it has ended")
+    elif record.now == "running":
+        line(f"{record.run} goes on with what it has learned, in the step {record.task!r}")
+    else:
+        line(f"{record.run} is {record.now}: {', '.join(record.result) or record.error}")
 
 
 def _found(run: str, home: Path | None) -> "tuple[Settings, Record]":

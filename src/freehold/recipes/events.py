@@ -22,6 +22,8 @@ class StepBegins(msgspec.Struct, frozen=True, tag="begins"):
     number: int
     total: int
     why: str
+    place: Path | None = None
+    """Where it works, if it can be gone on with."""
 
 
 class StepMoves(msgspec.Struct, frozen=True, tag="moves"):

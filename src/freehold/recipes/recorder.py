@@ -71,7 +71,7 @@ class Recorder:
         if self.record is None:
             self.record = self._create()
             self.on_event(RunBegins(self.record.run, records.place_of(self.settings, self.record.run)))
-        self.record.task, self._tenth = event.task, -1
+        self.record.task, self.record.place, self._tenth = event.task, event.place, -1
         records.write(self.settings, self.record)
         self._log(f"[{event.number}/{event.total}] {event.task}: {event.why}")
 

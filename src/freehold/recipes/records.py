@@ -73,6 +73,8 @@ class Record(msgspec.Struct, kw_only=True):
     resumed: int = 0
     task: str = ""
     """The step that runs, or ran last."""
+    place: Path | None = None
+    """Where that works, if it can be gone on with."""
     error: str = ""
     settings: dict[str, Any] = {}
     """The recipe's keys, as `section.key`."""

@@ -3,7 +3,8 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from freehold.core.settings import Settings
 from freehold.formats.atomic import disk_errors
 from freehold.formats.locks import locked, sweep
 from freehold.recipes import tools as rooms
+from freehold.recipes.cutting import may_cut, remedy_of, request_of
 from freehold.recipes.events import Note, OnEvent, StepBegins, StepEnds
 from freehold.recipes.history import folder_of, journal, read_history, write_history
 from freehold.recipes.names import check_free, check_own
@@ -96,7 +98,7 @@ def running(
             run.tools.require(file.recipe.tune.backend)
             check_signed(file, store, settings)
             check_room(file, store, settings)
-        with _run_folder(run, left), run.recorder or nullcontext():
+        with _run_folder(run, left), run.recorder or nullcontext(), run.leases:
             yield run
 
 
@@ -110,6 +112,7 @@ class Run:
         self.results: dict[str, Result] = {}
         self.current = ""
         self.recorder: Recorder | None = None
+        self.leases = ExitStack()
 
     def go(self, *wanted: str) -> None:
         """Run every task that is not done, or of those the kinds that are `wanted`; release only past the gate."""
@@ -133,7 +136,8 @@ class Run:
         item = look(task, self.results, self.store, self.history)
         begin = time.monotonic()
         if item.result is None:
-            self.on_event(StepBegins(task.name, number, total, item.why))
+            place = self._place(item) if steps()[task.step].resumable else None
+            self.on_event(StepBegins(task.name, number, total, item.why, place))
             result = self._run(item)
             journal(self.folder, task=task.name, why=item.why, seconds=time.monotonic() - begin, facts=result.facts)
         else:
@@ -149,14 +153,37 @@ class Run:
     def _run(self, item: Planned) -> Result:
         step = steps()[item.task.step]
         self._record(item)
-        place = (self.settings.resumable if step.resumable else self.settings.runs / "scratch") / item.key.hex[:32]
+        place = self._place(item)
         inputs = {need: self.results[need] for need in item.task.needs}
         needed = {digest for result in inputs.values() for digest in result.digests}
-        with _workplace(place, item.task.name, keep=step.resumable), disk_errors(place), self.store.lease(*needed):
-            work = Work(item.task, self.file, self.settings, self.store, self.tools, place, inputs, self.on_event)
+        with (
+            _workplace(place, item.task.name, keep=step.resumable) as over,
+            disk_errors(place),
+            self.store.lease(*needed),
+        ):
+            work = Work(
+                item.task, self.file, self.settings, self.store, self.tools, place, inputs, self.on_event,
+                self._request(),
+            )  # fmt: skip
             result = step.run(work)
-            remember(self.store, item.key, result)
+            if result.partial:
+                # Nothing remembers it: it is held for the rest of the run, in a context of its own since it outlasts
+                # the lease around it.
+                copy_context().run(self.leases.enter_context, self.store.lease(*result.digests))
+            else:
+                remember(self.store, item.key, result)
+                over()
         return result
+
+    def _place(self, item: Planned) -> Path:
+        """The folder that a task works in."""
+        resumable = steps()[item.task.step].resumable
+        return (self.settings.resumable if resumable else self.settings.runs / "scratch") / item.key.hex[:32]
+
+    def _request(self) -> Path | None:
+        """Where somebody may ask for what the run has learned, if it has a record."""
+        record = None if self.recorder is None else self.recorder.record
+        return None if record is None else request_of(self.settings, record)
 
     def _record(self, item: Planned) -> None:
         if self.history.get(item.task.name) != item.ingredients:
@@ -171,26 +198,33 @@ def _run_folder(run: Run, left: Left) -> Iterator[None]:
     try:
         with locked(run.folder, str(run.file.recipe.name)):
             yield
-    except KeyboardInterrupt as error:
-        raise Interrupted(
-            f"interrupted in the step {run.current!r}", "Run the same command again: it goes on from there"
-        ) from error
-    except FreeholdError as error:
-        if fresh and not run.results and not isinstance(error, Interrupted):
+    except (KeyboardInterrupt, Interrupted) as error:
+        raise _interrupted(run, error) from error
+    except FreeholdError:
+        if fresh and not run.results:
             shutil.rmtree(run.folder, ignore_errors=True)
             if run.recorder is not None and not left():
                 run.recorder.forget()
         raise
 
 
+def _interrupted(run: Run, error: KeyboardInterrupt | Interrupted) -> Interrupted:
+    """What is said of it, with all that the user may do now."""
+    said = f"interrupted in the step {run.current!r}", "Run the same command again: it goes on from there"
+    message, remedy = (error.message, error.remedy) if isinstance(error, Interrupted) else said
+    record = None if run.recorder is None else run.recorder.record
+    more = f"; {remedy_of(record)}" if record is not None and may_cut(record) else ""
+    return Interrupted(message, f"{remedy}{more}")
+
+
 @contextmanager
-def _workplace(folder: Path, what: str, *, keep: bool) -> Iterator[None]:
-    """A task's folder, for this process alone. Removed at its end; with `keep`, only at a good one."""
-    with locked(folder, what):
-        done = False
-        try:
-            yield
-            done = True
-        finally:
-            if done or not keep:
-                shutil.rmtree(folder, ignore_errors=True)
+def _workplace(folder: Path, what: str, *, keep: bool) -> Iterator[Callable[[], None]]:
+    """A task's folder, for this process alone. Removed at its end; with `keep`, only once it is said to be over."""
+    with locked(folder, what), ExitStack() as end:
+
+        def over() -> None:
+            end.callback(shutil.rmtree, folder, ignore_errors=True)
+
+        if not keep:
+            over()
+        yield over

@@ -36,6 +36,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Files for people, on which nothing is built."""
     facts: dict[str, Any] = {}
     """What differs from one machine or run to the next: seconds, speed."""
+    partial: bool = False
+    """Whether it was asked for before its end: it is this run's result, and not what the key stands for."""
 
     @property
     def digest(self) -> Digest:
@@ -77,6 +79,8 @@ class Work:
     folder: Path
     inputs: Mapping[str, Result]
     on_event: OnEvent
+    request: Path | None = None
+    """A file that, once it is there, asks for what has been learned so far."""
 
     @property
     def recipe(self) -> Recipe:

@@ -53,6 +53,9 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
     """Each of several that were tried, with its held-out loss."""
     why: str = ""
     """Why the one that came out was taken."""
+    cut: str = ""
+    """Why it ended before its last step, if it did; `planned` is how many there were to be."""
+    planned: int = 0
     folder: Path
     """Data card, loss curve and journal, for people."""
 
@@ -200,5 +203,7 @@ def _tuned(run: Run, digest: Digest) -> Tuned:
         candidates=tuple(facts.get("candidates", ())),
         measured=record["measured"],
         why=facts.get("why", ""),
+        cut=facts.get("cut", ""),
+        planned=facts.get("planned", 0),
         folder=run.folder,
     )

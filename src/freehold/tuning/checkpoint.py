@@ -54,7 +54,7 @@ def identity(job: TrainJob) -> str:
     wanted = msgspec.structs.replace(job, rewards=tuple(map(_named, job.rewards)), **_ELSEWHERE)
     fields = msgspec.json.decode(encode(wanted), type=dict[str, msgspec.Raw])
     # Without a place of its own, since checkpoints are older than it; what is usual counts as if nothing was said.
-    del fields["offload"]
+    del fields["offload"], fields["request"]
     if job.backend == "freehold":
         del fields["backend"]
     return Digest.of_bytes(msgspec.json.encode(fields)).text

@@ -17,6 +17,8 @@ BaseDtype = Literal["stored", "nf4"]
 Backend = Literal["freehold", "unsloth"]
 LOG = "trainer.log"
 """Beside what the trainer writes: what it and the libraries in it say to people."""
+Cut = Literal["", "asked"]
+"""Why training ended before its last step, early stopping aside: it was asked to."""
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 
@@ -115,6 +117,8 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     """Who computes the model: Freehold's own decoder, or Unsloth where it is installed."""
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     checkpoint_seconds: Annotated[float, Meta(gt=0, le=86400)] = 60.0
+    request: Path | None = None
+    """A file that asks, from when it is there, to end after the step and to take what is learned by then."""
     probe: Annotated[float, Meta(ge=0, le=3600)] = 0.0
     """Seconds to try the job for, in place of doing it; the answer is a TrainPlan."""
 
@@ -206,6 +210,9 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     """What else held-out rows say, by the objective: accuracy of a classifier, recall of an embedding model."""
     best_step: int = 0
     """The step whose weights were taken, where training stopped early."""
+    cut: Cut = ""
+    planned: int = 0
+    """The steps that there were to be, where `cut` says why there are fewer."""
     library: str = ""
     """What computed the model in the place of Freehold's own decoder, and its version."""
 

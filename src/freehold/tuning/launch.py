@@ -71,6 +71,11 @@ def require_extra(backend: Backend = "freehold") -> None:
         )
 
 
+def begun(out: Path) -> bool:
+    """Whether a training that was stopped left a checkpoint there, to go on from."""
+    return any((out / name / "state.json").exists() for name in ("checkpoint", "checkpoint.old"))
+
+
 def plan(job: TrainJob, on_progress: Callable[[Progress], None]) -> TrainPlan:
     """What `job`, which asks for a probe, would take. Raises what `train` does."""
     return _run(job, on_progress, TrainPlan)

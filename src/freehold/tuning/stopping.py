@@ -11,7 +11,7 @@ from torch import nn
 from freehold.formats.atomic import replacing
 from freehold.tuning import files
 from freehold.tuning.checkpoint import State
-from freehold.tuning.job import HeldOutLoss
+from freehold.tuning.job import Cut, HeldOutLoss, TrainJob
 
 _BEST = "best.safetensors"
 _STEPS = 20
@@ -59,6 +59,22 @@ def worse(measured: Sequence[HeldOutLoss]) -> str:
     )
 
 
+class Ending:
+    """Why a run ends before its last step: somebody asks for what it has learned."""
+
+    def __init__(self, job: TrainJob) -> None:
+        self.request = job.request
+
+    def due(self, state: State) -> Cut:
+        """Looked at before each step but the first: with nothing learned there is nothing to take."""
+        return "asked" if state.step and self.request is not None and self.request.exists() else ""
+
+
+def told(step: int, steps: int) -> str:
+    """What people read of a run that is cut."""
+    return f"cut short at step {step} of {steps}, as it was asked to; the same command goes on to the end"
+
+
 class Best:
     """The weights of the lowest held-out loss, kept beside the checkpoints while `patience` may need them."""
 
@@ -75,6 +91,11 @@ class Best:
             self._keep()
             state.best_step = state.step
         return len(losses) - 1 - lowest >= self.patience
+
+    def last(self, state: State) -> None:
+        """Look at the held-out loss of weights with which it ends, and which no checkpoint needs to be kept for."""
+        if self.patience and state.held_out_losses[-1].loss <= min(point.loss for point in state.held_out_losses):
+            state.best_step = state.step
 
     def take(self, state: State) -> None:
         """Put the best weights into the model, where later ones are worse."""

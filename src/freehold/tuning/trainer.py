@@ -22,7 +22,17 @@ from freehold.tuning.decoder.model import Network
 from freehold.tuning.decoder.shape import Shape
 from freehold.tuning.device import Device, find
 from freehold.tuning.heap import Heap
-from freehold.tuning.job import ADAPTERS, LOG, HeldOutLoss, Progress, Report, TrainJob, TrainPlan, TrainResult
+from freehold.tuning.job import (
+    ADAPTERS,
+    LOG,
+    Cut,
+    HeldOutLoss,
+    Progress,
+    Report,
+    TrainJob,
+    TrainPlan,
+    TrainResult,
+)
 from freehold.tuning.judge import Grader
 from freehold.tuning.material import Material
 from freehold.tuning.memory import Watch
@@ -33,7 +43,7 @@ from freehold.tuning.precision import choose, in_int8, spelt
 from freehold.tuning.probing import probe, seconds_per_token
 from freehold.tuning.rewards import JUDGE, rewards
 from freehold.tuning.sharing import Crew, Learned, Share
-from freehold.tuning.stopping import Best, Rise, lost, points, worse
+from freehold.tuning.stopping import Best, Ending, Rise, lost, points, told, worse
 from freehold.tuning.unpack import file_of
 
 _CLIP = 1.0
@@ -85,10 +95,12 @@ class Trainer:
         state.dtype, state.compute = self._spelt(), spelt(self.compute)
         self._stop_between_steps()
         self._plan_steps(state)
-        rise = Rise(state.losses)
+        rise, ending = Rise(state.losses), Ending(self.job)
+        cut: Cut = ""
         started, saved = time.monotonic() - state.seconds, time.monotonic()
         for batch in islice(self._schedule(), state.step, self.steps):
-            if self._measure_held_out(state):
+            cut = ending.due(state)
+            if cut or self._measure_held_out(state):
                 break
             examples = [self.examples[index] for index in batch]
             loss, norm = self._step(examples, state.step)
@@ -110,8 +122,10 @@ class Trainer:
             self._measure_held_out(state)
         # Whoever is killed before the model is in safety starts from here.
         checkpoint.save(self.job.out, state, *self._kept())
+        if cut:
+            self._end_early(state)
         self.best.take(state)
-        return self._finish(state)
+        return self._finish(state, cut)
 
     def _kept(self) -> tuple[checkpoint.Trained, checkpoint.Optimisers, checkpoint.Known]:
         """What a checkpoint holds beside the state."""
@@ -355,15 +369,26 @@ class Trainer:
         """Measure where it is time to; whether training has gone on for long enough."""
         if not self.held_out or state.step not in points(self.steps, self.job.evaluations):
             return False
+        self._measure(state)
+        if not self.job.patience:  # which takes the best weights, whatever came after them
+            self._check(min(point.loss for point in state.held_out_losses), state.held_out_losses[-1].loss, state)
+        return self.best.judge(state)
+
+    def _measure(self, state: checkpoint.State) -> None:
+        """The held-out loss of the weights as they are, unless it is known."""
         if state.step not in {point.step for point in state.held_out_losses}:
             loss = self._held_out_loss()
             if not math.isfinite(loss):
                 raise self._no_number(state.step)
             state.held_out_losses.append(HeldOutLoss(state.step, loss))
             self.say(Progress("measuring", state.step, self.steps, held_out_loss=loss))
-        if not self.job.patience:  # which takes the best weights, whatever came after them
-            self._check(min(point.loss for point in state.held_out_losses), state.held_out_losses[-1].loss, state)
-        return self.best.judge(state)
+
+    def _end_early(self, state: checkpoint.State) -> None:
+        """Say so, and measure what there is. No checkpoint has that point, so that the run can go on as if uncut."""
+        self.say(Progress("measuring", state.step, self.steps, note=told(state.step, self.steps)))
+        if self.held_out and self.job.evaluations:
+            self._measure(state)
+            self.best.last(state)
 
     def _spelt(self) -> str:
         """What products are made in, as a job says it."""
@@ -379,7 +404,7 @@ class Trainer:
             )
         )  # fmt: skip
 
-    def _finish(self, state: checkpoint.State) -> TrainResult:
+    def _finish(self, state: checkpoint.State, cut: Cut) -> TrainResult:
         note = "" if self.job.patience else worse(state.held_out_losses)
         self.say(Progress("saving", state.step, self.steps, note=note))
         adapted = self.job.method in ADAPTERS
@@ -417,6 +442,8 @@ class Trainer:
             checkpointing=self.keeping.checkpointing,
             offload=self.keeping.offload,
             best_step=state.best_step,
+            cut=cut,
+            planned=self.steps if cut else 0,
             library=unsloth.version() if self.borrows else "",
         )
 

@@ -16,6 +16,8 @@ from freehold.recipes.versions import installed
 from freehold.store import Store
 from freehold.tuning.job import Architecture, Progress, TrainJob, TrainResult
 
+OUT = "out"
+"""The trainer's folder."""
 RECORD = "training.json"
 _LORA = ("rank", "alpha", "base_dtype")
 _EMBED = ("scale", "pooling")
@@ -63,12 +65,14 @@ def run(work: Work) -> Result:
     found = candidates(work.recipe.tune)
     section = found.get(work.task.name.partition(" ")[2]) or next(iter(found.values()))
     job = section.job(
-        out=work.folder / "out",
+        out=work.folder / OUT,
         train=work.input(TRAIN, "data"),
         held_out=work.input(HELD_OUT, "data"),
         base=base,
     )
-    job = msgspec.structs.replace(job, rewards=tuple(_reward(work.file, spec)[0] for spec in job.rewards))
+    rewards = tuple(_reward(work.file, spec)[0] for spec in job.rewards)
+    # One of several is no result that could be taken for the best of them.
+    job = msgspec.structs.replace(job, rewards=rewards, request=work.request if len(found) == 1 else None)
     with judging(section, work.store, work.folder / "judge.gguf") as judge:
         return _trained(work, msgspec.structs.replace(job, judge=judge))
 
@@ -85,7 +89,8 @@ def _trained(work: Work, job: TrainJob) -> Result:
     kind = trained.model.name
     record = work.keep_bytes(_record(trained), RECORD)
     files = (record, *work.keep_folder(trained.model, kind))
-    return Result(files=files, extras=_curve(work, trained), facts=_facts(trained, notes))
+    facts = _facts(trained, notes)
+    return Result(files=files, extras=_curve(work, trained), facts=facts, partial=trained.cut == "asked")
 
 
 def _text(report: Progress) -> str:
@@ -106,13 +111,16 @@ def _record(trained: TrainResult) -> bytes:
     values = {"schema": 1, "kind": "training", **{key: getattr(trained, key) for key in _EVIDENCE}}
     if trained.library:
         values["library"] = trained.library
+    if trained.cut:
+        values |= {"cut": trained.cut, "planned": trained.planned}
     return msgspec.json.encode(values, order="sorted")
 
 
 def _facts(trained: TrainResult, notes: list[str]) -> dict[str, object]:
     first_last = {"first_loss": trained.losses[0], "last_loss": trained.losses[-1]} if trained.losses else {}
     held_out = {"held_out_loss": trained.held_out_losses[-1].loss} if trained.held_out_losses else {}
-    return {**{key: getattr(trained, key) for key in _FACTS}, **first_last, **held_out, "notes": notes}
+    cut = {"cut": trained.cut, "planned": trained.planned} if trained.cut else {}
+    return {**{key: getattr(trained, key) for key in _FACTS}, **first_last, **held_out, **cut, "notes": notes}
 
 
 def _curve(work: Work, trained: TrainResult) -> tuple[Output, ...]:
