@@ -67,7 +67,7 @@ def test_another_judge_is_another_step(workshop: Path, settings: Settings, fakes
     [
         ({"judge": ""}, "rewards has judge"),
         ({"rubric": " "}, "rewards has judge"),
-        ({"rewards": ["json"]}, "judge and rubric are for rewards that have judge"),
+        ({"rewards": ["json"]}, "judge and .tune. rubric are for rewards that have judge"),
     ],
 )
 def test_one_without_the_other_is_refused(

@@ -122,7 +122,7 @@ def test_time_is_handed_on_in_seconds(workshop: Path, settings: Settings, fakes:
     [
         ({"time": "soon"}, "time 'soon' is no span of time"),
         ({"time": "-5m"}, "time is -5m"),
-        ({"time": "5m", "steps": 3}, "steps and time"),
+        ({"time": "5m", "steps": 3}, "steps and .tune. time"),
         ({"checkpointing": "maybe"}, "checkpointing"),
         ({"offload": "maybe"}, "offload"),
         ({"method": "lora2"}, "method"),
