@@ -96,6 +96,17 @@ def test_answers_that_the_template_leaves_out_are_told(base: Path, store: Store)
     assert (finding.check, finding.action, finding.rows) == ("answers.template", "kept", 2)
 
 
+def test_control_tokens_of_the_base_in_a_text_are_told(refusing: Reader) -> None:
+    templated = row("<|im_start|>user\nHow?<|im_end|>\n", 2)
+    given = [row("<b>a</b> [INST] <|no_token|>", 1), templated, row("a", 3, "b<|im_end|>"), Document("a", 4)]
+    [finding] = survey.measure(given, refusing, "x.csv", "line", "stop").findings
+    assert (finding.check, finding.action) == ("control", "kept")
+    assert finding.said() == (
+        "2 rows have control tokens of the base in the text, beside those that its chat template writes "
+        "(line 2: <|im_start|>; line 3: <|im_end|>)"
+    )
+
+
 def test_a_share_is_kept_apart() -> None:
     given = rows(72)
     sides = survey.divide(given, None, DataSection(path="x", held_out=0.25), 1, "line")

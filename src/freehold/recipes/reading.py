@@ -99,6 +99,15 @@ class Reader(msgspec.Struct, frozen=True):
         """Whether the template shows the tools that a row offers."""
         return "tools" in self.template
 
+    def controls(self, token: str) -> bool:
+        """Whether a text that has this in it has a control token: one that spells nothing."""
+        number = self.tokenizer.token_to_id(token)
+        if number is None:
+            return False
+        # What is in no vocabulary may be read as the token for such, which is not spelt so.
+        whole, spelt = (self.tokenizer.decode([number], skip_special_tokens=skip) for skip in (False, True))
+        return whole.strip() == token and not spelt
+
     def lengths(self, rows: Sequence[AnyRow]) -> Lengths:
         """How long the rows are, the longest text of each. Raises BadModelFile.
 

@@ -1,7 +1,9 @@
 """A data file looked at as a recipe will: read, measured by the base, split, checked."""
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,8 @@ from freehold.store import Store
 
 _MEASURED = 50_000
 """Rows of which tokens are counted, evenly taken."""
+_CONTROL = re.compile(r"<[^<>\s]{1,60}>|\[/?[A-Z_]{1,60}\]")
+"""How control tokens are spelt: <|im_start|>, <s>, [INST]."""
 EXACT = "most questions differ in numbers, symbols or the order of words alone: those count as different questions"
 """What is said where the two sides are kept apart by that."""
 
@@ -92,7 +96,7 @@ def measure(rows: Sequence[AnyRow], base: Reader | None, where: str, unit: str, 
     looked_at = rows[:: max(1, -(-len(rows) // _MEASURED))]
     found = base.lengths(looked_at)
     lengths = {id(row): length for row, length in zip(looked_at, found.tokens, strict=True) if length}
-    findings = [*_unshown(rows, base, unit), *_silent(found.silent, unit)]
+    findings = [*_unshown(rows, base, unit), *_controlled(rows, base, unit), *_silent(found.silent, unit)]
     refused = {id(row) for row, _ in found.refused}
     if refused:
         (first, reason), *_ = found.refused
@@ -120,6 +124,20 @@ def _silent(rows: Sequence[AnyRow], unit: str) -> list[Finding]:
     """Rows that nothing can be learned from."""
     text = "row{s} {have} no answer in what the chat template of the base shows"
     return [finding("answers.template", "kept", text, [row.line for row in rows], unit)] if rows else []
+
+
+def _controlled(rows: Sequence[AnyRow], base: Reader, unit: str) -> list[Finding]:
+    """Texts that hold what the base reads as its own marks: of a template that was applied already, or of somebody
+    who writes about one.
+    """
+    known = cache(base.controls)
+    lines = []
+    for row in rows:
+        spelt = (match[0] for text in data.texts(row) for match in _CONTROL.finditer(text))
+        if token := next(filter(known, spelt), None):
+            lines.append((row.line, token))
+    text = "row{s} {have} control tokens of the base in the text, beside those that its chat template writes"
+    return [finding("control", "kept", text, lines, unit)] if lines else []
 
 
 def _calls(row: Conversation) -> bool:
