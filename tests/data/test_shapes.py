@@ -76,6 +76,11 @@ PREFERENCES: dict[str, Record] = {
         "chosen": "\n\nHuman: How?\n\nAssistant: So.",
         "rejected": "\n\nHuman: How?\n\nAssistant: No.",
     },
+    "spoken answers beside the prompt": {
+        "prompt": "How?",
+        "chosen": "Assistant: So.",
+        "rejected": "\n\nAssistant: No.",
+    },
     "Alpaca": {"instruction": "How?", "input": "", "chosen": "So.", "rejected": "No."},
     "one turn": {
         "conversations": [{"from": "human", "value": "How?"}],
@@ -112,6 +117,7 @@ def test_preferences_with_system_tools_and_earlier_turns(write: Write) -> None:
     [
         ({"chosen": "So.", "rejected": "No."}, "answers without a prompt"),
         ({"chosen": [ASKED, SAID], "rejected": [{"role": "user", "content": "Why?"}, SAID]}, "begin differently"),
+        ({"prompt": "x", "chosen": "Human: How?\n\nAssistant: So.", "rejected": "Assistant: No."}, "begin differently"),
         ({"prompt": [ASKED], "chosen": [SAID, ASKED], "rejected": [REFUSED]}, "chosen that does not begin and end"),
         ({"prompt": [ASKED, SAID], "chosen": "x", "rejected": "y"}, "ends with the assistant"),
         ({"input": "x", "preferred_output": [SAID], "non_preferred_output": [REFUSED]}, "input that is no object"),
@@ -122,6 +128,12 @@ def test_preferences_that_cannot_be_read_name_their_line(write: Write, record: R
     message = refusal(write("a.jsonl", "\n" + lines(record))).message
     assert "line 2 " in message
     assert said in message
+
+
+def test_a_mark_that_only_one_answer_begins_with_is_its_own(write: Write) -> None:
+    record = {"prompt": "What is an aide?", "chosen": "Assistant: a helper.", "rejected": "No."}
+    row = only(write("a.jsonl", lines(record)))
+    assert row.chosen == (Message("assistant", "Assistant: a helper."),)
 
 
 def test_preferences_that_prefer_nothing_are_left_out(write: Write) -> None:

@@ -39,8 +39,7 @@ def _plan(look: Look) -> Plan:
     def make(record: Record, line: int, log: Log) -> Preference | None:
         given = _from_lists(record.get(chosen), record.get(rejected))
         if given is None:
-            sides = answer_of(record.get(chosen), "chosen"), answer_of(record.get(rejected), "rejected")
-            given = _prompt(record, key, found), *sides
+            given = _prompt(record, key, found), *_answers(record.get(chosen), record.get(rejected))
         before, *answers = given
         return _row(headed(before, record, look), answers, tools_of(record), line, log)
 
@@ -87,7 +86,7 @@ def _from_lists(chosen: Any, rejected: Any) -> tuple[Messages, Messages, Message
     """Prompt and answers where both sides are whole conversations: what they share is the prompt. Raises BadData."""
     sides = [_whole(side) for side in (chosen, rejected)]
     first, second = sides
-    if first is None or second is None:
+    if first is None or second is None or first[0].role == second[0].role == "assistant":
         return None
     shared = 0
     while shared < min(len(first), len(second)) - 1 and first[shared] == second[shared]:
@@ -99,6 +98,15 @@ def _from_lists(chosen: Any, rejected: Any) -> tuple[Messages, Messages, Message
     if {first[shared].role, second[shared].role, first[-1].role, second[-1].role} != {"assistant"}:
         raise BadData("has two conversations that differ before the answer", "Both must have the same prompt")
     return waiting(first[:shared]), first[shared:], second[shared:]
+
+
+def _answers(chosen: Any, rejected: Any) -> tuple[Messages, Messages]:
+    """Both answers, without the mark of who speaks where both begin with it. Raises BadData."""
+    spoken = [_transcript(side) if isinstance(side, str) else None for side in (chosen, rejected)]
+    first, second = spoken
+    if first and second and {each.role for side in (first, second) for each in (side[0], side[-1])} == {"assistant"}:
+        return first, second
+    return answer_of(chosen, "chosen"), answer_of(rejected, "rejected")
 
 
 def _whole(side: Any) -> Messages | None:
