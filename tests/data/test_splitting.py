@@ -11,7 +11,7 @@ from freehold import data
 from freehold.core.errors import BadData
 from freehold.core.request import Message
 from freehold.data.grouping import group_texts
-from freehold.data.normal import normal
+from freehold.data.normal import normal, pieces
 from tests.data.conftest import PAIRS
 
 WORDS = [f"w{chr(97 + i)}{chr(97 + j)}" for i in range(12) for j in range(12)]
@@ -170,6 +170,27 @@ def test_all_pairs_are_found(bags: list[list[str]]) -> None:
 )
 def test_normal_form(one: str, other: str) -> None:
     assert normal(one) == normal(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("我想取消我的订单，请问应该怎么办呢", "我想取消我的订单，请问我应该怎么办呢？"),
+        (
+            "注文をキャンセルしたいのですが、どうすればいいですか",
+            "注文をキャンセルしたいのですがどうすればいいですか？",
+        ),
+        ("ฉันต้องการยกเลิกคำสั่งซื้อของฉันต้องทำอย่างไร", "ฉันต้องการยกเลิกคำสั่งซื้อของฉันต้องทำอย่างไรบ้าง"),
+    ],
+    ids=["Chinese", "Japanese", "Thai"],
+)
+def test_near_duplicates_without_blanks_are_seen(one: str, other: str) -> None:
+    assert group_texts([normal(one), normal(other), normal("你们星期天几点关门")]).group == (0, 0, 1)
+
+
+def test_pieces_of_texts() -> None:
+    assert pieces("where is my order") == ["where", "is", "my", "order"]
+    assert pieces("iphone手机坏了 怎 café") == ["iphone", "手机", "机坏", "坏了", "怎", "café"]
 
 
 def test_normal_form_keeps_words_apart() -> None:

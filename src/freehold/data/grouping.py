@@ -1,8 +1,9 @@
 """Groups of near-duplicate texts.
 
 Two texts are near-duplicates when the Jaccard similarity of their sets of words is at least a threshold; groups are
-the connected components. All pairs above the threshold are found exactly, by prefix filtering (Chaudhuri et al. 2006,
-Xiao et al. 2008): two sets with similarity t must share one of their first n - ceil(t n) + 1 words, rarest first.
+the connected components. In scripts without blanks, pairs of characters are the words. All pairs above the threshold
+are found exactly, by prefix filtering (Chaudhuri et al. 2006, Xiao et al. 2008): two sets with similarity t must share
+one of their first n - ceil(t n) + 1 words, rarest first.
 """
 
 import math
@@ -12,6 +13,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from freehold.data.normal import pieces
 
 THRESHOLDS = (0.8, 0.9, 1.0)
 """Tried in this order until no chain of near-duplicates swallows the data; 1.0 joins only equal sets of words."""
@@ -104,7 +107,7 @@ def _prefix(own: _Ints, threshold: float) -> list[int]:
 
 
 def _bags(texts: Sequence[str]) -> list[frozenset[str]]:
-    return [frozenset(text[:_MAX_CHARACTERS].split()) for text in texts]
+    return [frozenset(pieces(text[:_MAX_CHARACTERS])) for text in texts]
 
 
 def _components(bags: Sequence[frozenset[str]], threshold: float) -> list[int]:
