@@ -12,7 +12,7 @@ from freehold.core.digest import Digest
 from freehold.core.errors import BadData
 from freehold.data import drafting
 from freehold.data.drafting import Draft, Passage
-from freehold.data.normal import normal
+from freehold.data.normal import plain
 from tests.data.conftest import Write
 from tests.data.files import pdf
 
@@ -67,7 +67,7 @@ def test_drafts_that_the_passage_bears_out_are_kept() -> None:
         "the question or the answer is empty",
         "the question or the answer is empty",
     )
-    again = drafting.judge(answer(good), PASSAGE, [normal(good[0])])
+    again = drafting.judge(answer(good), PASSAGE, [plain(good[0])])
     assert again.reasons == ("the question was asked before",)
 
 
@@ -79,6 +79,17 @@ def test_answers_that_broke_off(text: str) -> None:
 @given(st.text(max_size=60))
 def test_any_answer_is_judged(text: str) -> None:
     assert drafting.judge(text, PASSAGE, []).kept == ()
+
+
+def test_drafts_without_blanks_and_of_another_year_are_kept() -> None:
+    passage = drafting.Passage("图书馆在星期日下午四点关门，一九一四年开放。", "line 1")
+    judged = drafting.judge(
+        answer(("图书馆几点关门", "星期日下午四点关门"), ("图书馆在哪里", "在北京的市中心")), passage, []
+    )
+    assert [draft.question for draft in judged.kept] == ["图书馆几点关门"]
+    asked = [plain("What happened in 1914?")]
+    judged = drafting.judge(answer(("What happened in 1918?", "A war ended.")), PASSAGE, asked)
+    assert "the question was asked before" not in judged.reasons
 
 
 def test_rows_say_who_wrote_them(write: Write) -> None:

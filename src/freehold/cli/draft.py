@@ -48,10 +48,10 @@ class _Drafting:
 
     def _take(self, judged: "Judged", passage: "Passage") -> None:
         from freehold.data import drafting
-        from freehold.data.normal import normal
+        from freehold.data.normal import plain
 
         for draft in judged.kept:
-            self.known.append(normal(draft.question))
+            self.known.append(plain(draft.question))
             self.lines.append(drafting.line(draft, self.written_by, self.source, passage.place))
         self.left_out.update(judged.reasons)
 

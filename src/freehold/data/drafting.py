@@ -14,7 +14,7 @@ from freehold.core.digest import Digest
 from freehold.core.errors import BadData
 from freehold.core.request import Constraint, Message, Request, Sampling
 from freehold.data.loading import load
-from freehold.data.normal import normal
+from freehold.data.normal import normal, pieces, plain, unspaced
 from freehold.data.rows import Row, texts
 from freehold.data.sections import sections
 
@@ -85,7 +85,7 @@ def request(passage: Passage, model: str, *, count: int, seed: int) -> Request:
 
 
 def judge(text: str, passage: Passage, known: Sequence[str]) -> Judged:
-    """The drafts in a model's answer that can be kept. `known` are the normal forms of questions that are there."""
+    """The drafts in a model's answer that can be kept. `known` are the plain forms of questions that are there."""
     try:
         pairs = msgspec.json.decode(text, type=_Answer).pairs
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -96,7 +96,7 @@ def judge(text: str, passage: Passage, known: Sequence[str]) -> Judged:
     for pair in pairs:
         draft = Draft(pair.question.strip(), pair.answer.strip())
         reason = _wrong(draft, passage, seen)
-        seen.add(normal(draft.question))
+        seen.add(plain(draft.question))
         if reason:
             reasons.append(reason)
         else:
@@ -138,9 +138,9 @@ def _schema(count: int) -> dict[str, Any]:
 
 def _wrong(draft: Draft, passage: Passage, known: set[str]) -> str:
     """Why a draft is not kept."""
-    if len(normal(draft.question).split()) < 2 or not normal(draft.answer):
+    if len(pieces(normal(draft.question))) < 2 or not normal(draft.answer):
         return "the question or the answer is empty"
-    if normal(draft.question) in known:
+    if plain(draft.question) in known:
         return "the question was asked before"
     words = list(_long_words(draft.answer))
     there = set(_long_words(passage.text))
@@ -150,4 +150,4 @@ def _wrong(draft: Draft, passage: Passage, known: set[str]) -> str:
 
 
 def _long_words(text: str) -> Iterator[str]:
-    return (word for word in normal(text).split() if len(word) >= _LONG_WORD)
+    return (word for word in pieces(normal(text)) if len(word) >= _LONG_WORD or unspaced(word))
