@@ -135,13 +135,14 @@ def test_evaluations_are_about_what_was_run(shop: Path, settings: Settings) -> N
 def test_a_base_of_the_store_keeps_its_template_and_not_its_system_message(
     shop: Path, settings: Settings, fakes: Fakes
 ) -> None:
-    text = 'FROM ./small.gguf\nTEMPLATE """{% for m in messages %}{{ m.content }}!{% endfor %}"""\nSYSTEM Be short.\nPARAMETER temperature 0.5\n'
+    template = "{% for m in messages %}{{ m.content }}!{% endfor %}"
+    text = f'FROM ./small.gguf\nTEMPLATE """{template}"""\nSYSTEM Be short.\nPARAMETER temperature 0.5\n'
     with Store.open(settings.store) as store:
         creating.create(store, Name.parse("dressed"), parse(text), shop, convert)
     seen: list[str] = []
     fakes.during_training = lambda job: seen.append((job.base / "chat_template.jinja").read_text())  # type: ignore[operator]
     make(recipe(shop, "dressed"), settings, tools=fakes.tools())
-    assert seen == ["{% for m in messages %}{{ m.content }}!{% endfor %}"]
+    assert seen == [template]
     with Store.open(settings.store) as store:
         manifest = store.get(Name.parse("desk"))
         assert [part.role for part in manifest.parts] == ["gguf", "chat_template", "parameters", "adapter", "recipe"]
