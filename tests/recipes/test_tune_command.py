@@ -1,17 +1,21 @@
 """What `freehold tune` asks of the trainer, keeps, prints and writes."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from freehold.cli import main
+from freehold.cli._planview import recommended
+from freehold.core.errors import NotEnoughMemory
 from freehold.core.name import Name
 from freehold.core.settings import load
 from freehold.recipes import tools
 from freehold.serving import ready
 from freehold.store import Store
+from freehold.tuning.job import Progress, TrainJob, TrainPlan
 from tests.recipes.kit import Fakes, pairs, write_csv
 
 
@@ -156,19 +160,71 @@ def test_quiet_says_nothing(command: Path, capsys: pytest.CaptureFixture[str]) -
 def test_a_plan_tries_each_method_and_keeps_nothing(
     command: Path, fakes: Fakes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, _ = tuned(capsys, "--plan", "--steps", "5")
-    head, *rows = [line.split() for line in out.splitlines()]
+    out, err = tuned(capsys, "--plan", "--steps", "5")
+    head, *rows, advice = [line.split() for line in out.splitlines()]
     assert head == ["method", "steps", "tokens", "time", "tokens/s", "memory", "private", "checkpointing"]
     assert rows == [
-        ["lora", "5", "500", "0.2", "min", "50", "1.0", "MB", "524", "kB", "off"],
-        ["full", "5", "500", "0.2", "min", "50", "1.0", "MB", "524", "kB", "off"],
+        [method, "5", "500", "0.2", "min", "50", "1.0", "MB", "524", "kB", "off"]
+        for method in ("lora", "qlora", "dora", "full")
     ]
-    assert [call for call in fakes.calls if call.startswith("plan")] == ["plan lora", "plan full"]
+    assert advice[:4] == ["Take", "lora", "(--method", "lora):"]
+    assert err.count("rows to learn from") == 1
+    jobs = [(job.method, job.base_dtype) for job in fakes.jobs]
+    assert jobs == [("lora", "stored"), ("lora", "nf4"), ("dora", "stored"), ("full", "stored")]
     assert all(job.probe > 0 and job.steps == 5 for job in fakes.jobs)
     assert "train" not in fakes.calls
     assert names() == []
     told = json.loads(tuned(capsys, "--plan", "--json")[0])
-    assert {method: each["tokens"] for method, each in told.items()} == {"lora": 500, "full": 500}
+    assert {method: each["tokens"] for method, each in told.items()} == dict.fromkeys(told, 500)
+    assert [method for method, each in told.items() if each["recommended"]] == ["lora"]
+
+
+def test_a_plan_is_of_the_methods_that_are_named(
+    command: Path, fakes: Fakes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, _ = tuned(capsys, "--plan", "--method", "dora", "--method", "rslora")
+    assert [line.split()[0] for line in out.splitlines()] == ["method", "dora", "rslora", "Take"]
+    assert out.splitlines()[-1].startswith("Take dora")
+
+
+def test_a_method_that_cannot_be_spoils_no_plan(
+    command: Path, fakes: Fakes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fakes._plan
+
+    def refusing(job: TrainJob, on_progress: Callable[[Progress], None]) -> TrainPlan:
+        if job.method == "full":
+            raise NotEnoughMemory("tuning needs about 900 MB and 800 MB are free", "Use a smaller base")
+        return real(job, on_progress)
+
+    monkeypatch.setattr(fakes, "_plan", refusing)
+    out, _ = tuned(capsys, "--plan")
+    assert "full cannot be: tuning needs about 900 MB and 800 MB are free" in out.splitlines()
+    out, _ = tuned(capsys, "--plan", "--json")
+    assert json.loads(out)["full"] == {"impossible": "tuning needs about 900 MB and 800 MB are free"}
+    out, err = tuned(capsys, "--plan", "--method", "full", code=2)
+    assert (out, err.splitlines()[-1].count("needs about 900 MB")) == ("", 1)
+
+
+def planned(speed: float, *, checkpointing: bool) -> TrainPlan:
+    return TrainPlan(
+        steps=1, tokens=1, seconds=1.0, tokens_per_second=speed, peak_rss=1, peak_private=1,
+        checkpointing=checkpointing, dtype="f32",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lora", "qlora", "taken"),
+    [
+        (planned(10, checkpointing=False), planned(20, checkpointing=False), "lora"),
+        (planned(10, checkpointing=True), planned(20, checkpointing=False), "qlora"),
+        (planned(10, checkpointing=True), planned(9, checkpointing=False), "lora"),
+        (planned(10, checkpointing=True), planned(20, checkpointing=True), "lora"),
+    ],
+)
+def test_four_bits_are_recommended_where_they_make_room(lora: TrainPlan, qlora: TrainPlan, taken: str) -> None:
+    assert recommended({"lora": lora, "qlora": qlora})[0] == taken
+    assert recommended({"qlora": qlora})[0] == "qlora"
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,14 @@ LENGTHS = [5, 40, 7, 9, 30, 31, 2, 3]
 ORDER = [[0, 2], [1], [4, 5], [3, 6, 7]]
 
 
-def tried(order: Sequence[Sequence[int]], steps: int, seconds: float = 0.0) -> tuple[list[list[int]], object]:
+def tried(
+    order: Sequence[Sequence[int]], steps: int, seconds: float = 0.0, **more: float
+) -> tuple[list[list[int]], object]:
     seen: list[list[int]] = []
     with Watch() as watch:
         found = probe(
             order, LENGTHS, lambda batch: seen.append(list(batch)), steps=steps, seconds=seconds, watch=watch,
-            place=Device(), keeping=Keeping(checkpointing=True, offload=False), dtype="f32",
+            place=Device(), keeping=Keeping(checkpointing=True, offload=False), dtype="f32", **more,
         )  # fmt: skip
     return seen, found
 
@@ -64,3 +66,25 @@ def test_a_type_that_is_asked_for_is_taken(wanted: str, dtype: torch.dtype) -> N
 
 def test_auto_is_one_of_both() -> None:
     assert choose("auto", Device()) in (torch.float32, torch.bfloat16)
+
+
+def test_a_plan_for_a_time_is_of_the_steps_that_fit_it() -> None:
+    _, found = tried(ORDER, 4, within=100.0, beside=20.0)
+    assert found.seconds == pytest.approx(100, rel=0.01)  # type: ignore[attr-defined]
+    assert found.steps > 4  # type: ignore[attr-defined]
+    _, found = tried(ORDER, 4, within=1e-9)
+    assert found.steps == 1  # type: ignore[attr-defined]
+
+
+def test_memory_of_processes_beside_counts() -> None:
+    class Beside(Watch):
+        resident, private = 1 << 50, 1 << 49
+
+        def __init__(self) -> None:
+            """Watch nothing."""
+
+    found = probe(
+        ORDER, LENGTHS, lambda batch: None, steps=4, seconds=0, watch=Beside(), place=Device(),
+        keeping=Keeping(checkpointing=True, offload=False), dtype="f32",
+    )  # fmt: skip
+    assert found.peak_rss == 1 << 50

@@ -9,7 +9,7 @@ import typer
 
 from freehold.cli._lasting import Detach, Lasting
 from freehold.cli._options import Home, Json, Quiet, all_finite, finite, require_writable
-from freehold.cli._output import emit, line, pairs, size, table
+from freehold.cli._output import emit, line, pairs, table
 from freehold.cli._spelling import as_options
 from freehold.core.errors import BadInput, BadName
 from freehold.core.name import Name
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from freehold.core.settings import Settings
     from freehold.recipes.schema import RecipeFile
     from freehold.recipes.tuning import Tuned
-    from freehold.tuning.job import TrainPlan
-
-_PROBE = 20.0
-"""Seconds for which a plan tries each method."""
 
 
 def command(
@@ -95,7 +91,12 @@ def command(
     require_writable(report)
     settings = load({"home": home})
     if plan:
-        _plan(base, data, section, settings, held_out, json=json, quiet=quiet)
+        from freehold.cli._planview import show_plan
+
+        def planned(tune: dict[str, Any]) -> "RecipeFile":
+            return _recipe(base, data, "plan", tune, held_out)
+
+        show_plan(planned, section, method or (), settings, json=json, quiet=quiet)
         return
     file = _recipe(base, data, out, section, held_out)
     with Lasting(detach=detach) as lasting:
@@ -222,41 +223,3 @@ def _show_candidates(tuned: "Tuned") -> None:
     ]
     table(("tried", "held-out loss", "steps", "time"), rows)
     line(f"{tuned.why}.")
-
-
-def _plan(
-    base: str,
-    data: Path,
-    section: dict[str, Any],
-    settings: "Settings",
-    held_out: float | None,
-    *,
-    json: bool,
-    quiet: bool,
-) -> None:
-    from freehold.cli._makeview import View
-    from freehold.recipes import tools
-    from freehold.recipes.tuning import plan
-
-    found: dict[str, TrainPlan] = {}
-    with View(quiet=quiet or json) as view, as_options(Path.cwd() / "plan.toml"):
-        for method in ("lora",) if "backend" in section else ("lora", "full"):
-            file = _recipe(base, data, "plan", {**section, "method": method}, held_out)
-            found[method] = plan(file, settings, seconds=_PROBE, on_event=view, tools=tools.real())
-    if json:
-        emit(found)
-        return
-    rows = [
-        (
-            method,
-            f"{each.steps:,}",
-            f"{each.tokens:,}",
-            f"{each.seconds / 60:.1f} min",
-            f"{each.tokens_per_second:,.0f}",
-            size(each.peak_device or each.peak_rss),
-            size(each.peak_private),
-            "on" if each.checkpointing else "off",
-        )
-        for method, each in found.items()
-    ]
-    table(("method", "steps", "tokens", "time", "tokens/s", "memory", "private", "checkpointing"), rows)

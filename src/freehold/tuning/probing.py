@@ -25,30 +25,45 @@ def seconds_per_token(order: Sequence[Sequence[int]], lengths: Sequence[int], st
     return median(speeds[1:] or speeds)
 
 
+def steps_within(seconds: float, each: float, tokens: float) -> int:
+    """Steps of so many tokens that fit, of `each` seconds a token; one at least."""
+    return max(1, int(seconds / (each * tokens)))
+
+
 def probe(
     order: Sequence[Sequence[int]],
     lengths: Sequence[int],
     step: Step,
     *,
     steps: int,
+    within: float = 0.0,
+    beside: float = 0.0,
     seconds: float,
     watch: Watch,
     place: Device,
     keeping: Keeping,
     dtype: str,
 ) -> TrainPlan:
-    """Try some of a job's `steps`. `order` is the first of them, as indices into `lengths`, the rows' tokens."""
+    """Try some of a job's `steps`, or of those that fit `within` a time, for `seconds`.
+
+    `order` is the first of them, as indices into `lengths`, the rows' tokens. `beside` is the time of all that is no
+    step, in seconds too.
+    """
     largest = max(order, key=lambda batch: len(batch) * max(lengths[index] for index in batch))
     step(largest)
     each = seconds_per_token(order, lengths, step, seconds)
     step(largest)  # on top of what the others left behind it holds most
-    tokens = round(sum(lengths[index] for batch in order for index in batch) * steps / len(order))
+    mean = sum(lengths[index] for batch in order for index in batch) / len(order)
+    if within:
+        steps = steps_within(within - beside, each, mean)
+    tokens = round(mean * steps)
     return TrainPlan(
         steps=steps,
         tokens=tokens,
-        seconds=tokens * each,
+        seconds=tokens * each + beside,
         tokens_per_second=1 / each,
-        peak_rss=peak_rss(),
+        # What the system says of this process leaves out those that compute beside it.
+        peak_rss=max(peak_rss(), watch.resident),
         peak_private=watch.private,
         peak_device=place.peak(),
         checkpointing=keeping.checkpointing,

@@ -40,7 +40,7 @@ from freehold.tuning.objectives import objectives
 from freehold.tuning.objectives.base import Example
 from freehold.tuning.policy import Drawing, Policy
 from freehold.tuning.precision import choose, in_int8, spelt
-from freehold.tuning.probing import probe, seconds_per_token
+from freehold.tuning.probing import probe, seconds_per_token, steps_within
 from freehold.tuning.rewards import JUDGE, rewards
 from freehold.tuning.sharing import Crew, Learned, Share
 from freehold.tuning.stopping import Best, Ending, Rise, lost, points, told, worse
@@ -51,6 +51,8 @@ _PROBE = 20.0
 """Seconds of trying, at most, before steps are planned for a time."""
 _MEASURED = -1
 """The step that measurements draw answers as: none that is learned from."""
+_GLANCE = 2.0
+"""Seconds, at most, in which it is seen how long a look at held-out rows takes."""
 _LOOK = 20_000
 """Steps whose tokens stand for those of all."""
 
@@ -241,8 +243,22 @@ class Trainer:
             each = seconds_per_token(order, self.lengths, self._try, min(_PROBE, self.job.seconds / 20))
             left = self.job.seconds - (time.monotonic() - began)
             mean = sum(self.lengths[index] for batch in order for index in batch) / len(order)
-            state.steps = max(1, int(left / (each * mean)))
+            state.steps = steps_within(left, each, mean)
         self.steps = state.steps or self.steps
+
+    def _measuring(self) -> float:
+        """Seconds that looks at held-out rows will take, from a short one."""
+        times = min(self.job.evaluations, self.steps + 1)
+        if not self.held_out or not times:
+            return 0.0
+        lengths = [example.tokens for example in self.held_out]
+        order = batches(lengths, self.job.batch_tokens, 0, 0) * 2  # the first is not counted, and may be the only one
+        limit = min(_GLANCE, self.job.seconds / 40 or _GLANCE)
+        return times * sum(lengths) * seconds_per_token(order, lengths, self._look, limit)
+
+    @torch.no_grad()
+    def _look(self, batch: Sequence[int]) -> None:
+        self._value([self.held_out[index] for index in batch])
 
     def _usual(self) -> list[list[int]]:
         """Batches as they will come."""
@@ -263,6 +279,8 @@ class Trainer:
             self.lengths,
             self._whole_step,
             steps=self.steps,
+            within=max(0.0, self.job.seconds - min(_PROBE, self.job.seconds / 20)),
+            beside=self._measuring(),
             seconds=self.job.probe,
             watch=self.watch,
             place=self.place,
