@@ -247,6 +247,18 @@ def test_steps_are_planned_for_a_time(job: Jobs, run: Run) -> None:
     assert 1 <= few.steps < many.steps
 
 
+def test_a_training_that_gets_slower_ends_with_what_it_has(
+    job: Jobs, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from freehold.tuning import trainer
+
+    monkeypatch.setattr(trainer, "steps_within", lambda *_: 100_000)
+    done = run(job(steps=0, seconds=2.0, batch_tokens=64))
+    assert (done.cut, done.planned) == ("time", 100_000)
+    assert done.held_out_losses[-1].step == done.steps < 100_000
+    assert done.seconds < 4
+
+
 def test_a_plan_changes_nothing_and_knows_the_work(job: Jobs, run: Run, base: Path) -> None:
     from freehold.tuning.job import TrainPlan
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from freehold.tuning.checkpoint import State
-from freehold.tuning.job import HeldOutLoss
-from freehold.tuning.stopping import Best, Rise, lost, points, worse
+from freehold.tuning.job import HeldOutLoss, TrainJob
+from freehold.tuning.stopping import Best, Ending, Rise, lost, points, worse
 
 
 @given(st.integers(1, 5000), st.integers(0, 50))
@@ -129,3 +129,12 @@ def test_weights_of_a_run_that_goes_on_are_the_best_of_both_parts(tmp_path: Path
 )
 def test_points_of_few_steps(steps: int, evaluations: int, found: set[int]) -> None:
     assert points(steps, evaluations) == found
+
+
+def test_training_ends_when_its_time_is_well_over() -> None:
+    job = TrainJob(out=Path(), train=Path(), seconds=100.0)
+    ending = Ending(job, 5.0)
+    assert ending.due(State(step=3, seconds=104.9)) == ""
+    assert ending.due(State(step=3, seconds=105.1)) == "time"
+    assert ending.due(State(step=0, seconds=105.1)) == ""
+    assert Ending(TrainJob(out=Path(), train=Path())).due(State(step=3, seconds=1e9)) == ""

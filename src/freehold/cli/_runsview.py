@@ -15,7 +15,7 @@ from freehold.recipes import records
 from freehold.recipes.records import LOG, Record
 from freehold.tuning.job import Architecture
 
-CUTS = {"asked": "as asked"}
+CUTS = {"asked": "as asked", "time": "its time being over"}
 _SHOWN = 12
 """Steps of which the figures are shown, spread over the run."""
 _LOOK = 0.25

@@ -17,8 +17,8 @@ BaseDtype = Literal["stored", "nf4"]
 Backend = Literal["freehold", "unsloth"]
 LOG = "trainer.log"
 """Beside what the trainer writes: what it and the libraries in it say to people."""
-Cut = Literal["", "asked"]
-"""Why training ended before its last step, early stopping aside: it was asked to."""
+Cut = Literal["", "asked", "time"]
+"""Why training ended before its last step, early stopping aside: it was asked to, or its time was well over."""
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 

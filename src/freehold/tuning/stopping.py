@@ -16,6 +16,8 @@ from freehold.tuning.job import Cut, HeldOutLoss, TrainJob
 _BEST = "best.safetensors"
 _STEPS = 20
 """Whose mean loss is looked at: a single step's is as its rows are."""
+_OVER = 1.1
+"""Of the time that is given, at which training ends whatever is left to do."""
 _NATS = 2.0
 """By which the loss has risen at least when it has run away."""
 
@@ -60,18 +62,26 @@ def worse(measured: Sequence[HeldOutLoss]) -> str:
 
 
 class Ending:
-    """Why a run ends before its last step: somebody asks for what it has learned."""
+    """Why a run ends before its last step: somebody asks for what it has learned, or its time is well over."""
 
-    def __init__(self, job: TrainJob) -> None:
+    def __init__(self, job: TrainJob, spent: float = 0.0) -> None:
+        """`spent` is the seconds that planning took."""
         self.request = job.request
+        self.left = _OVER * job.seconds - spent if job.seconds else math.inf
 
     def due(self, state: State) -> Cut:
         """Looked at before each step but the first: with nothing learned there is nothing to take."""
-        return "asked" if state.step and self.request is not None and self.request.exists() else ""
+        if not state.step:
+            return ""
+        if self.request is not None and self.request.exists():
+            return "asked"
+        return "time" if state.seconds > self.left else ""
 
 
-def told(step: int, steps: int) -> str:
+def told(cut: Cut, step: int, steps: int) -> str:
     """What people read of a run that is cut."""
+    if cut == "time":
+        return f"the time is over at step {step} of {steps}: steps took longer than when they were planned"
     return f"cut short at step {step} of {steps}, as it was asked to; the same command goes on to the end"
 
 

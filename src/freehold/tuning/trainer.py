@@ -96,8 +96,8 @@ class Trainer:
         state.resumed += state.step > 0
         state.dtype, state.compute = self._spelt(), spelt(self.compute)
         self._stop_between_steps()
-        self._plan_steps(state)
-        rise, ending = Rise(state.losses), Ending(self.job)
+        spent = self._plan_steps(state)
+        rise, ending = Rise(state.losses), Ending(self.job, spent)
         cut: Cut = ""
         started, saved = time.monotonic() - state.seconds, time.monotonic()
         for batch in islice(self._schedule(), state.step, self.steps):
@@ -125,7 +125,7 @@ class Trainer:
         # Whoever is killed before the model is in safety starts from here.
         checkpoint.save(self.job.out, state, *self._kept())
         if cut:
-            self._end_early(state)
+            self._end_early(state, cut)
         self.best.take(state)
         return self._finish(state, cut)
 
@@ -235,16 +235,21 @@ class Trainer:
     def _schedule(self) -> Iterator[list[int]]:
         return schedule(self.lengths, self.job.batch_tokens, self.job.seed, self.job.batch)
 
-    def _plan_steps(self, state: checkpoint.State) -> None:
-        """Steps for the time that the job gives. A run that goes on keeps those that it began with."""
+    def _plan_steps(self, state: checkpoint.State) -> float:
+        """Steps for the time that the job gives, and the seconds that it took to plan them.
+
+        A run that goes on keeps those that it began with.
+        """
+        began = time.monotonic()
         if self.job.seconds and not state.steps:
-            began = time.monotonic()
+            measuring = self._measuring()
             order = self._usual()
             each = seconds_per_token(order, self.lengths, self._try, min(_PROBE, self.job.seconds / 20))
-            left = self.job.seconds - (time.monotonic() - began)
+            left = self.job.seconds - measuring - (time.monotonic() - began)
             mean = sum(self.lengths[index] for batch in order for index in batch) / len(order)
             state.steps = steps_within(left, each, mean)
         self.steps = state.steps or self.steps
+        return time.monotonic() - began
 
     def _measuring(self) -> float:
         """Seconds that looks at held-out rows will take, from a short one."""
@@ -401,9 +406,9 @@ class Trainer:
             state.held_out_losses.append(HeldOutLoss(state.step, loss))
             self.say(Progress("measuring", state.step, self.steps, held_out_loss=loss))
 
-    def _end_early(self, state: checkpoint.State) -> None:
+    def _end_early(self, state: checkpoint.State, cut: Cut) -> None:
         """Say so, and measure what there is. No checkpoint has that point, so that the run can go on as if uncut."""
-        self.say(Progress("measuring", state.step, self.steps, note=told(state.step, self.steps)))
+        self.say(Progress("measuring", state.step, self.steps, note=told(cut, state.step, self.steps)))
         if self.held_out and self.job.evaluations:
             self._measure(state)
             self.best.last(state)
