@@ -46,7 +46,8 @@ def show_plan(
     """
     from freehold.cli._makeview import View
 
-    wanted = {method: {"method": method} for method in methods} or _USUAL
+    usual = {name: keys for name, keys in _USUAL.items() if name != _QLORA or "base_dtype" not in section}
+    wanted = {method: {"method": method} for method in methods} or usual
     with View(quiet=quiet or json) as view:
         found, impossible = _tried(recipe, section, wanted, settings, _once(view))
     if not found:
@@ -60,7 +61,7 @@ def show_plan(
     table(_HEAD, [_row(name, each) for name, each in found.items()])
     for name, reason in reasons.items():
         line(f"{name} cannot be: {reason}")
-    how = 'base_dtype = "nf4" in [tune] of a recipe' if best == _QLORA else f"--method {best}"
+    how = "--base-dtype nf4" if best == _QLORA else f"--method {best}"
     line(f"Take {best} ({how}): {why}.")
 
 
