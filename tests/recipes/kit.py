@@ -160,9 +160,9 @@ class Fakes:
         held = (HeldOutLoss(0, 9.0), HeldOutLoss(2, self.held_out_loss(job))) if self.held_out_loss else ()
         return TrainResult(
             model=model, method=job.method, steps=1 if cut else 2, tokens=100, supervised_tokens=50,
-            seconds=0.1 * len(self.calls), losses=(2.0, 1.0), held_out_losses=held, rows=10, rows_cut=self.cut,
-            rows_dropped=0, dtype="f32", threads=1, trainable=10, resumed=resumed, peak_rss=1000,
-            cut="asked" if cut else "", planned=2 if cut else 0,
+            seconds=0.1 * len(self.calls), step_seconds=0.05, losses=(2.0, 1.0), held_out_losses=held,
+            rows=10, rows_cut=self.cut, rows_dropped=0, dtype="f32", threads=1, trainable=10, resumed=resumed,
+            peak_rss=1000, cut="asked" if cut else "", planned=2 if cut else 0,
             measured=_MEASURED.get(job.objective, {}), library="unsloth 1" if job.backend == "unsloth" else "",
         )  # fmt: skip
 

@@ -17,8 +17,9 @@ from freehold.tuning.job import Architecture, HeldOutLoss, Progress, TrainError,
 from freehold.tuning.launch import require_extra, train
 
 RESULT = TrainResult(
-    model=Path("/made/é"), method="lora", steps=2, tokens=30, supervised_tokens=10, seconds=1.5, losses=(2.5, 1 / 3),
-    held_out_losses=(HeldOutLoss(0, 3.25),), rows=4, rows_cut=1, rows_dropped=0, dtype="f32", threads=1, trainable=9,
+    model=Path("/made/é"), method="lora", steps=2, tokens=30, supervised_tokens=10, seconds=1.5,
+    step_seconds=1.25, losses=(2.5, 1 / 3), held_out_losses=(HeldOutLoss(0, 3.25),),
+    rows=4, rows_cut=1, rows_dropped=0, dtype="f32", threads=1, trainable=9,
     resumed=0, peak_rss=1 << 40,
 )  # fmt: skip
 Fake = Callable[[str], TrainJob]

@@ -39,6 +39,7 @@ def test_tuning_lowers_the_held_out_loss(job: Jobs, method: str) -> None:
     result = train(job(method=method, steps=60, learning_rate=3e-3, rank=16, alpha=64.0), said.append)
     assert result.held_out_losses[0].step == 0
     assert result.held_out_losses[-1].step == 60
+    assert 0 < result.step_seconds < result.seconds
     assert result.held_out_losses[-1].loss < 0.9 * result.held_out_losses[0].loss
     assert len(result.losses) == 60
     assert [progress.step for progress in said if progress.phase == "training"] == list(range(1, 61))

@@ -194,7 +194,7 @@ def _tuned(run: Run, digest: Digest) -> Tuned:
         tokens=facts["tokens"],
         supervised_tokens=facts["supervised_tokens"],
         seconds=facts["seconds"],
-        tokens_per_second=facts["tokens"] / max(facts["seconds"], 1e-9),
+        tokens_per_second=facts["tokens"] / max(facts.get("step_seconds") or facts["seconds"], 1e-9),
         peak_rss_mb=facts["peak_rss"] / (1 << 20),
         peak_private_mb=facts["peak_private"] / (1 << 20),
         losses=tuple(record["losses"]),

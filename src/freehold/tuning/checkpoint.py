@@ -35,6 +35,8 @@ class State(msgspec.Struct):
     tokens: int = 0
     supervised_tokens: int = 0
     seconds: float = 0.0
+    step_seconds: float = 0.0
+    """Of steps alone; 0 in checkpoints of older versions."""
     resumed: int = 0
     losses: list[float] = []
     gradient_norms: list[float] = []

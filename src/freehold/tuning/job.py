@@ -182,6 +182,8 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     """Those of answers that count, however much."""
     seconds: float
     """Of training, over all resumptions."""
+    step_seconds: float
+    """Of its steps alone, without looks at held-out rows and checkpoints: what its speed is taken of."""
     losses: tuple[float, ...]
     """One per step."""
     gradient_norms: tuple[float, ...] = ()

@@ -94,6 +94,7 @@ class Trainer:
     def _train(self) -> TrainResult:
         state = checkpoint.load(self.job.out, *self._kept(), job=checkpoint.identity(self.job))
         state.resumed += state.step > 0
+        state.step_seconds = state.step_seconds or state.seconds
         state.dtype, state.compute = self._spelt(), spelt(self.compute)
         self._stop_between_steps()
         spent = self._plan_steps(state)
@@ -105,7 +106,9 @@ class Trainer:
             if cut or self._measure_held_out(state):
                 break
             examples = [self.examples[index] for index in batch]
+            began = time.monotonic()
             loss, norm = self._step(examples, state.step)
+            state.step_seconds += time.monotonic() - began
             state.losses.append(loss)
             state.gradient_norms.append(norm)
             state.step += 1
@@ -418,8 +421,8 @@ class Trainer:
         return "int8" if self.int8 else spelt(self.compute)
 
     def _tell(self, state: checkpoint.State) -> None:
-        speed = state.tokens / max(state.seconds, 1e-9)
-        left = (self.steps - state.step) * state.seconds / state.step
+        speed = state.tokens / max(state.step_seconds, 1e-9)
+        left = (self.steps - state.step) * state.step_seconds / state.step
         self.say(
             Progress(
                 "training", state.step, self.steps, state.losses[-1], speed, left,
@@ -449,6 +452,7 @@ class Trainer:
             tokens=state.tokens,
             supervised_tokens=state.supervised_tokens,
             seconds=state.seconds,
+            step_seconds=state.step_seconds,
             losses=tuple(state.losses),
             gradient_norms=tuple(state.gradient_norms),
             held_out_losses=tuple(state.held_out_losses),

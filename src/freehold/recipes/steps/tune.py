@@ -23,7 +23,7 @@ _LORA = ("rank", "alpha", "base_dtype")
 _EMBED = ("scale", "pooling")
 _COUNTS = ("tokens", "steps", "trainable", "dtype", "rows_cut", "rows_dropped")
 _EVIDENCE = (*_COUNTS, "method", "supervised_tokens", "losses", "held_out_losses", "rows", "threads", "measured")
-_TOOK = ("seconds", "peak_rss", "peak_private", "peak_device", "checkpointing", "offload", "resumed")
+_TOOK = ("seconds", "step_seconds", "peak_rss", "peak_private", "peak_device", "checkpointing", "offload", "resumed")
 _FACTS = (*_COUNTS, *_TOOK, "supervised_tokens", "best_step", "measured", "library")
 
 
