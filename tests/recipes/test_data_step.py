@@ -181,9 +181,9 @@ def test_rows_that_the_base_refuses_are_named_before_training(run: Run, workshop
     assert "train" in fakes.calls
 
 
-@pytest.mark.parametrize("kind", ["preference", "text"])
+@pytest.mark.parametrize(("kind", "objective"), [("preference", "dpo"), ("text", "text")])
 def test_other_kinds_are_divided_and_kept_as_they_are(
-    workshop: Path, settings: Settings, kind: str, fakes: Fakes
+    workshop: Path, settings: Settings, kind: str, objective: str, fakes: Fakes
 ) -> None:
     """Models are measured by the answer that is wanted, where there is one."""
     lines = [
@@ -192,7 +192,8 @@ def test_other_kinds_are_divided_and_kept_as_they_are(
     ]
     (workshop / "desk.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     path = workshop / "recipe.toml"
-    path.write_text(path.read_text().replace("desk.csv", "desk.jsonl"))
+    text = path.read_text().replace("desk.csv", "desk.jsonl")
+    path.write_text(text.replace("[tune]", f'[tune]\nobjective = "{objective}"'))
     kinds: list[str] = []
     fakes.during_training = lambda job: kinds.extend(row.kind for row in data.read_any(job.train))
     if kind == "preference":

@@ -23,6 +23,25 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
 Model = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, as 'freehold list' shows it.")]
+Columns = Annotated[
+    list[str] | None, typer.Option("--column", metavar="ROLE=NAME", help="Whose text a column is, as user=question.")
+]
+Kind = Annotated[
+    str, typer.Option(metavar="KIND", help="What a row is: chat, preference, judged, prompt, text, labelled, pair.")
+]
+Format = Annotated[str, typer.Option(metavar="FORMAT", help="csv, json, jsonl, parquet, xlsx, text or pdf.")]
+
+
+def columns_of(options: list[str] | None) -> dict[str, str]:
+    """Role to column, as --column says. Raises BadInput."""
+    return dict(_pair(each) for each in options or ())
+
+
+def _pair(text: str) -> tuple[str, str]:
+    role, sign, name = text.partition("=")
+    if not sign or not role or not name:
+        raise BadInput(f"--column {text!r} is no ROLE=NAME", "As in --column user=question --column assistant=answer")
+    return role, name
 
 
 def full_name(text: str) -> str:

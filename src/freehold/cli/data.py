@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from freehold.cli._options import Home, Json, Quiet, finite, opened
+from freehold.cli._options import Columns, Format, Home, Json, Kind, Quiet, columns_of, finite, opened
 from freehold.cli._output import emit, line
 from freehold.core.errors import BadInput, NotFound
 from freehold.core.name import Name
@@ -28,13 +28,6 @@ _MAX_LENGTH = 1024
 """Tokens of a row that are learned unless a recipe says otherwise."""
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A data file, or a recipe that names one.")]
 Base = Annotated[str, typer.Option("--base", metavar="NAME", help="Whose chat template and tokenizer read it.")]
-Columns = Annotated[
-    list[str] | None, typer.Option("--column", metavar="ROLE=NAME", help="Whose text a column is, as user=question.")
-]
-Kind = Annotated[
-    str, typer.Option(metavar="KIND", help="What a row is: chat, preference, judged, prompt, text, labelled, pair.")
-]
-Format = Annotated[str, typer.Option(metavar="FORMAT", help="csv, json, jsonl, parquet, xlsx, text or pdf.")]
 HeldOut = Annotated[Path | None, typer.Option("--held-out", metavar="FILE", help="A file that is held out.")]
 
 
@@ -150,8 +143,7 @@ def _asked(file: Path, base: str, columns: list[str] | None, kind: str, format: 
     from freehold.recipes.schema import DataSection, read
 
     if file.suffix != ".toml":
-        named = dict(_pair(each) for each in columns or ())
-        section = DataSection(path=str(file), columns=named, kind=kind, format=format)
+        section = DataSection(path=str(file), columns=columns_of(columns), kind=kind, format=format)
         return _Asked(file, section, held_out, base, Path.cwd(), _MAX_LENGTH)
     recipe = read(file)
     section = recipe.recipe.data
@@ -162,13 +154,6 @@ def _asked(file: Path, base: str, columns: list[str] | None, kind: str, format: 
     own = "" if tune.method == "scratch" else recipe.recipe.model.base
     given = base if base not in ("", "starter") else own
     return _Asked(recipe.resolve(section.path), section, other, given, file.absolute().parent, tune.max_length)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    role, sign, name = text.partition("=")
-    if not sign or not role or not name:
-        raise BadInput(f"--column {text!r} is no ROLE=NAME", "As in --column user=question --column assistant=answer")
-    return role, name
 
 
 @contextmanager

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from freehold.cli._lasting import Detach, Lasting
-from freehold.cli._options import Home, Json, Quiet, all_finite, finite, require_writable
+from freehold.cli._options import (
+    Columns,
+    Format,
+    Home,
+    Json,
+    Kind,
+    Quiet,
+    all_finite,
+    columns_of,
+    finite,
+    require_writable,
+)
 from freehold.cli._output import emit, line, pairs, table
 from freehold.cli._spelling import as_options
 from freehold.core.errors import BadInput, BadName
@@ -57,6 +68,10 @@ def command(
     ] = "freehold",
     patience: Annotated[int | None, typer.Option(min=1, max=1000, help="Stop when it gets no better.")] = None,
     held_out: Annotated[float | None, typer.Option("--held-out", callback=finite, help="Share not learned.")] = None,
+    column: Columns = None,
+    kind: Kind = "auto",
+    format: Format = "auto",
+    broken: Annotated[str, typer.Option(metavar="WAY", help="stop, or drop: rows that cannot be read.")] = "stop",
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Of the processor.")] = None,
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write figures as JSON.")] = None,
     log: Annotated[str, typer.Option("--log", metavar="KIND", help="tensorboard, wandb, trackio: files here.")] = "",
@@ -77,28 +92,27 @@ def command(
     given = {
         "method": _one(method) or "lora", "objective": objective, "rewards": reward or None, "judge": judge or None,
         "rubric": rubric or None, "rank": _one(rank), "alpha": _one(alpha),
-        "learning_rate": _one(learning_rate), "steps": steps,
-        "epochs": epochs, "time": time or None, "batch": batch, "batch_tokens": batch_tokens,
-        "max_length": max_length, "seed": seed, "dtype": dtype, "checkpointing": checkpointing,
-        "offload": None if offload == "auto" else offload, "patience": patience, "threads": threads, "log": log or None,
-        "scale": scale, "pooling": None if pooling == "auto" else pooling,
-        "base_dtype": None if base_dtype == "stored" else base_dtype,
-        "backend": None if backend == "freehold" else backend,
+        "learning_rate": _one(learning_rate), "steps": steps, "epochs": epochs, "time": time or None, "batch": batch,
+        "batch_tokens": batch_tokens, "max_length": max_length, "seed": seed, "dtype": dtype,
+        "checkpointing": checkpointing, "offload": _said(offload, "auto"), "patience": patience, "threads": threads,
+        "log": log or None, "scale": scale, "pooling": _said(pooling, "auto"),
+        "base_dtype": _said(base_dtype, "stored"), "backend": _said(backend, "freehold"),
     }  # fmt: skip
     section = {key: value for key, value in given.items() if value is not None}
     if patience:
         section["evaluations"] = max(10, patience + 2)
+    read = _read(held_out, columns_of(column), kind, format, broken)
     require_writable(report)
     settings = load({"home": home})
     if plan:
         from freehold.cli._planview import show_plan
 
         def planned(tune: dict[str, Any]) -> "RecipeFile":
-            return _recipe(base, data, "plan", tune, held_out)
+            return _recipe(base, data, "plan", tune, read)
 
         show_plan(planned, section, method or (), settings, json=json, quiet=quiet)
         return
-    file = _recipe(base, data, out, section, held_out)
+    file = _recipe(base, data, out, section, read)
     with Lasting(detach=detach) as lasting:
         tune_shown(file, settings, lasting, json=json, quiet=quiet, report=report)
 
@@ -120,18 +134,30 @@ def tune_shown(
         _show(tuned, file.recipe.model.base)
 
 
+def _said(value: str, usual: str) -> str | None:
+    """An option's value, unless it is what goes without saying: recipes of earlier runs do not spell it."""
+    return None if value == usual else value
+
+
+def _read(held_out: float | None, columns: dict[str, str], kind: str, format: str, broken: str) -> dict[str, Any]:
+    """The keys of [data] that say how DATA is read, where they were given."""
+    keys = {"kind": _said(kind, "auto"), "format": _said(format, "auto"), "broken": _said(broken, "stop")}
+    given: dict[str, Any] = {"held_out": held_out, "columns": columns or None, **keys}
+    return {key: value for key, value in given.items() if value is not None}
+
+
 def _one(values: Sequence[Any] | None) -> Any:
     """An option's only value, or all that it was given."""
     return values[0] if values and len(values) == 1 else values or None
 
 
-def _recipe(base: str, data: Path, out: str, section: dict[str, Any], held_out: float | None) -> "RecipeFile":
+def _recipe(base: str, data: Path, out: str, section: dict[str, Any], read: dict[str, Any]) -> "RecipeFile":
     from freehold.recipes.tuning import recipe_of
 
     name = Name.parse(out)
     values: dict[str, dict[str, Any]] = {
         "model": {"name": str(name), "base": base},
-        "data": {"path": str(data.absolute()), **({} if held_out is None else {"held_out": held_out})},
+        "data": {"path": str(data.absolute()), **read},
         "tune": section,
     }
     with as_options(Path.cwd()):

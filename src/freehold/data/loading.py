@@ -48,7 +48,10 @@ def load(
     table = reader.read(path)
     if not table.records:
         raise _first(path, table.unit, table.faults) if table.faults else _empty(path, table, minimum)
-    shape, plan = choose(table, columns, kind)
+    try:
+        shape, plan = choose(table, columns, kind)
+    except BadData as error:
+        raise BadData(f"{path}: {error.message}", error.remedy) from error
     log = Log(table.unit)
     rows, faults = _made(table, plan, log)
     found = [*_broken(path, table.unit, faults, broken), *table.findings, *log.findings()]

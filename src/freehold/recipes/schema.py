@@ -295,9 +295,9 @@ def parse(values: Mapping[str, Any], path: Path) -> Recipe:
         raise BadRecipe(f"{path}: {message}", remedy) from error
     _check_length(values, path)
     _check_sense(recipe, path)
-    if recipe.tune.embeds and recipe.data.kind == "auto":
-        return msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, kind="pair"))
-    return recipe
+    from freehold.recipes.kinds import wanted
+
+    return msgspec.structs.replace(recipe, data=wanted(recipe.data, recipe.tune))
 
 
 def _source(path: Path) -> bytes:
@@ -379,10 +379,10 @@ def _check_judge(section: TuneSection, path: Path) -> None:
         raise BadRecipe(f"{path}: {said}", 'Write rewards = ["judge"]')
 
 
-def _check_embedding(recipe: Recipe, path: Path) -> None:
-    from freehold.recipes.vectors import flaw
+def _check_aim(recipe: Recipe, path: Path) -> None:
+    from freehold.recipes import kinds, vectors
 
-    found = flaw(recipe)
+    found = kinds.flaw(recipe) or vectors.flaw(recipe)
     if found is not None:
         raise BadRecipe(f"{path}: {found[0]}", found[1])
 
@@ -420,7 +420,7 @@ def _check_sense(recipe: Recipe, path: Path) -> None:
     _check_judge(recipe.tune, path)
     _check_backend(recipe.tune, path)
     _check_data(recipe.data, path)
-    _check_embedding(recipe, path)
+    _check_aim(recipe, path)
     if bool(recipe.data.path) == bool(recipe.data.generator):
         raise BadRecipe(f"{path}: [data] needs either path or generator", 'As in: path = "tickets.csv"')
     for kind in recipe.quantize.types:

@@ -13,8 +13,6 @@ def flaw(recipe: Recipe) -> tuple[str, str] | None:
         return "[tune] objective embed is not for method scratch", "Name a base, and use lora or full"
     if not tune.embeds and (tune.pooling, tune.scale) != (TuneSection().pooling, TuneSection().scale):
         return "[tune] pooling and [tune] scale are for objective embed", "Remove them"
-    if tune.embeds and recipe.data.kind not in ("auto", "pair"):
-        return f"[data] kind is {recipe.data.kind}, and objective embed learns from pairs", 'Write kind = "pair"'
     for key in _ANSWERED if tune.embeds else _MEASURED:
         if getattr(gate, key) is not None:
             if tune.embeds:

@@ -15,7 +15,7 @@ from freehold.data.checks import Found, Value
 from freehold.data.findings import Finding
 from freehold.data.rows import AnyRow, Dataset
 from freehold.proofs import data_card
-from freehold.recipes import survey
+from freehold.recipes import kinds, survey
 from freehold.recipes.reading import digest_of
 from freehold.recipes.schema import DataSection, RecipeFile
 from freehold.recipes.sources import data_digest, generator_of, held_out_digest, place_of
@@ -86,6 +86,7 @@ def _loaded(work: Work) -> _Read:
     section = work.recipe.data
     path = work.file.resolve(section.path)
     found = survey.load(path, section)
+    kinds.check(found.kind, path, section, work.recipe.tune)
     rows = data.sample(found.rows, section.rows, work.recipe.tune.seed) if section.rows else found.rows
     if not section.held_out_path:
         return _of(found, path.name, rows=rows)
@@ -121,6 +122,7 @@ def _generated(work: Work) -> _Read:
         )
         for name in (TRAIN, HELD_OUT)
     )  # fmt: skip
+    kinds.check(train.kind, script, section, work.recipe.tune)
     note = f"{script.name} wrote {len(train.rows)} rows to learn from and {len(held_out.rows)} to hold out"
     findings = (*train.findings, *_elsewhere(held_out))
     return _of(train, TRAIN, held_out=held_out.rows, format=_GENERATOR, assumed=(note,), findings=findings)
