@@ -3,14 +3,15 @@
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from freehold import data
-from freehold.core.errors import BadData
+from freehold.core.errors import BadData, Unsupported
 from freehold.recipes.draft import draft
 from freehold.recipes.schema import parse
-from tests.recipes.kit import pairs, write_csv
+from tests.recipes.kit import TOPICS, pairs, write_csv
 
 
 def test_recipe_of_a_csv(tmp_path: Path) -> None:
@@ -74,3 +75,38 @@ def test_rows_that_would_be_cut_are_counted(tmp_path: Path) -> None:
 
 def test_name_that_cannot_be_one(tmp_path: Path) -> None:
     assert draft(write_csv(tmp_path / "---.csv"), tmp_path).name == "model"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ({"prompt": "{}?", "chosen": "yes {}", "rejected": "no"}, {"objective": "dpo"}),
+        ({"prompt": "{}?", "completion": "yes {}", "label": True}, {"objective": "kto"}),
+        ({"prompt": "{}?", "solution": "7"}, {"objective": "grpo", "rewards": ("maths",)}),
+        ({"prompt": "{}?", "solution": "word {}"}, {"objective": "grpo", "rewards": ("exact",)}),
+    ],
+)
+def test_a_recipe_learns_from_the_rows_that_there_are(
+    tmp_path: Path, rows: dict[str, Any], said: dict[str, Any]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    filled = [{key: str(value).format(topic) for key, value in rows.items()} for topic in TOPICS]
+    path.write_text("\n".join(json.dumps(row) for row in filled))
+    recipe = parse(tomllib.loads(draft(path, tmp_path).text), tmp_path / "rows.toml")
+    assert {key: getattr(recipe.tune, key) for key in said} == said
+
+
+@pytest.mark.parametrize(
+    ("rows", "command"),
+    [
+        ({"text": "Text {} and more."}, "tune BASE {} --out NAME --objective text"),
+        ({"text": "Text {} and more.", "label": "a"}, "tune BASE {} --out NAME --objective classify"),
+        ({"prompt": "{}?"}, "tune BASE {} --out NAME --objective grpo --reward RULE"),
+    ],
+)
+def test_what_is_only_tuned_is_told_how(tmp_path: Path, rows: dict[str, str], command: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps({key: text.format(each) for key, text in rows.items()}) for each in TOPICS))
+    with pytest.raises(Unsupported) as caught:
+        draft(path, tmp_path)
+    assert caught.value.remedy == "Run: freehold " + command.format(path)

@@ -1,6 +1,7 @@
 """draft: a recipe for a data file, written after a look at the file."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -8,17 +9,26 @@ from pathlib import Path
 import msgspec
 
 from freehold import data
-from freehold.core.errors import BadName
+from freehold.core.errors import BadName, Unsupported
 from freehold.core.name import Name
 from freehold.data import pii
-from freehold.data.rows import Pair
+from freehold.data.rows import Pair, as_chat
 from freehold.proofs.metrics import LABELS
 from freehold.recipes import survey
+from freehold.recipes.kinds import OBJECTIVE_OF
 from freehold.recipes.writing import quoted
 from freehold.tuning.job import TrainJob
 
 HELD_OUT = 0.1
 SEED = 1
+_AIMS = {
+    "preference": "the wanted answer rises over the other",
+    "judged": "answers that are wanted, or not",
+    "prompt": "answers are drawn, and those worth more become likelier",
+    "pair": "vectors of texts",
+}
+"""What is said of the objectives for kinds of rows other than conversations."""
+_NUMBER = re.compile(r"-?\d[\d.,/]*")
 _TURN = 6
 """Tokens that the chat template puts around a turn."""
 
@@ -37,8 +47,9 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 def draft(path: Path, recipe_folder: Path) -> Draft:
-    """A recipe for the data in `path`, to lie in `recipe_folder`. Raises BadData."""
+    """A recipe for the data in `path`, to lie in `recipe_folder`. Raises BadData, Unsupported."""
     found = data.load(path)
+    _check_measured(path, found)
     parts = data.divide(found.rows, HELD_OUT, SEED)
     lengths = _lengths(found.rows)
     longest = max(lengths)
@@ -103,12 +114,36 @@ def _text(name: str, path: Path, recipe_folder: Path, found: data.Dataset, held_
         columns=f"columns = {{{columns}}}\n" if columns else "",
         format=quoted(found.format),
         kind=f"kind = {quoted(found.kind)}\n" if found.kind != "chat" else "",
-        objective='objective = "embed"        # vectors of texts\n' if found.kind == "pair" else "",
+        objective=_objective(found),
+        rate="1e-3 " if found.kind in ("chat", "pair") else "5e-5 ",
         figure=_figure(found),
         held_out=HELD_OUT,
         rows=min(200, held_out),
         seed=SEED,
     )
+
+
+def _objective(found: data.Dataset) -> str:
+    """The line that says what is aimed at, where that is not answers, and what it needs beside it."""
+    if found.kind not in _AIMS:
+        return ""
+    line = f'objective = "{OBJECTIVE_OF[found.kind]}"'
+    text = f"{line:<26} # {_AIMS[found.kind]}\n"
+    if found.kind != "prompt":
+        return text
+    numbers = all(_NUMBER.fullmatch(row.answer.strip()) for row in found.rows if row.answer)
+    rewards = f'rewards = ["{"maths" if numbers else "exact"}"]'
+    return f"{text}{rewards:<26} # what an answer is worth: also number, json, regex:PATTERN, FILE.py:NAME\n"
+
+
+def _check_measured(path: Path, found: data.Dataset) -> None:
+    """Raises Unsupported for rows by which no answer can be measured: a gate has nothing to go by."""
+    if found.kind == "pair" or any(as_chat(row) is not None for row in found.rows):
+        return
+    objective = OBJECTIVE_OF[found.kind]
+    reward = " --reward RULE" if objective == "grpo" else ""
+    command = f"freehold tune BASE {shlex.quote(str(path))} --out NAME --objective {objective}{reward}"
+    raise Unsupported(f"{path} has {found.kind} rows, of which no answer can be measured", f"Run: {command}")
 
 
 def _figure(found: data.Dataset) -> str:
@@ -133,7 +168,7 @@ format = {format}
 
 [tune]
 {objective}method = "full"            # all weights: best for small bases; "lora" (an adapter) for large ones
-learning_rate = 1e-3       # about 2e-5 for full tuning of large bases, 2e-4 for lora
+learning_rate = {rate}      # about 2e-5 for full tuning of large bases, 2e-4 for lora
 epochs = 6
 batch_tokens = 2048
 seed = {seed}
