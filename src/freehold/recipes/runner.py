@@ -16,6 +16,7 @@ from freehold.recipes import tools as rooms
 from freehold.recipes.cutting import may_cut, remedy_of, request_of
 from freehold.recipes.events import Note, OnEvent, StepBegins, StepEnds
 from freehold.recipes.history import folder_of, journal, read_history, write_history
+from freehold.recipes.labels import labelled
 from freehold.recipes.names import check_free, check_own
 from freehold.recipes.outcome import Outcome, gate_passed, outcome_of, samples, scores
 from freehold.recipes.plan import Planned, look, plan, remember, tasks_of
@@ -165,7 +166,8 @@ class Run:
                 item.task, self.file, self.settings, self.store, self.tools, place, inputs, self.on_event,
                 self._request(),
             )  # fmt: skip
-            result = step.run(work)
+            with labelled(self.file, inputs, place):
+                result = step.run(work)
             if result.partial:
                 # Nothing remembers it: it is held for the rest of the run, in a context of its own since it outlasts
                 # the lease around it.

@@ -11,6 +11,7 @@ from freehold.core.manifest import Lineage, Manifest, Part
 from freehold.core.name import Name
 from freehold.core.settings import Settings
 from freehold.recipes.events import OnEvent
+from freehold.recipes.labels import labelled
 from freehold.recipes.names import ADAPTER_ALONE, variant
 from freehold.recipes.outcome import show_extras
 from freehold.recipes.runner import Left, Run, running, watched
@@ -103,7 +104,7 @@ def plan(file: RecipeFile, settings: Settings, *, seconds: float, on_event: OnEv
         raise BadInput(f"a plan looks at one setting, and there are {count}", "Give one value to each option")
     with running(file, settings, tools, on_event) as run:
         run.go("base", "data")
-        with run.store.room() as room:
+        with run.store.room() as room, labelled(run.file, run.results, room):
             return tools.plan(_job(run, room, seconds), lambda report: _ignore(report))
 
 
