@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,22 +95,19 @@ def command(
         "rubric": rubric or None, "rank": _one(rank), "alpha": _one(alpha),
         "learning_rate": _one(learning_rate), "steps": steps, "epochs": epochs, "time": time or None, "batch": batch,
         "batch_tokens": batch_tokens, "max_length": max_length, "seed": seed, "dtype": dtype,
-        "checkpointing": checkpointing, "offload": _said(offload, "auto"), "patience": patience, "threads": threads,
+        "checkpointing": checkpointing, "offload": _said(offload, "auto"), "patience": patience,
+        "evaluations": max(10, patience + 2) if patience else None, "threads": threads,
         "log": log or None, "scale": scale, "pooling": _said(pooling, "auto"),
         "base_dtype": _said(base_dtype, "stored"), "backend": _said(backend, "freehold"),
     }  # fmt: skip
     section = {key: value for key, value in given.items() if value is not None}
-    if patience:
-        section["evaluations"] = max(10, patience + 2)
     read = _read(held_out, columns_of(column), kind, format, broken)
     require_writable(report)
     settings = load({"home": home})
     if plan:
         from freehold.cli._planview import show_plan
 
-        def planned(tune: dict[str, Any]) -> "RecipeFile":
-            return _recipe(base, data, "plan", tune, read)
-
+        planned = partial(_recipe, base, data, "plan", read=read)
         show_plan(planned, section, method or (), settings, json=json, quiet=quiet)
         return
     file = _recipe(base, data, out, section, read)
