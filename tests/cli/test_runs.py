@@ -82,7 +82,7 @@ def test_each_state_is_told(
 
 def test_figures_of_some_steps_stand_for_all(inside: Freehold, settings: Settings) -> None:
     points = [point(step, 5 - step / 100) for step in range(1, 301)]
-    add(settings, "desk-1", point(1, held_out=4.5), *points, point(300, held_out=2.0), scores={
+    add(settings, "desk-1", *points[:1], point(1, held_out=4.5), *points[1:], point(300, held_out=2.0), scores={
         "base": {"token_f1": 0.25, "exact_match": 0.125},
     }, samples=({"question": "Where\n is it? " + "x " * 99, "answer": ""}, {"reference": "only"}), resumed=2, settings={
         "tune.rank": 8, "tune.alpha": None, "data.columns": {}, "model.base": "tiny", "quantize.types": ["Q8_0"],
@@ -97,7 +97,7 @@ def test_figures_of_some_steps_stand_for_all(inside: Freehold, settings: Setting
     assert rows[-1][:3] == ["300", "2.000", "2.000"]
     assert next(line.split() for line in shown.splitlines() if "12.5%" in line) == ["base", "0.250", "12.5%"]
     assert "resumed" in shown
-    assert "2 times" in shown
+    assert "twice" in shown
     sample = next(line for line in shown.splitlines() if line.startswith("  > Where is it?"))
     assert sample.endswith(" …")
     assert len(sample) < 110

@@ -130,8 +130,8 @@ def test_a_loss_that_runs_away(job: Jobs) -> None:
 
 
 def test_a_loss_that_runs_away_in_the_first_steps_is_seen_on_held_out_rows(job: Jobs) -> None:
-    asked = job(method="full", steps=12, learning_rate=0.9, warmup=0.0)
-    with pytest.raises(WorkerFailed, match=r"risen from \d\.\d+ to \d+\.\d+ at step (4|8|12): it has run away"):
+    asked = job(method="full", steps=22, learning_rate=0.9, warmup=0.0)
+    with pytest.raises(WorkerFailed, match=r"risen from \d\.\d+ to \d+\.\d+ at step 22: it has run away"):
         train(asked, quiet)
 
 

@@ -170,14 +170,6 @@ def test_a_function_that_hangs_is_ended_and_named(tmp_path: Path, body: str, mon
         worth("own.py:score", "x" * 200_000, folder=tmp_path)
 
 
-def test_an_interrupt_is_for_the_trainer_to_heed(tmp_path: Path):
-    """At a terminal both processes get it."""
-    (tmp_path / "own.py").write_text(
-        "import os, signal\ndef score(*_):\n    os.kill(os.getpid(), signal.SIGINT)\n    return 1\n"
-    )
-    assert worth("own.py:score", "a", folder=tmp_path) == 1
-
-
 def test_one_answer_that_fails_fails_all_and_the_next_are_asked_anew(own: Path):
     total = rewards(["own.py:plain"], own)
     assert total([]) == []

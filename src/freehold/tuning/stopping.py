@@ -14,7 +14,7 @@ from freehold.tuning.checkpoint import State
 from freehold.tuning.job import Cut, HeldOutLoss, TrainJob
 
 _BEST = "best.safetensors"
-_STEPS = 20
+STEPS = 20
 """Whose mean loss is looked at: a single step's is as its rows are."""
 _OVER = 1.1
 """Of the time that is given, at which training ends whatever is left to do."""
@@ -33,7 +33,7 @@ class Rise:
     """The mean loss of the last steps, and the lowest that it was."""
 
     def __init__(self, losses: Iterable[float]) -> None:
-        self.last: deque[float] = deque(maxlen=_STEPS)
+        self.last: deque[float] = deque(maxlen=STEPS)
         self.lowest = self.mean = math.inf
         for loss in losses:
             self.add(loss)
@@ -41,8 +41,8 @@ class Rise:
     def add(self, loss: float) -> None:
         """The next step's."""
         self.last.append(loss)
-        if len(self.last) == _STEPS:
-            self.mean = sum(self.last) / _STEPS
+        if len(self.last) == STEPS:
+            self.mean = sum(self.last) / STEPS
             self.lowest = min(self.lowest, self.mean)
 
 

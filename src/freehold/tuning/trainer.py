@@ -43,7 +43,7 @@ from freehold.tuning.precision import choose, in_int8, spelt
 from freehold.tuning.probing import probe, seconds_per_token, steps_within
 from freehold.tuning.rewards import JUDGE, rewards
 from freehold.tuning.sharing import Crew, Learned, Share
-from freehold.tuning.stopping import Best, Ending, Rise, lost, points, told, worse
+from freehold.tuning.stopping import STEPS, Best, Ending, Rise, lost, points, told, worse
 from freehold.tuning.unpack import file_of
 
 _CLIP = 1.0
@@ -396,7 +396,8 @@ class Trainer:
         if not self.held_out or state.step not in points(self.steps, self.job.evaluations):
             return False
         self._measure(state)
-        if not self.job.patience:  # which takes the best weights, whatever came after them
+        # With patience the best weights are taken, whatever came after them; some steps may go too far and come back.
+        if not self.job.patience and state.step >= STEPS:
             self._check(min(point.loss for point in state.held_out_losses), state.held_out_losses[-1].loss, state)
         return self.best.judge(state)
 
