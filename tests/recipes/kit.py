@@ -23,6 +23,7 @@ from freehold.recipes.tools import Tools
 from freehold.tuning.job import (
     ADAPTERS,
     Agreed,
+    Answered,
     Backend,
     Compared,
     CompareJob,
@@ -122,6 +123,8 @@ class Fakes:
     differing: float = 0.0
     """The share of served answers that are not the trained model's."""
     gap: float = 1.0
+    says: tuple[Answered, ...] = ()
+    """What a trained model says to held-out prompts; the base says nothing."""
 
     def tools(self) -> Tools:
         """Both, and the real converter and quantiser, each call written down."""
@@ -138,7 +141,12 @@ class Fakes:
         self.calls.append("train")
         self.jobs.append(job)
         job.out.mkdir(parents=True, exist_ok=True)
+        silent = tuple(Answered(each.question, "") for each in self.says)
+        if self.says:
+            on_progress(Progress("measuring", 0, 2, held_out_loss=9.0, samples=silent))
         on_progress(Progress("training", 1, 2, 2.0, 100.0, 1.0))
+        if self.says:
+            on_progress(Progress("measuring", 2, 2, held_out_loss=1.0, samples=self.says))
         if self.cut:
             on_progress(Progress("loading", note=f"{self.cut} rows lose their end"))
         self.during_training(job)

@@ -14,7 +14,7 @@ from freehold.core.settings import Settings
 from freehold.recipes import records, trackers
 from freehold.recipes.events import RunBegins, RunEvent
 from freehold.recipes.records import LOG, Point, place_of
-from freehold.tuning.job import TrainJob
+from freehold.tuning.job import Answered, TrainJob
 from tests.recipes.conftest import Run, write_recipe
 from tests.recipes.kit import Fakes
 from tests.recipes.test_resume import _child
@@ -140,6 +140,12 @@ def test_what_was_done_again_takes_the_place_of_what_was_done(tmp_path: Path) ->
     assert records.losses(tmp_path) == ({1: 5.0, 2: 4.5}, {})
 
 
+def test_older_points_have_no_samples(tmp_path: Path) -> None:
+    (tmp_path / records.POINTS).write_bytes(b'{"time":1.0,"step":2,"steps":2,"held_out_loss":0.5}\n')
+    [point] = records.points(tmp_path)
+    assert point.samples == ()
+
+
 def test_the_last_point_of_a_training_may_lie_far_back(tmp_path: Path) -> None:
     points = [Point(time=0.0, step=1, steps=1, task=task, loss=1.0) for task in ("tune a", *["tune b"] * 2000)]
     (tmp_path / records.POINTS).write_bytes(b"\n".join(map(msgspec.json.encode, points)))
@@ -157,7 +163,8 @@ def test_where_figures_go_changes_nothing_that_is_made(run: Run, workshop: Path,
     assert fakes.calls.count("train") == 1
 
 
-def test_tensorboard_reads_what_was_said(run: Run, workshop: Path, settings: Settings) -> None:
+def test_tensorboard_reads_what_was_said(run: Run, workshop: Path, settings: Settings, fakes: Fakes) -> None:
+    fakes.says = (Answered("Where *is* it?", "Here."),)
     pytest.importorskip("tensorboardX")
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     write_recipe(workshop, tune='epochs = 3\nlog = "tensorboard"')
@@ -166,6 +173,9 @@ def test_tensorboard_reads_what_was_said(run: Run, workshop: Path, settings: Set
     board.Reload()
     assert [(event.step, event.value) for event in board.Scalars("train/loss")] == [(1, 2.0)]
     assert [event.value for event in board.Scalars("train/tokens_per_second")] == [100.0]
+    before, text = board.Tensors("eval/sample_1/text_summary")
+    assert (before.step, text.step) == (0, 2)
+    assert text.tensor_proto.string_val[0] == b"    Where *is* it?\n\n---\n\n    Here."
     [text] = board.Tensors("settings/text_summary")
     assert b"| tune.epochs | 3.0 |" in text.tensor_proto.string_val[0]
 

@@ -16,7 +16,7 @@ from freehold.core.settings import Settings
 from freehold.recipes import records, tools
 from freehold.recipes.records import Record
 from freehold.store.processes import alive
-from freehold.tuning.job import TrainJob
+from freehold.tuning.job import Answered, TrainJob
 from tests.recipes.conftest import write_recipe
 from tests.recipes.kit import Fakes
 
@@ -94,6 +94,30 @@ def test_list_and_show(command: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "desk-1: done" in capsys.readouterr().out
     assert main.run(["runs", "show", "nothing"]) == 2
     assert "no such run: nothing" in capsys.readouterr().err
+
+
+def test_what_a_model_said_while_it_was_tuned(command: Path, fakes: Fakes, capsys: pytest.CaptureFixture[str]) -> None:
+    fakes.says = (Answered("Where is\nmy order?", "On its  way."), Answered("Who are you? " * 20, "I am a desk", False))
+    assert main.run(["tune", "./base", "desk.csv", "--out", "help"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert "        step 0/2  Where is my order? -> (nothing)" in lines
+    assert "        step 2/2  Where is my order? -> On its way." in lines
+    assert main.run(["runs", "show", "help"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    at = shown.index("Samples while it was tuned")
+    assert shown[at + 1 : at + 4] == ["  > Where is my order?", "  step 0  (nothing)", "  step 2  On its way."]
+    assert shown[at + 4].endswith("Who are …")
+    assert len(shown[at + 4]) < 110
+    assert shown[at + 6] == "  step 2  I am a desk …"
+    assert main.run(["runs", "show", "help", "--json"]) == 0
+    detail = json.loads(capsys.readouterr().out)
+    assert detail["points"][0]["samples"][0] == {"question": "Where is\nmy order?", "answer": "", "whole": True}
+    assert [each["step"] for each in detail["samples"]] == [2, 2]
+    assert detail["samples"][0]["answer"] == "On its  way."
+    assert main.run(["runs", "log", "help"]) == 0
+    assert "step 2/2  Where is my order? -> On its way." in capsys.readouterr().out
+    assert main.run(["tune", "./base", "desk.csv", "--out", "other", "--epochs", "2", "-q"]) == 0
+    assert capsys.readouterr() == ("", "")
 
 
 def test_compare(command: Path, capsys: pytest.CaptureFixture[str]) -> None:

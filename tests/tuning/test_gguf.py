@@ -65,8 +65,10 @@ def loss(llama: Llama, chosen: list[Sample]) -> float:
 
 def test_what_was_learned_is_what_llama_cpp_says_with_that_file(job: Jobs, file: Path) -> None:
     asked = job(base=file, steps=40, learning_rate=3e-3, rank=16, alpha=64.0)
-    result = train(asked, quiet)
+    told: list[Progress] = []
+    result = train(asked, told.append)
     assert result.held_out_losses[-1].loss < 0.9 * result.held_out_losses[0].loss
+    assert [len(each.samples) for each in told if each.held_out_loss is not None] == [3] * 4
     assert asked.held_out is not None
     held_out = samples(asked, file, asked.held_out)
     # llama.cpp rounds activations to 8 bits before it multiplies them with a Q8_0 matrix.

@@ -64,6 +64,7 @@ def test_it_computes_what_our_own_decoder_does(job: Jobs, tmp_path: Path, base: 
     assert [getattr(own, name) for name in same] == [getattr(other, name) for name in same]
     assert (own.library, other.library) == ("", "unsloth 2026.10.9")
     assert [each.step for each in said if each.phase == "training"] == list(range(1, 9))
+    assert not any(each.samples for each in said), "it reads no text token by token"
     _same_adapter(own, other, base)
     _stays_in_its_room(tmp_path / "other")
 

@@ -12,12 +12,17 @@ from freehold.cli._output import ago, line, pairs, printable, size, table, write
 from freehold.core.settings import Settings
 from freehold.proofs.metrics import LABELS
 from freehold.recipes import records
+from freehold.recipes.events import on_a_line, said
 from freehold.recipes.records import LOG, Record
 from freehold.tuning.job import Architecture
 
 CUTS = {"asked": "as asked", "time": "its time being over"}
 _SHOWN = 12
 """Steps of which the figures are shown, spread over the run."""
+_ASKED = 4
+"""Measurements of which samples are shown, spread over the run."""
+_CHARACTERS = 100
+"""Of a question, and of an answer."""
 _LOOK = 0.25
 """Seconds between two looks at a log that is followed."""
 
@@ -84,7 +89,7 @@ def detail(settings: Settings, record: Record) -> dict[str, Any]:
         "scores": record.scores,
         "settings": record.settings,
         "points": [msgspec.to_builtins(point) for point in records.points(place)],
-        "samples": record.samples,
+        "samples": record.samples or _last_said(place, records.shown_task(settings, record)),
         "folder": str(record.folder),
         "report": str(record.report) if record.report else None,
         "log": str(place / LOG),
@@ -115,7 +120,9 @@ def show_run(settings: Settings, record: Record) -> None:
             ("board", _existing(place / "tensorboard")),
         ]
     )
-    _show_points(place, records.shown_task(settings, record))
+    task = records.shown_task(settings, record)
+    _show_points(place, task)
+    _show_progress(place, task)
     _show_scores(record)
     _show_samples(record)
     line()
@@ -170,13 +177,36 @@ def _show_scores(record: Record) -> None:
         table(("model", *(LABELS[name] for name in names)), rows)
 
 
+def _last_said(place: Path, task: str) -> list[dict[str, Any]]:
+    """What the model said when it was asked last, of a run that has not measured its answers."""
+    found = [point for point in records.course(place, task) if point.samples]
+    return [{**msgspec.to_builtins(each), "step": point.step} for point in found[-1:] for each in point.samples]
+
+
+def _show_progress(place: Path, task: str) -> None:
+    """What the model said to held-out prompts while it was trained: to each, in the order of steps."""
+    found = [point for point in records.course(place, task) if point.samples]
+    if not found:
+        return
+    last = len(found) - 1
+    shown = [found[at] for at in sorted({round(part * last / (_ASKED - 1)) for part in range(_ASKED)})]
+    # A base that is slow has time for fewer of them.
+    most = max(shown, key=lambda point: len(point.samples))
+    line()
+    line("Samples while it was tuned")
+    for number, first in enumerate(most.samples):
+        line(f"  > {on_a_line(first.question, _CHARACTERS)}")
+        told = [(f"step {p.step}", said(p.samples[number], _CHARACTERS)) for p in shown if number < len(p.samples)]
+        pairs(told)
+
+
 def _show_samples(record: Record) -> None:
     if record.samples:
         line()
         line("Samples")
     for each in record.samples:
-        line(f"  > {_short(each.get('question', ''))}")
-        line(f"  {_short(each.get('answer', ''))}")
+        line(f"  > {on_a_line(each.get('question', ''), _CHARACTERS)}")
+        line(f"  {on_a_line(each.get('answer', ''), _CHARACTERS)}")
 
 
 def comparison(settings: Settings, found: Sequence[Record]) -> dict[str, dict[str, Any]]:
@@ -284,8 +314,3 @@ def _spelt(value: Any) -> str:
 
 def _existing(path: Path) -> str:
     return str(path) if path.exists() else ""
-
-
-def _short(text: str) -> str:
-    joined = " ".join(text.split())
-    return joined if len(joined) <= 100 else joined[:100].rsplit(" ", 1)[0] + " …"

@@ -41,7 +41,7 @@ def list_(context: typer.Context, json: Json = False, quiet: Quiet = False, home
 
 @group.command("show")
 def show(run: RunName, json: Json = False, home: Home = None) -> None:
-    """Show how far a run is: losses, gradient norm, speed, memory, settings; of 'make' scores and samples too."""
+    """Show how far a run is: losses, gradient norm, speed, memory, samples, settings; of 'make' scores too."""
     from freehold.cli._runsview import detail, show_run
 
     settings, record = _found(run, home)

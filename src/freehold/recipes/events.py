@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from freehold.tuning.job import Progress
+from freehold.tuning.job import Answered, Progress
 
 
 class RunBegins(msgspec.Struct, frozen=True, tag="run"):
@@ -55,3 +55,17 @@ class Note(msgspec.Struct, frozen=True, tag="note"):
 
 RunEvent = RunBegins | StepBegins | StepMoves | StepEnds | Note
 OnEvent = Callable[[RunEvent], None]
+
+
+def on_a_line(text: str, most: int) -> str:
+    """A text without its line breaks, of which no more than `most` characters are left."""
+    joined = " ".join(text.split())
+    return joined if len(joined) <= most else joined[:most].rsplit(" ", 1)[0] + " …"
+
+
+def said(sample: Answered, most: int) -> str:
+    """An answer for people: on a line, and with a sign where the model had not ended it."""
+    answer = on_a_line(sample.answer, most)
+    if not answer:
+        return "(nothing)"
+    return answer if sample.whole or answer.endswith(" …") else f"{answer} …"

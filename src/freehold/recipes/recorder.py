@@ -121,7 +121,7 @@ def _point(report: Progress, task: str) -> Point | None:
     """None for what tells no figures."""
     point = Point(time=time.time(), step=report.step, steps=report.steps, task=task)
     if report.held_out_loss is not None:
-        return msgspec.structs.replace(point, held_out_loss=report.held_out_loss)
+        return msgspec.structs.replace(point, held_out_loss=report.held_out_loss, samples=report.samples)
     if report.phase != "training":
         return None
     return msgspec.structs.replace(

@@ -19,6 +19,7 @@ from freehold.recipes.history import slug
 from freehold.recipes.schema import RecipeFile, parse
 from freehold.recipes.sweep import name_of
 from freehold.store.processes import alive, me
+from freehold.tuning.job import Answered
 
 State = Literal["running", "paused", "done", "failed"]
 Kind = Literal["make", "tune"]
@@ -46,6 +47,8 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     memory: int | None = None
     """Bytes, at most so far."""
     tokens: int | None = None
+    samples: tuple[Answered, ...] = ()
+    """What the model said to held-out prompts when the held-out loss was measured."""
 
 
 class Record(msgspec.Struct, kw_only=True):

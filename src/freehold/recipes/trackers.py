@@ -84,6 +84,9 @@ def _tensorboard(record: Record, place: Path, candidate: str) -> Iterator[Write]
     def write(point: Point) -> None:
         for name, value in values(point).items():
             writer.add_scalar(name, value, point.step, walltime=point.time)
+        for number, each in enumerate(point.samples, 1):
+            text = f"{_verbatim(each.question)}\n\n---\n\n{_verbatim(each.answer)}"
+            writer.add_text(f"eval/sample_{number}", text, point.step, walltime=point.time)
         writer.flush()
 
     rows = "".join(f"| {key} | {value} |\n" for key, value in record.settings.items() if value not in ("", [], {}))
@@ -93,6 +96,11 @@ def _tensorboard(record: Record, place: Path, candidate: str) -> Iterator[Write]
         yield write
     finally:
         writer.close()
+
+
+def _verbatim(text: str) -> str:
+    """A text in the board's Markdown, of which none is read as such."""
+    return "\n".join(f"    {line}" for line in text.splitlines())
 
 
 @contextmanager

@@ -143,6 +143,16 @@ class TrainPlan(msgspec.Struct, frozen=True, kw_only=True, tag="plan"):
     dtype: str
 
 
+class Answered(msgspec.Struct, frozen=True):
+    """What a model that is trained says to a held-out prompt."""
+
+    question: str
+    """The last turn of the prompt, or its first characters; of a text, what is gone on with."""
+    answer: str
+    whole: bool = True
+    """Whether the model ended it, and no limit did."""
+
+
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
     """A sign of life. Loss is nats per supervised token of this step; speed counts all tokens."""
 
@@ -161,6 +171,8 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     """Of all steps so far."""
     held_out_loss: float | None = None
     """Where it was just measured, after so many steps."""
+    samples: tuple[Answered, ...] = ()
+    """What the model said to the first held-out prompts then."""
 
 
 class HeldOutLoss(msgspec.Struct, frozen=True):

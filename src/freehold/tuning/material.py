@@ -8,7 +8,7 @@ from typing import Any
 from freehold.convert.origin import gguf_in
 from freehold.core.errors import BadData, BadInput, BadModelFile, Unsupported
 from freehold.data.rows import AnyRow, read_kind, texts
-from freehold.tuning import model, scratch
+from freehold.tuning import asking, model, scratch
 from freehold.tuning.aim import Aim
 from freehold.tuning.answers import Answers
 from freehold.tuning.classifier import Labels
@@ -47,6 +47,9 @@ class Material:
         held_out = objective.examples(kept, renderer)
         # Numbers of their own: what is known of an example goes by its number.
         self.held_out = [each._replace(number=-1 - each.number) for each in held_out if each.supervised]
+        asks = self.held_out and job.evaluations and not job.probe
+        self.asked = asking.chosen(kept, renderer) if asks else []
+        """What the model is asked where the loss of held-out rows is measured."""
         self.cut = sum(any(sample.cut for sample in example.samples) for example in self.examples)
         for note in (self._left_out(len(rows)), _joined(renderer.joined), _apart(renderer.apart)):
             if note:

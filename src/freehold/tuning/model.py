@@ -125,13 +125,18 @@ def _weights(
 
 def ends(folder: Path, encoder: "Encoder") -> set[int]:
     """The tokens that end an answer, by generation_config.json and the tokenizer. Raises BadModelFile for none."""
-    given = _json(folder / "generation_config.json").get("eos_token_id")
-    found = {each for each in (given if isinstance(given, list) else [given]) if isinstance(each, int)}
-    named = encoder.token_to_id(_token(_json(folder / "tokenizer_config.json").get("eos_token")))
-    found |= set() if named is None else {named}
+    found = ends_if_any(folder, encoder)
     if not found:
         raise BadModelFile(f"{folder} names no token that ends an answer", "Add eos_token to tokenizer_config.json")
     return found
+
+
+def ends_if_any(folder: Path, encoder: "Encoder") -> set[int]:
+    """The same; none where none is named."""
+    given = _json(folder / "generation_config.json").get("eos_token_id")
+    found = {each for each in (given if isinstance(given, list) else [given]) if isinstance(each, int)}
+    named = encoder.token_to_id(_token(_json(folder / "tokenizer_config.json").get("eos_token")))
+    return found | (set() if named is None else {named})
 
 
 def weights_size(folder: Path) -> int:

@@ -128,6 +128,10 @@ class Renderer:
                 weights = array("f", [*[0.0] * (len(ids) - 1), float(not cut)][: len(ids)])
                 yield Sample(array("i", ids), weights, cut)
 
+    def spelt(self, ids: Sequence[int]) -> str:
+        """The text that tokens stand for."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
     def texts(self, texts: Sequence[str]) -> Iterator[Sample]:
         """Plain texts, in order, in pieces of at most `max_length` tokens; the model's end of text is behind each."""
         end = self._tokenizer.token_to_id(str(self._names.get("eos_token", "")))

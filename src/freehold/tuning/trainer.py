@@ -14,6 +14,7 @@ from freehold.convert import adapter_to_gguf
 from freehold.core.errors import WorkerFailed
 from freehold.core.system import cores, on_linux
 from freehold.tuning import backends, checkpoint, lora, memory, model, optimiser, unsloth
+from freehold.tuning.asking import Asking
 from freehold.tuning.batches import batches, schedule
 from freehold.tuning.decoder import fused
 from freehold.tuning.decoder.attention import brief
@@ -25,6 +26,7 @@ from freehold.tuning.heap import Heap
 from freehold.tuning.job import (
     ADAPTERS,
     LOG,
+    Answered,
     Cut,
     HeldOutLoss,
     Progress,
@@ -77,6 +79,8 @@ class Trainer:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.keeping = memory.Keeping(job.checkpointing == "on", job.offload == "on")
         self.heap, self.common = Heap.of_this_process(), Common()
+        self.aside = 0.0
+        """Seconds, since it began or went on, that the model answered for people, which is no training."""
 
     def run(self) -> TrainResult | TrainPlan:
         """Train to the end, from the last checkpoint if there is one; or try it, where the job asks for a plan."""
@@ -114,7 +118,7 @@ class Trainer:
             state.step += 1
             state.tokens += sum(example.tokens for example in examples)
             state.supervised_tokens += sum(sample.targets for example in examples for sample in example.samples)
-            state.seconds = time.monotonic() - started
+            state.seconds = time.monotonic() - started - self.aside
             self._tell(state)
             rise.add(state.losses[-1])
             self._check(rise.lowest, rise.mean, state)
@@ -185,6 +189,7 @@ class Trainer:
         self.crew = self.opened.enter_context(crew)
         self.policy = Policy(self.model, self.device, job.beta, first)
         self.aim.equip(self.policy)
+        self.asking = self._asking()
         if job.objective == "grpo":
             self.policy.drawing = self._drawing()
 
@@ -221,13 +226,22 @@ class Trainer:
         longest = max(len(sample.ids) for sample in self.material.samples())
         return unsloth.load(self.job, self.base, self.compute, saving=saving, longest=longest)
 
+    def _asking(self) -> Asking:
+        """What shows people how far the model is. Unsloth's reads no text token by token."""
+        asked = [] if self.borrows else self.material.asked
+        ends = model.ends_if_any(self.base, self.material.encoder) if asked else set()
+        return Asking(self.model, asked, ends, self._text, self.device)
+
+    def _text(self, ids: list[int]) -> str:
+        return self.material.encoder.decode(ids, skip_special_tokens=True)
+
     def _drawing(self) -> Drawing:
         job, encoder, grader = self.job, self.material.encoder, None
         if job.judge is not None and JUDGE in job.rewards:
             grader = self.opened.enter_context(Grader(job.judge, job.out / "judge", self.threads))
         return Drawing(
             reward=rewards(job.rewards, job.train.parent, grader, job.out / LOG),
-            text=lambda ids: encoder.decode(ids, skip_special_tokens=True),
+            text=self._text,
             ends=frozenset(model.ends(self.base, encoder)),
             group=job.group,
             most=job.max_answer,
@@ -408,7 +422,19 @@ class Trainer:
             if not math.isfinite(loss):
                 raise self._no_number(state.step)
             state.held_out_losses.append(HeldOutLoss(state.step, loss))
-            self.say(Progress("measuring", state.step, self.steps, held_out_loss=loss))
+            self.say(Progress("measuring", state.step, self.steps, held_out_loss=loss, samples=self._answers()))
+
+    def _answers(self) -> tuple[Answered, ...]:
+        """None where there is no room for them: training may have all that it needs."""
+        began = time.monotonic()
+        try:
+            return self.asking.answers()
+        except (MemoryError, RuntimeError) as error:
+            if not memory.ran_out(error):
+                raise
+            return ()
+        finally:
+            self.aside += time.monotonic() - began
 
     def _end_early(self, state: checkpoint.State, cut: Cut) -> None:
         """Say so, and measure what there is. No checkpoint has that point, so that the run can go on as if uncut."""

@@ -6,6 +6,7 @@ import msgspec
 
 from freehold.core.digest import Digest
 from freehold.core.errors import BadRecipe
+from freehold.recipes.events import on_a_line, said
 from freehold.recipes.judging import judge_of, judging
 from freehold.recipes.schema import RecipeFile, TuneSection
 from freehold.recipes.steps.base import folder_of
@@ -19,6 +20,8 @@ from freehold.tuning.job import Architecture, Progress, TrainJob, TrainResult
 OUT = "out"
 """The trainer's folder."""
 RECORD = "training.json"
+_SHOWN = 60
+"""Characters of a question and of an answer in a line of progress."""
 _LORA = ("rank", "alpha", "base_dtype")
 _EMBED = ("scale", "pooling")
 _COUNTS = ("tokens", "steps", "trainable", "dtype", "rows_cut", "rows_dropped")
@@ -84,6 +87,8 @@ def _trained(work: Work, job: TrainJob) -> Result:
         if report.note:
             notes.append(report.note)
         work.moved(report.step / report.steps if report.steps else 0.0, _text(report), report)
+        if report.samples:
+            work.note(_sample(report))
 
     trained = work.tools.train(job, progress)
     kind = trained.model.name
@@ -104,6 +109,13 @@ def _text(report: Progress) -> str:
         f"step {report.step}/{report.steps}  loss {report.loss:.3f}  norm {report.gradient_norm:.2f}  "
         f"{report.tokens_per_second:,.0f} tokens/s  {held}{minutes}:{seconds:02d} left"
     )
+
+
+def _sample(report: Progress) -> str:
+    """The first answer, on a line."""
+    first = report.samples[0]
+    question, answer = on_a_line(first.question, _SHOWN), said(first, _SHOWN)
+    return f"step {report.step}/{report.steps}  {question} -> {answer}"
 
 
 def _record(trained: TrainResult) -> bytes:
