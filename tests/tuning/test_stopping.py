@@ -136,5 +136,6 @@ def test_training_ends_when_its_time_is_well_over() -> None:
     ending = Ending(job, 5.0)
     assert ending.due(State(step=3, seconds=104.9)) == ""
     assert ending.due(State(step=3, seconds=105.1)) == "time"
+    assert ending.due(State(step=3, seconds=95.1), 10.0) == "time"
     assert ending.due(State(step=0, seconds=105.1)) == ""
     assert Ending(TrainJob(out=Path(), train=Path())).due(State(step=3, seconds=1e9)) == ""

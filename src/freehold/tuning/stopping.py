@@ -69,13 +69,16 @@ class Ending:
         self.request = job.request
         self.left = _OVER * job.seconds - spent if job.seconds else math.inf
 
-    def due(self, state: State) -> Cut:
-        """Looked at before each step but the first: with nothing learned there is nothing to take."""
+    def due(self, state: State, aside: float = 0.0) -> Cut:
+        """Looked at before each step but the first: with nothing learned there is nothing to take.
+
+        `aside` is the seconds that went to other things than training.
+        """
         if not state.step:
             return ""
         if self.request is not None and self.request.exists():
             return "asked"
-        return "time" if state.seconds > self.left else ""
+        return "time" if state.seconds + aside > self.left else ""
 
 
 def told(cut: Cut, step: int, steps: int) -> str:

@@ -53,8 +53,6 @@ _PROBE = 20.0
 """Seconds of trying, at most, before steps are planned for a time."""
 _MEASURED = -1
 """The step that measurements draw answers as: none that is learned from."""
-_GLANCE = 2.0
-"""Seconds, at most, in which it is seen how long a look at held-out rows takes."""
 _LOOK = 20_000
 """Steps whose tokens stand for those of all."""
 
@@ -106,7 +104,7 @@ class Trainer:
         cut: Cut = ""
         started, saved = time.monotonic() - state.seconds, time.monotonic()
         for batch in islice(self._schedule(), state.step, self.steps):
-            cut = ending.due(state)
+            cut = ending.due(state, self.aside)
             if cut or self._measure_held_out(state):
                 break
             examples = [self.examples[index] for index in batch]
@@ -259,7 +257,7 @@ class Trainer:
         """
         began = time.monotonic()
         if self.job.seconds and not state.steps:
-            measuring = self._measuring()
+            measuring = self._measuring() + self._answering()
             order = self._usual()
             each = seconds_per_token(order, self.lengths, self._try, min(_PROBE, self.job.seconds / 20))
             left = self.job.seconds - measuring - (time.monotonic() - began)
@@ -274,9 +272,16 @@ class Trainer:
         if not self.held_out or not times:
             return 0.0
         lengths = [example.tokens for example in self.held_out]
-        order = batches(lengths, self.job.batch_tokens, 0, 0) * 2  # the first is not counted, and may be the only one
-        limit = min(_GLANCE, self.job.seconds / 40 or _GLANCE)
-        return times * sum(lengths) * seconds_per_token(order, lengths, self._look, limit)
+        order = batches(lengths, self.job.batch_tokens, 0, 0)
+        usual = order[len(order) // 2]  # twice, since memory is new to the first
+        return times * sum(lengths) * seconds_per_token([usual, usual], lengths, self._look, math.inf)
+
+    def _answering(self) -> float:
+        """Seconds that the answers for people will take."""
+        began = time.monotonic()
+        self._answers()
+        self.aside = 0.0  # planning counts it
+        return (time.monotonic() - began) * min(self.job.evaluations, self.steps + 1) * bool(self.held_out)
 
     @torch.no_grad()
     def _look(self, batch: Sequence[int]) -> None:
