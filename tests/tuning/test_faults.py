@@ -181,7 +181,7 @@ def test_a_disk_that_fills_up(job: Jobs, small_disk: Path, tmp_path: Path) -> No
     asked = job(steps=MANY, out=small_disk / "run", checkpoint_seconds=ALWAYS)
     ballast: list[Path] = []
     with pytest.raises(DiskFull, match="the disk is full"):
-        # Again and again: a trainer that is writing a checkpoint drops the one before it, and so makes room for another.
+        # Again and again: a trainer that is writing a checkpoint drops the one before it, which makes room for another.
         _meddled(asked, lambda step: step >= 3, lambda trainer: ballast.append(fill(small_disk, leave=20_000)))
     ballast[0].unlink()
     goes_on(asked, tmp_path / "whole")
