@@ -1,5 +1,6 @@
 """A run that ends with what it has learned so far: what its name gets, what is remembered, what cannot be asked."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def command(workshop: Path, home: Path, fakes: Fakes, monkeypatch: pytest.Monkey
     return workshop
 
 
-def asks(settings: Settings) -> "object":
+def asks(settings: Settings) -> Callable[[TrainJob], None]:
     """Somebody who asks while it trains."""
 
     def ask(job: TrainJob) -> None:
@@ -46,7 +47,7 @@ def stops(job: TrainJob) -> None:
 def test_a_model_is_made_of_what_was_learned_and_the_same_recipe_goes_on(
     run: Run, settings: Settings, fakes: Fakes
 ) -> None:
-    fakes.during_training = asks(settings)  # type: ignore[assignment]
+    fakes.during_training = asks(settings)
     cut = run()
     assert cut.passed
     [record] = records.records(settings)
@@ -61,9 +62,11 @@ def test_a_model_is_made_of_what_was_learned_and_the_same_recipe_goes_on(
     assert fakes.calls.count("train") == 2
 
 
-def test_a_run_that_is_stopped_once_it_was_cut_stays_cut(run: Run, settings: Settings, fakes: Fakes) -> None:
+def test_a_run_that_is_stopped_once_it_was_cut_stays_cut(
+    run: Run, settings: Settings, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was asked for is the run's until it ends; and nothing takes what it has made meanwhile."""
-    fakes.during_training = asks(settings)  # type: ignore[assignment]
+    fakes.during_training = asks(settings)
     tools = fakes.tools()
 
     def interrupted(*_: object) -> None:
@@ -72,11 +75,11 @@ def test_a_run_that_is_stopped_once_it_was_cut_stays_cut(run: Run, settings: Set
         raise KeyboardInterrupt
 
     object.__setattr__(tools, "quantize", interrupted)
-    fakes.tools = lambda: tools  # type: ignore[method-assign]
-    with pytest.raises(Interrupted):
-        run()
+    with monkeypatch.context() as patch:
+        patch.setattr(fakes, "tools", lambda: tools)
+        with pytest.raises(Interrupted):
+            run()
     fakes.during_training = lambda job: None
-    del fakes.tools  # type: ignore[method-assign]
     run()
     [record] = records.records(settings)
     assert (record.now, record.resumed, record.figures["cut"]) == ("done", 1, "asked")
@@ -123,11 +126,13 @@ def test_of_several_settings_none_is_cut(command: Path, settings: Settings, fake
         cutting.ask(settings, record)
 
 
-def test_what_comes_after_tuning_is_not_cut(run: Run, settings: Settings, fakes: Fakes, workshop: Path) -> None:
+def test_what_comes_after_tuning_is_not_cut(
+    run: Run, settings: Settings, fakes: Fakes, workshop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_recipe(workshop, tune='method = "lora"')
     tools = fakes.tools()
     object.__setattr__(tools, "merge", stops_anywhere)
-    fakes.tools = lambda: tools  # type: ignore[method-assign]
+    monkeypatch.setattr(fakes, "tools", lambda: tools)
     with pytest.raises(Interrupted):
         run()
     [record] = records.records(settings)

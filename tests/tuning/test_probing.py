@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freehold.tuning.device import Device
+from freehold.tuning.job import TrainPlan
 from freehold.tuning.memory import Keeping, Watch
 from freehold.tuning.precision import choose
 from freehold.tuning.probing import probe, seconds_per_token
@@ -18,7 +19,7 @@ ORDER = [[0, 2], [1], [4, 5], [3, 6, 7]]
 
 def tried(
     order: Sequence[Sequence[int]], steps: int, seconds: float = 0.0, **more: float
-) -> tuple[list[list[int]], object]:
+) -> tuple[list[list[int]], TrainPlan]:
     seen: list[list[int]] = []
     with Watch() as watch:
         found = probe(
@@ -38,10 +39,10 @@ def test_the_step_that_takes_most_memory_goes_first_and_last() -> None:
 def test_tokens_of_all_steps_are_told_from_the_first() -> None:
     for steps in (1, 4, 400):
         _, found = tried(ORDER, steps)
-        assert (found.steps, found.tokens) == (steps, round(127 * steps / 4))  # type: ignore[attr-defined]
-        assert found.seconds == pytest.approx(found.tokens / found.tokens_per_second)  # type: ignore[attr-defined]
-        assert (found.checkpointing, found.dtype) == (True, "f32")  # type: ignore[attr-defined]
-        assert found.peak_rss > 1 << 20  # type: ignore[attr-defined]
+        assert (found.steps, found.tokens) == (steps, round(127 * steps / 4))
+        assert found.seconds == pytest.approx(found.tokens / found.tokens_per_second)
+        assert (found.checkpointing, found.dtype) == (True, "f32")
+        assert found.peak_rss > 1 << 20
 
 
 @given(st.integers(1, 30))
@@ -70,10 +71,10 @@ def test_auto_is_one_of_both() -> None:
 
 def test_a_plan_for_a_time_is_of_the_steps_that_fit_it() -> None:
     _, found = tried(ORDER, 4, within=100.0, beside=20.0)
-    assert found.seconds == pytest.approx(100, rel=0.01)  # type: ignore[attr-defined]
-    assert found.steps > 4  # type: ignore[attr-defined]
+    assert found.seconds == pytest.approx(100, rel=0.01)
+    assert found.steps > 4
     _, found = tried(ORDER, 4, within=1e-9)
-    assert found.steps == 1  # type: ignore[attr-defined]
+    assert found.steps == 1
 
 
 def test_memory_of_processes_beside_counts() -> None:

@@ -10,27 +10,12 @@ from freehold.tuning.decoder import answering
 from freehold.tuning.decoder.answering import PIECE, answers, ended
 from freehold.tuning.decoder.attention import Rows
 from freehold.tuning.decoder.sampling import sample
-from tests.convert.torchmodels import write_model
 
 CPU = torch.device("cpu")
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama": ("Llama", {}),
-    "mistral": ("Mistral", {"sliding_window": 6}),
-    "gemma 2": ("Gemma2", {"head_dim": 32, "final_logit_softcapping": 3.0, "attn_logit_softcapping": 5.0}),
-    "granite": ("Granite", {"logits_scaling": 2.5, "residual_multiplier": 0.5, "tie_word_embeddings": True}),
-}
 PROMPTS = [
     torch.randint(3, 512, (length,), generator=torch.Generator().manual_seed(length)).tolist()
     for length in (5, PIECE, PIECE + 1, 1)
 ]
-
-
-@pytest.fixture(params=CASES, scope="module")
-def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> model.Decoder:
-    folder = tmp_path_factory.mktemp("base")
-    family, changes = CASES[request.param]
-    write_model(folder, family, **changes)
-    return model.load(folder, CPU, torch.float32, full=False)
 
 
 def said(decoder: model.Decoder, most: int = 6, seconds: float = 60.0, ends: tuple[int, ...] = ()) -> list[list[int]]:

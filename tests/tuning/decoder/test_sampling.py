@@ -1,33 +1,14 @@
 """Drawn answers: what is read token by token is what is read at once."""
 
-from typing import Any
-
-import pytest
 import torch
 
 from freehold.tuning import model
 from freehold.tuning.decoder.attention import Rows
 from freehold.tuning.decoder.cache import Cache
 from freehold.tuning.decoder.sampling import sample
-from tests.convert.torchmodels import write_model
 
 CPU = torch.device("cpu")
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama": ("Llama", {}),
-    "mistral": ("Mistral", {"sliding_window": 6}),
-    "qwen 3": ("Qwen3", {"head_dim": 32}),
-    "olmo 2": ("Olmo2", {}),
-    "granite": ("Granite", {"logits_scaling": 2.5, "residual_multiplier": 0.5, "tie_word_embeddings": True}),
-}
 PROMPT = torch.randint(3, 512, (11,), generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture(params=CASES, scope="module")
-def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> model.Decoder:
-    folder = tmp_path_factory.mktemp("base")
-    family, changes = CASES[request.param]
-    write_model(folder, family, **changes)
-    return model.load(folder, CPU, torch.float32, full=False)
 
 
 @torch.no_grad()
