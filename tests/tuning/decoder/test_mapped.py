@@ -74,4 +74,5 @@ def test_of_a_file_that_is_tuned_on_no_matrix_stays(tmp_path: Path) -> None:
         list(matrix.pieces(torch.float32, 100))
         matrix.rounded()
     gc.collect()
-    assert held(path) < before + (1 << 16), "of two matrices of 288 kB"
+    # Linux may map pages beside the matrices again: fewer than either has.
+    assert held(path) < before + (1 << 18), "of two matrices of 288 kB"
