@@ -16,7 +16,9 @@ def write_adapter(path: Path, *, hidden: int = 64, layers: int = 2, rank: int = 
     for layer in range(layers):
         name = f"blk.{layer}.attn_output.weight"
         writer.add_tensor(f"{name}.lora_a", draw.normal(size=(rank, hidden)).astype(np.float32))
-        writer.add_tensor(f"{name}.lora_b", draw.normal(size=(hidden, rank)).astype(np.float32))
+        back = draw.normal(size=(hidden, rank)).astype(np.float32)
+        back[0] = 0.0  # as in the model, the dimension that keeps answers from ending
+        writer.add_tensor(f"{name}.lora_b", back)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

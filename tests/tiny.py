@@ -137,5 +137,26 @@ def _add_weights(writer: GGUFWriter, hidden: int, layers: int, vocab: int, seed:
     norms = [f"blk.{layer}.{norm}_norm.weight" for layer in range(layers) for norm in ("attn", "ffn")]
     for name in [*norms, "output_norm.weight"]:
         writer.add_tensor(name, np.ones(hidden, np.float32))
-    for name, shape in shapes.items():
-        writer.add_tensor(name, draw.normal(0, 0.05 if "blk" in name else 0.3, shape).astype(np.float32))
+    drawn = {name: draw.normal(0, _deviation(name), shape) for name, shape in shapes.items()}
+    _make_endless(drawn)
+    for name, weights in drawn.items():
+        writer.add_tensor(name, weights.astype(np.float32))
+
+
+def _deviation(name: str) -> float:
+    """Attention weighs enough that the answer to one picture, or to one earlier turn, is not that to another."""
+    return 0.15 if "attn_v" in name or "attn_output" in name else 0.05 if "blk" in name else 0.3
+
+
+def _make_endless(weights: dict[str, np.ndarray]) -> None:
+    """No drawn answer ends by itself, so the number of its tokens is not a matter of chance.
+
+    One dimension of the residual stream is the same at every token, and only the tokens that end a turn read it.
+    """
+    weights["token_embd.weight"][:, 0] = 0.3
+    for name, written in weights.items():
+        if name.endswith(("attn_output.weight", "ffn_down.weight")):
+            written[0] = 0.0
+    weights["output.weight"][:, 0] = 0.0
+    weights["output.weight"][: len(SPECIAL)] = 0.0
+    weights["output.weight"][: len(SPECIAL), 0] = -100.0
