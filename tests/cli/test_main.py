@@ -137,6 +137,7 @@ def test_debug_shows_where_a_known_error_came_from(freehold: Freehold) -> None:
     [
         (OSError(errno.ENOSPC, "No space left on device", "/x"), DiskFull),
         (OSError(errno.EDQUOT, "Quota exceeded"), DiskFull),
+        (OSError(errno.EFBIG, "File too large", "/x"), DiskFull),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), NotEnoughMemory),
         (MemoryError(), NotEnoughMemory),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "/x"), BadInput),

@@ -49,6 +49,13 @@ def test_a_full_disk_says_what_was_needed(tmp_path, number):
     assert caught.value.remedy
 
 
+def test_a_disk_that_takes_no_file_so_large(tmp_path):
+    with pytest.raises(DiskFull, match="no file may be so large") as caught:
+        with disk_errors(tmp_path):
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    assert "FAT32" in caught.value.remedy
+
+
 def test_a_full_disk_under_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(DiskFull):
         with disk_errors(tmp_path / "a" / "b", 1):

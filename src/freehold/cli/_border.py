@@ -11,6 +11,7 @@ from typing import Self
 import typer
 
 from freehold.core.errors import BadInput, DiskFull, FreeholdError, Interrupted, NotEnoughMemory
+from freehold.formats.atomic import LARGER
 
 _WORD = re.compile(r"[^\s\"']+")
 _USERS_PATH = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -111,6 +112,8 @@ def _from_os(error: OSError) -> FreeholdError | None:
     where = f" on the file system of {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(f"no space left{where}", "Free some space, or set FREEHOLD_HOME to a larger disk")
+    if error.errno == errno.EFBIG:
+        return DiskFull(f"no file may be so large{where}", LARGER)
     if error.errno == errno.ENOMEM:
         return NotEnoughMemory("not enough memory to go on", "Close other programs or use a smaller model")
     if isinstance(error, _USERS_PATH) and error.filename is not None:

@@ -167,7 +167,7 @@ class NoRoom(FreeholdError):
 
 
 class DiskFull(NoRoom):
-    """The file system has no space left."""
+    """The file system has no space left, or takes no file so large."""
 
     code = "disk_full"
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from freehold.core.errors import BadInput, DiskFull
 from freehold.formats.reading import shown
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+LARGER = "Use a disk that takes larger files (with FAT32 none is over 4 GB), or raise the limit of 'ulimit -f'"
+"""What to do where a file may not grow any further."""
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 _ODD = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
@@ -31,14 +33,21 @@ def disk_errors(path: Path, needed: int = 0) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise disk_full(path, needed) from error
+        if (full := no_room(error.errno, path, needed)) is not None:
+            raise full from error
         if error.errno in _REFUSED:
             reason = f"cannot write {shown(path, 400)}: {error.strerror}"
             raise BadInput(reason, "Check the permissions and the health of the disk") from error
         if error.errno in _ODD:
             raise BadInput(f"cannot write {shown(path, 400)}: {error.strerror}", "Choose another place") from error
         raise
+
+
+def no_room(number: int | None, path: Path, needed: int = 0) -> DiskFull | None:
+    """The error for what the operating system calls a lack of room under `path`; None for another `number` of its."""
+    if number == errno.EFBIG:
+        return DiskFull(f"no file may be so large on the disk that holds {shown(path, 400)}", LARGER)
+    return disk_full(path, needed) if number in _FULL else None
 
 
 def disk_full(path: Path, needed: int = 0) -> DiskFull:

@@ -1,17 +1,16 @@
 """The trainer's process: `python -m freehold.tuning.child JOB.json`. Reports are JSON lines on stdout."""
 
-import errno
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from freehold.core.errors import DiskFull, FreeholdError, NotEnoughMemory
+from freehold.formats.atomic import no_room
 from freehold.formats.locks import locked
 from freehold.tuning.job import Report, TrainError, TrainJob, decode, encode
 
 Say = Callable[[Report], None]
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main() -> int:
@@ -45,11 +44,10 @@ def reporting(out: Path, work: Callable[[Say], Report]) -> int:
     except MemoryError:
         failure = NotEnoughMemory("memory ran out while tuning", "Lower batch_tokens or max_length")
     except OSError as error:
-        if error.errno not in _FULL:
+        full = no_room(error.errno, out)
+        if full is None:
             raise
-        failure = DiskFull(
-            f"the disk is full: {out}", "Free some space; the same command goes on from the last checkpoint"
-        )
+        failure = DiskFull(full.message, f"{full.remedy}; the same command goes on from the last checkpoint")
     else:
         return 0
     say(TrainError(type(failure).__name__, failure.message, failure.remedy))

@@ -5,7 +5,6 @@ llama-server tells no log-probabilities of a prompt, so this is a second kind of
 """
 
 import asyncio
-import errno
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -32,7 +31,7 @@ from freehold.engines.base import Fit, ModelFile
 from freehold.engines.llamacpp import memory
 from freehold.engines.supervisor import Child, clean_environment, watchdog
 from freehold.formats import gguf
-from freehold.formats.atomic import disk_full
+from freehold.formats.atomic import no_room
 from freehold.store import splits
 
 Progress = Callable[[int, int], None]
@@ -202,8 +201,8 @@ def _told(piece: bytes, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> T
 
 
 def _error(said: Mapping[str, Any], task: Mapping[str, Any]) -> FreeholdError:
-    if said.get("errno") in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return disk_full(Path(task["path"]).parent)
+    if "path" in task and (full := no_room(said.get("errno"), Path(task["path"]).parent)) is not None:
+        return full
     return BadInput(f"cannot score: {said.get('error', 'no reason given')}", "Give other text, or another model")
 
 
