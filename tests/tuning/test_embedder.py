@@ -142,7 +142,7 @@ def test_large_steps_have_the_gradients_of_one(
         monkeypatch.setattr(policy, "AT_ONCE", most)
         for half in trainer.trained.values():
             half.grad = None
-        value = trainer._loss(trainer.examples[:12])
+        value = trainer.objective.loss(trainer.policy, trainer.examples[:12])
         torch.autograd.backward(value)
         found.append((value.detach(), [half.grad for half in trainer.trained.values()]))
     torch.testing.assert_close(*found)

@@ -250,9 +250,9 @@ def test_steps_are_planned_for_a_time(job: Jobs, run: Run) -> None:
 def test_a_training_that_gets_slower_ends_with_what_it_has(
     job: Jobs, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from freehold.tuning import trainer
+    from freehold.tuning import planning
 
-    monkeypatch.setattr(trainer, "steps_within", lambda *_: 100_000)
+    monkeypatch.setattr(planning, "steps_within", lambda *_: 100_000)
     done = run(job(steps=0, seconds=2.0, batch_tokens=64))
     assert (done.cut, done.planned) == ("time", 100_000)
     assert done.held_out_losses[-1].step == done.steps < 100_000

@@ -134,7 +134,7 @@ def test_shares_learn_what_the_whole_learns(job: Jobs, tmp_path: Path, objective
         trainer = Trainer(asked, lambda report: None)
         result = trainer.run()
         assert isinstance(result, TrainResult)
-        assert len(trainer.crew._mates) == threads - 1
+        assert len(trainer.learner.crew._mates) == threads - 1
         found.append(result)
     alone, shared = found
     assert shared.losses == pytest.approx(alone.losses, abs=2e-4)
@@ -151,7 +151,7 @@ def test_a_share_that_is_killed_ends_the_run_as_memory_that_ran_out(job: Jobs) -
 
     def after(report: Report) -> None:
         if isinstance(report, Progress) and report.step == 2 and not killed:
-            killed.append(trainer.crew._mates[0].pid)
+            killed.append(trainer.learner.crew._mates[0].pid)
             os.kill(killed[0], signal.SIGKILL)
 
     with pytest.raises(NotEnoughMemory, match="memory ran out"):

@@ -36,25 +36,20 @@ from freehold.tuning.job import (
     TrainResult,
 )
 from freehold.tuning.judge import Grader
+from freehold.tuning.learning import Learner, computing
 from freehold.tuning.material import Material
 from freehold.tuning.memory import Watch
 from freehold.tuning.objectives import objectives
 from freehold.tuning.objectives.base import Example
+from freehold.tuning.planning import LOOK, Planner
 from freehold.tuning.policy import Drawing, Policy
 from freehold.tuning.precision import choose, in_int8, spelt
-from freehold.tuning.probing import probe, seconds_per_token, steps_within
 from freehold.tuning.rewards import JUDGE, rewards
-from freehold.tuning.sharing import Crew, Learned, Share
+from freehold.tuning.sharing import Crew
 from freehold.tuning.stopping import STEPS, Best, Ending, Rise, lost, points, told, worse
 from freehold.tuning.unpack import file_of
 
 _CLIP = 1.0
-_PROBE = 20.0
-"""Seconds of trying, at most, before steps are planned for a time."""
-_MEASURED = -1
-"""The step that measurements draw answers as: none that is learned from."""
-_LOOK = 20_000
-"""Steps whose tokens stand for those of all."""
 
 
 class Trainer:
@@ -182,14 +177,12 @@ class Trainer:
         first = None
         if compared:
             first = model.load(self.base, self.device, self.compute, full=False, resident=self.place.resident)
-        most, trained = 1 + memory.beside(self.place.room()), list(self.trained.values())
-        crew = Crew(self.threads, most, self._compute, trained, self.heap, self.watch.add, self.common)
-        self.crew = self.opened.enter_context(crew)
         self.policy = Policy(self.model, self.device, job.beta, first)
         self.aim.equip(self.policy)
-        self.asking = self._asking()
         if job.objective == "grpo":
             self.policy.drawing = self._drawing()
+        self.learner = self._learner()
+        self.asking = self._asking()
 
     def _fuse(self, shape: Shape, epoch: Sequence[Sequence[int]]) -> None:
         """Say what there is to do, of which a run that goes on thinks as it did before."""
@@ -216,6 +209,15 @@ class Trainer:
             return made, made.parameters
         scale = lora.scale(job.method, job.rank, job.alpha)
         return made, lora.attach(made.linears, job.rank, scale, job.seed, self.device, dora=job.method == "dora")
+
+    def _learner(self) -> Learner:
+        """What finds gradients. A whole model has one that is too large for each process to have its own."""
+        trained, crew = list(self.trained.values()), None
+        if self.objective.apart and self.job.method in ADAPTERS and self.device.type == "cpu" and on_linux():
+            compute, most = computing(self.objective, self.policy, trained), 1 + memory.beside(self.place.room())
+            crew = Crew(self.threads, most, compute, trained, self.heap, self.watch.add, self.common)
+            self.opened.enter_context(crew)
+        return Learner(self.objective, self.aim, self.policy, trained, crew)
 
     def _borrowed(self) -> tuple[Network, dict[str, Parameter]]:
         """Unsloth's model, and what is trained of it."""
@@ -257,63 +259,33 @@ class Trainer:
         """
         began = time.monotonic()
         if self.job.seconds and not state.steps:
-            measuring = self._measuring() + self._answering()
-            order = self._usual()
-            each = seconds_per_token(order, self.lengths, self._try, min(_PROBE, self.job.seconds / 20))
-            left = self.job.seconds - measuring - (time.monotonic() - began)
-            mean = sum(self.lengths[index] for batch in order for index in batch) / len(order)
-            state.steps = steps_within(left, each, mean)
+            state.steps = self._planner().fitting(self._try)
+            self.aside = 0.0  # planning counts it
         self.steps = state.steps or self.steps
         return time.monotonic() - began
 
-    def _measuring(self) -> float:
-        """Seconds that looks at held-out rows will take, from a short one."""
-        times = min(self.job.evaluations, self.steps + 1)
-        if not self.held_out or not times:
-            return 0.0
-        lengths = [example.tokens for example in self.held_out]
-        order = batches(lengths, self.job.batch_tokens, 0, 0)
-        usual = order[len(order) // 2]  # twice, since memory is new to the first
-        return times * sum(lengths) * seconds_per_token([usual, usual], lengths, self._look, math.inf)
+    def _probe(self) -> TrainPlan:
+        return self._planner().outlook(
+            self._whole_step, watch=self.watch, place=self.place, keeping=self.keeping, dtype=self._spelt()
+        )
 
-    def _answering(self) -> float:
-        """Seconds that the answers for people will take."""
-        began = time.monotonic()
-        self._answers()
-        self.aside = 0.0  # planning counts it
-        return (time.monotonic() - began) * min(self.job.evaluations, self.steps + 1) * bool(self.held_out)
+    def _planner(self) -> Planner:
+        order = list(islice(self._schedule(), min(self.steps, LOOK)))
+        held_out = [example.tokens for example in self.held_out]
+        return Planner(self.job, order, self.steps, self.lengths, held_out, self._look, self._answers)
 
     @torch.no_grad()
     def _look(self, batch: Sequence[int]) -> None:
-        self._value([self.held_out[index] for index in batch])
-
-    def _usual(self) -> list[list[int]]:
-        """Batches as they will come."""
-        return list(islice(self._schedule(), min(self.steps, _LOOK)))
+        self.learner.value([self.held_out[index] for index in batch])
 
     def _try(self, batch: Sequence[int]) -> None:
         """All the work of a step but the change that it makes."""
-        self._learn([self.examples[index] for index in batch])
+        self.learner.learn([self.examples[index] for index in batch])
         for one in self.optimisers:
             one.zero_grad(set_to_none=True)
 
     def _whole_step(self, batch: Sequence[int]) -> None:
         self._step([self.examples[index] for index in batch], 0)
-
-    def _probe(self) -> TrainPlan:
-        return probe(
-            self._usual(),
-            self.lengths,
-            self._whole_step,
-            steps=self.steps,
-            within=max(0.0, self.job.seconds - min(_PROBE, self.job.seconds / 20)),
-            beside=self._measuring(),
-            seconds=self.job.probe,
-            watch=self.watch,
-            place=self.place,
-            keeping=self.keeping,
-            dtype=self._spelt(),
-        )
 
     def _stop_between_steps(self) -> None:
         """From here on an interrupt waits for the step to end, so that the checkpoint is of a whole step."""
@@ -332,7 +304,7 @@ class Trainer:
             for group in one.param_groups:
                 group["lr"] = self.job.learning_rate * scale
             one.zero_grad(set_to_none=True)
-        value = self._learn(examples)
+        value = self.learner.learn(examples)
         norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), _CLIP)
         if not (torch.isfinite(norm) and math.isfinite(value)):
             raise self._no_number(step)
@@ -350,66 +322,6 @@ class Trainer:
             "Lower learning_rate, or check the base; the last checkpoint is kept",
         )
 
-    def _learn(self, examples: Sequence[Example]) -> float:
-        """The loss, with its gradient in what is trained."""
-        parts = self._apart(examples)
-        if len(parts) == 1:
-            return sum(map(_learned, self.aim.losses(self.objective, self.policy, examples)))
-        made = self.crew.each(self._work(parts, learning=True))
-        (_, gradients), *others = made
-        for _, more in others:
-            torch._foreach_add_(gradients, more)
-        for parameter, gradient in zip(self.trained.values(), gradients, strict=True):
-            parameter.grad = gradient
-        return sum(loss for loss, _ in made)
-
-    def _value(self, examples: Sequence[Example]) -> float:
-        """The loss alone."""
-        parts = self._apart(examples)
-        if len(parts) == 1:
-            return self._loss(examples).item()
-        return sum(loss for loss, _ in self.crew.each(self._work(parts, learning=False)))
-
-    def _apart(self, examples: Sequence[Example]) -> list[list[Example]]:
-        """What is computed apart. A whole model has one gradient that is too large to have it twice."""
-        if self.objective.apart and self.job.method in ADAPTERS and self.device.type == "cpu" and on_linux():
-            return self.crew.shared(examples)
-        return [list(examples)]
-
-    def _work(self, parts: Sequence[Sequence[Example]], *, learning: bool) -> list[Share]:
-        whole, known = sum(map(self.objective.weight, parts)), self.policy.known
-        if self.objective.compares:
-            # Once for all of them; it is kept, and in a checkpoint too.
-            self.policy.reference([example for part in parts for example in part])
-        return [
-            Share(part, whole, learning, {e.number: known[e.number].tolist() for e in part if e.number in known})
-            for part in parts
-        ]
-
-    def _compute(self, share: Share) -> Learned:
-        """A share's part of the loss of all, and of its gradient."""
-        self.policy.known |= {number: torch.tensor(sums) for number, sums in share.known.items()}
-        with torch.set_grad_enabled(share.learning):
-            loss = self._loss(share.examples) * (self.objective.weight(share.examples) / share.whole)
-        trained = list(self.trained.values())
-        found = torch.autograd.grad(loss, trained, materialize_grads=True) if share.learning else ()
-        return loss.item(), found
-
-    def _loss(self, examples: Sequence[Example]) -> torch.Tensor:
-        return self.objective.loss(self.policy, examples)
-
-    @torch.no_grad()
-    def _held_out_loss(self) -> float:
-        loss = weight = 0.0
-        # The same draws each time: measurements differ by what was learned, and a run that goes on has those of before.
-        self.policy.at(_MEASURED)
-        for batch in batches([each.tokens for each in self.held_out], self.job.batch_tokens, 0, 0):
-            examples = [self.held_out[index] for index in batch]
-            mass = self.objective.weight(examples)
-            loss += self._value(examples) * mass
-            weight += mass
-        return loss / weight
-
     def _measure_held_out(self, state: checkpoint.State) -> bool:
         """Measure where it is time to; whether training has gone on for long enough."""
         if not self.held_out or state.step not in points(self.steps, self.job.evaluations):
@@ -423,7 +335,7 @@ class Trainer:
     def _measure(self, state: checkpoint.State) -> None:
         """The held-out loss of the weights as they are, unless it is known."""
         if state.step not in {point.step for point in state.held_out_losses}:
-            loss = self._held_out_loss()
+            loss = self.learner.mean(self.held_out, self.job.batch_tokens)
             if not math.isfinite(loss):
                 raise self._no_number(state.step)
             state.held_out_losses.append(HeldOutLoss(state.step, loss))
@@ -505,9 +417,3 @@ class Trainer:
             planned=self.steps if cut else 0,
             library=unsloth.version() if self.borrows else "",
         )
-
-
-def _learned(loss: torch.Tensor) -> float:
-    """A loss, once its gradient was added to that of what is trained."""
-    torch.autograd.backward(loss)
-    return loss.item()
