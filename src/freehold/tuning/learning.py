@@ -16,7 +16,7 @@ _MEASURED = -1
 
 
 class Learner:
-    """Finds losses and gradients for one policy. With a `crew` it shares examples out; `crew.each` is `computing`'s."""
+    """Finds losses and gradients for one policy. A `crew`, made to do `computing`, takes shares of the examples."""
 
     def __init__(
         self, objective: Objective, aim: Aim, policy: Policy, trained: Sequence[Parameter], crew: Crew | None
