@@ -72,11 +72,13 @@ def write_gguf(
     split: int = 0,
     pooling: int | None = None,
     infill: bool = False,
+    ends: bool = False,
 ) -> Path:
     """Write the model to `path`, or to parts of `split` tensors each beside it.
 
     The larger `hidden` and `layers`, the slower it generates. `pooling` is llama.cpp's number for how vectors are made
-    of it; with `infill` some of its tokens mark the place where text is to be written.
+    of it; with `infill` some of its tokens mark the place where text is to be written. With `ends` the answers that it
+    draws end by themselves, at a moment of chance; without, none does.
     """
     vocabulary, merges = _vocabulary(tokenizer())
     writer = GGUFWriter(path, "llama", split_max_tensors=split)
@@ -105,7 +107,14 @@ def write_gguf(
     for token, mark in enumerate(("pre", "suf", "mid", "rep", "sep") if infill else (), start=250):
         writer.add_uint32(f"tokenizer.ggml.fim_{mark}_token_id", token)
     writer.add_chat_template(template)
-    _add_weights(writer, hidden, layers, len(vocabulary), seed)
+    weights = _weights(hidden, layers, len(vocabulary), seed)
+    if not ends:
+        _make_endless(weights)
+    norms = [f"blk.{layer}.{norm}_norm.weight" for layer in range(layers) for norm in ("attn", "ffn")]
+    for name in [*norms, "output_norm.weight"]:
+        writer.add_tensor(name, np.ones(hidden, np.float32))
+    for name, numbers in weights.items():
+        writer.add_tensor(name, numbers.astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -121,7 +130,7 @@ def _vocabulary(bpe: Tokenizer) -> tuple[list[str], list[str]]:
     return tokens, [" ".join(pair) for pair in described["merges"]]
 
 
-def _add_weights(writer: GGUFWriter, hidden: int, layers: int, vocab: int, seed: int) -> None:
+def _weights(hidden: int, layers: int, vocab: int, seed: int) -> dict[str, np.ndarray]:
     draw = np.random.default_rng(seed)
     shapes = {"token_embd.weight": (vocab, hidden), "output.weight": (vocab, hidden)}
     for layer in range(layers):
@@ -134,27 +143,19 @@ def _add_weights(writer: GGUFWriter, hidden: int, layers: int, vocab: int, seed:
             f"blk.{layer}.ffn_up.weight": (hidden * 2, hidden),
             f"blk.{layer}.ffn_down.weight": (hidden, hidden * 2),
         }
-    norms = [f"blk.{layer}.{norm}_norm.weight" for layer in range(layers) for norm in ("attn", "ffn")]
-    for name in [*norms, "output_norm.weight"]:
-        writer.add_tensor(name, np.ones(hidden, np.float32))
-    drawn = {name: draw.normal(0, _deviation(name), shape) for name, shape in shapes.items()}
-    _make_endless(drawn)
-    for name, weights in drawn.items():
-        writer.add_tensor(name, weights.astype(np.float32))
-
-
-def _deviation(name: str) -> float:
-    """Attention weighs enough that the answer to one picture, or to one earlier turn, is not that to another."""
-    return 0.15 if "attn_v" in name or "attn_output" in name else 0.05 if "blk" in name else 0.3
+    return {name: draw.normal(0, 0.05 if "blk" in name else 0.3, shape) for name, shape in shapes.items()}
 
 
 def _make_endless(weights: dict[str, np.ndarray]) -> None:
     """No drawn answer ends by itself, so the number of its tokens is not a matter of chance.
 
-    One dimension of the residual stream is the same at every token, and only the tokens that end a turn read it.
+    One dimension of the residual stream is the same at every token, and only the tokens that end a turn read it. So
+    that all else is still read, attention weighs more: the answer to one picture is not that to another.
     """
     weights["token_embd.weight"][:, 0] = 0.3
     for name, written in weights.items():
+        if name.endswith(("attn_v.weight", "attn_output.weight")):
+            written *= 3.0
         if name.endswith(("attn_output.weight", "ffn_down.weight")):
             written[0] = 0.0
     weights["output.weight"][:, 0] = 0.0

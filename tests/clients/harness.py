@@ -17,7 +17,7 @@ from freehold.core.name import Name
 from freehold.core.settings import Settings
 from freehold.store import Store, importing
 from tests.serving.support import add_gguf
-from tests.tiny import write_gguf
+from tests.tiny import CHATML, write_gguf
 from tests.tinyvision import write_projector
 
 SERVER = """
@@ -92,9 +92,14 @@ def found_by_node(folder: Path, script: Path, address: str, *more: Path) -> dict
 
 
 @contextmanager
-def running(home: Path, template: str = "", context: int = 1024, **settings: str) -> Iterator[str]:
-    """The address of a server with a model `tiny`, also known as `org/tiny`, and `coder`, which inserts text."""
-    model = write_gguf(home / "tiny.gguf", context=context, **({"template": template} if template else {}))
+def running(
+    home: Path, template: str = "", context: int = 1024, *, ends: bool = False, **settings: str
+) -> Iterator[str]:
+    """The address of a server with a model `tiny`, also known as `org/tiny`, and `coder`, which inserts text.
+
+    With `ends` its answers end by themselves, for clients that set no limit and take no answer that is cut.
+    """
+    model = write_gguf(home / "tiny.gguf", context=context, template=template or CHATML, ends=ends)
     projector = write_projector(home / "mmproj.gguf")
     with Store.open(Settings(home=home).store) as store:
         add_gguf(store, "tiny", model)

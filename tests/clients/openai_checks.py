@@ -12,7 +12,7 @@ import time
 import checking
 import openai
 from drawing import png
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 BASE, MODEL = sys.argv[1], sys.argv[2]
 FAILURES = (AssertionError, AttributeError, LookupError, TypeError, ValueError, openai.OpenAIError)
@@ -30,8 +30,8 @@ client = openai.OpenAI(base_url=BASE, api_key="none", max_retries=0, timeout=60,
 
 
 class Place(BaseModel):
-    city: str
-    n: int
+    city: str = Field(max_length=8)
+    n: int = Field(ge=0, le=9)
 
 
 def check_models():
@@ -168,7 +168,7 @@ def check_schema():
 
 
 def check_parse_with_pydantic():
-    answer = client.chat.completions.parse(model=MODEL, messages=HELLO, response_format=Place, seed=1, temperature=0.1)
+    answer = client.chat.completions.parse(model=MODEL, messages=HELLO, response_format=Place, seed=1)
     assert isinstance(answer.choices[0].message.parsed, Place)
 
 

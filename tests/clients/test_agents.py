@@ -16,7 +16,7 @@ PACKAGES = ("openai-agents==0.24.0", "openai==3.57.0")
 @pytest.fixture(scope="module")
 def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     python = harness.interpreter(request.config, "openai-agents", "0.24.0", PACKAGES)
-    with harness.running(tmp_path_factory.mktemp("home"), HERMES) as address:
+    with harness.running(tmp_path_factory.mktemp("home"), HERMES, ends=True) as address:
         return harness.found(python, CHECKS, address + "/v1", warnings="ignore")
 
 

@@ -45,7 +45,7 @@ def test_codex_has_its_turn_answered(codex: Path, tmp_path: Path) -> None:
     settings, work = tmp_path / "codex", tmp_path / "work"
     settings.mkdir()
     work.mkdir()
-    with harness.running(tmp_path, HERMES, CONTEXT, context_length=str(CONTEXT), parallel="1"):
+    with harness.running(tmp_path, HERMES, CONTEXT, ends=True, context_length=str(CONTEXT), parallel="1"):
         connect = [sys.executable, "-m", "freehold", "connect", "codex", "--json", "--model", "tiny"]
         shown = subprocess.run([*connect, "--home", tmp_path], capture_output=True, text=True, check=True).stdout
         (settings / "config.toml").write_text(json.loads(shown)["clients"][0]["text"])
