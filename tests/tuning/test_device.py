@@ -1,5 +1,6 @@
 """Each kind of device is chosen where it is, and tells of its own memory and types; training on one is the same."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,19 +87,28 @@ def test_bfloat16_is_for_gpus_that_do_not_imitate_it(made: bool, dtype: torch.dt
     assert choose("bf16", found) is torch.bfloat16
 
 
-def test_where_only_a_try_can_say_it_is_waited_for() -> None:
-    class Waiting(Device):
-        waited = 0
+def test_where_only_a_try_can_say_one_is_made() -> None:
+    class Looking(Device):
+        looked = 0
 
-        def wait(self) -> None:
-            self.waited += 1
+        def now(self) -> float:
+            self.looked += 1
+            return super().now()
 
-    found = Waiting()
+    found = Looking()
     assert choose("auto", found) in (torch.float32, torch.bfloat16)
-    assert found.waited > 2
-    found.waited = 0
+    assert found.looked > 2
+    found.looked = 0
     choose("f32", found)
-    assert found.waited == 0
+    assert found.looked == 0
+
+
+def test_a_gpu_is_done_when_it_is_looked_at() -> None:
+    waited: list[bool] = []
+    library = SimpleNamespace(synchronize=lambda: waited.append(True))
+    for count, found in enumerate((Cuda(library), Metal(library)), 1):
+        assert time.perf_counter() - found.now() < 60
+        assert len(waited) == count
 
 
 class Forced(Device):

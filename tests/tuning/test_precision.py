@@ -1,5 +1,6 @@
 """What products are made in is what was asked for, or what this machine is faster with; training is true to it."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,6 +72,21 @@ def test_auto_is_for_large_models_on_processors_that_gain(
     assert not in_int8(nf4, base, LARGE, torch.bfloat16, Device())
 
 
+def test_what_else_keeps_the_processor_busy_decides_nothing() -> None:
+    """A run would be computed in other numbers than the same run before."""
+
+    def kept_waiting() -> None:
+        time.sleep(0.02)
+
+    def worked() -> None:
+        begun = time.thread_time()
+        while time.thread_time() - begun < 0.002:
+            pass
+
+    waiting, working = precision._seconds(Device(), kept_waiting, worked)
+    assert waiting < working / 2
+
+
 def test_a_try_ends_with_an_answer(job: Jobs, base: Path) -> None:
     threads = torch.get_num_threads()
     job = job(dtype="auto", base_dtype="nf4")
@@ -121,7 +137,7 @@ def test_8_bits_that_were_chosen_are_left_where_they_cannot_be(faster: list[int]
 
 
 @pytest.mark.parametrize("fields", [{}, {"base_dtype": "nf4"}, {"method": "dora"}, {"checkpointing": "on"}])
-@pytest.mark.usefixtures("restored")
+@pytest.mark.usefixtures("restored", "faster")
 def test_training_in_8_bits_is_near_that_in_more(fields: dict[str, object], job: Jobs, tmp_path: Path) -> None:
     plain, _ = trained(job(out=tmp_path / "plain", **fields))
     whole, weights = trained(job(out=tmp_path / "whole", dtype="int8", **fields))
@@ -135,7 +151,7 @@ def test_training_in_8_bits_is_near_that_in_more(fields: dict[str, object], job:
 
 
 @pytest.mark.parametrize("dtype", ["f32", "bf16", "int8"])
-@pytest.mark.usefixtures("restored")
+@pytest.mark.usefixtures("restored", "faster")
 def test_matrices_that_are_made_together_change_nothing(
     dtype: str, job: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 AMD's ROCm calls itself cuda, in torch too.
 """
 
+import time
 from typing import Any
 
 import psutil
@@ -39,8 +40,9 @@ class Device:
         """Whether it is made for bfloat16; None where only a try can say."""
         return None
 
-    def wait(self) -> None:
-        """Until all is computed that was begun."""
+    def now(self) -> float:
+        """Seconds of computing, which differ by what was computed in between: the time that this thread had a core."""
+        return time.thread_time()
 
 
 class Cuda(Device):
@@ -69,9 +71,10 @@ class Cuda(Device):
         """Older GPUs only imitate it, slowly."""
         return bool(self._library.is_bf16_supported(including_emulation=False))
 
-    def wait(self) -> None:
-        """Until the GPU has nothing left to do."""
+    def now(self) -> float:
+        """By the clock, when the GPU has nothing left to do."""
         self._library.synchronize()
+        return time.perf_counter()
 
 
 class Metal(Device):
@@ -98,9 +101,10 @@ class Metal(Device):
         self._most = max(self._most, int(self._library.driver_allocated_memory()))
         return self._most
 
-    def wait(self) -> None:
-        """Until the GPU has nothing left to do."""
+    def now(self) -> float:
+        """By the clock, when the GPU has nothing left to do."""
         self._library.synchronize()
+        return time.perf_counter()
 
 
 def find(library: Any = torch) -> Device:

@@ -65,8 +65,7 @@ def in_int8(job: TrainJob, base: Path, hidden: int, compute: torch.dtype, device
     if begun and able:
         return begun == "int8"
     if job.dtype == "auto" and able and hidden >= _HIDDEN and _coarse(job, base):
-        with _alone():
-            plain, whole = _seconds(device, *_beside(compute))
+        plain, whole = _seconds(device, *_beside(compute))
         return plain > _MARGIN * whole
     return job.dtype == "int8"
 
@@ -97,28 +96,29 @@ def _beside(dtype: torch.dtype) -> tuple[Product, Product]:
     return lambda: x @ dense.T, lambda: whole.times(operand(x))
 
 
+def _seconds(device: Device, *products: Product) -> Sequence[float]:
+    """Seconds of each, at best, in turns and on one thread.
+
+    Two threads would wait for each other where other work keeps a core busy, and tell of that.
+    """
+    best = [float("inf")] * len(products)
+    began = time.perf_counter()
+    with _alone():
+        for turn in range(_ROUNDS):
+            for index, product in enumerate(products):
+                start = device.now()
+                product()
+                best[index] = min(best[index], device.now() - start)
+            if turn >= _TURNS and time.perf_counter() - began > _ENOUGH:
+                break
+    return best
+
+
 @contextmanager
 def _alone() -> Iterator[None]:
-    """One thread: two would wait for each other where other work keeps a core busy, and tell of that."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _seconds(device: Device, *products: Product) -> Sequence[float]:
-    """Seconds of each, at best: in turns, so that other work on the machine slows all of them."""
-    best = [float("inf")] * len(products)
-    device.wait()
-    began = time.perf_counter()
-    for turn in range(_ROUNDS):
-        for index, product in enumerate(products):
-            start = time.perf_counter()
-            product()
-            device.wait()
-            best[index] = min(best[index], time.perf_counter() - start)
-        if turn >= _TURNS and time.perf_counter() - began > _ENOUGH:
-            break
-    return best
