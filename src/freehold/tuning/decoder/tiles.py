@@ -16,7 +16,7 @@ _FEWEST = 16
 """Queries of a tile at least, however long the row."""
 _WIDE = 96
 """Queries of a tile whose products are narrow: wider ones are multiplied with more keys that they do not see."""
-_STEP = 32
+STEP = 32
 """What padded rows' lengths are multiples of: oneDNN makes code for each size of a product, and never forgets it."""
 _aten = torch.ops.aten
 
@@ -168,7 +168,7 @@ def narrow_gradients(
     """
     rows, heads, length, size = q.shape
     entries, repeat = rows * k.shape[1], heads // k.shape[1]
-    whole = length + -length % _STEP
+    whole = length + -length % STEP
     queries, back = (q.new_zeros(entries, repeat, whole, size + 2) for _ in range(2))
     keys, values = (k.new_zeros(entries, whole, size + 2) for _ in range(2))
     taken_off = sums / -scale, -(grad.float() * out).sum(-1)
