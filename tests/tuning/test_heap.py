@@ -39,17 +39,17 @@ def after(held: Held, heap: Heap, *steps: int) -> list[bool]:
 def test_what_steps_leave_behind_is_given_back_when_it_is_too_much() -> None:
     held = Held()
     heap = Heap(held.trim, lambda: held.now)
-    assert after(held, heap, 100, 10, 10, 10, 10) == [False, False, False, False, True]
+    assert after(held, heap, 100, 4, 4, 4, 4) == [False, False, False, False, True]
     assert held.trims == [0]
-    assert after(held, heap, 100, 29, 2) == [False, False, True]
+    assert after(held, heap, 100, 14, 2) == [False, False, True]
 
 
 def test_a_larger_step_sets_the_measure_and_a_smaller_one_does_not() -> None:
     held = Held()
     heap = Heap(held.trim, lambda: held.now)
     assert after(held, heap, 100, 100) == [False, True]
-    assert after(held, heap, 200, 50, 20) == [False, False, True]
-    assert after(held, heap, 100, 150, 20) == [False, False, True]
+    assert after(held, heap, 200, 20, 20) == [False, False, True]
+    assert after(held, heap, 100, 120, 20) == [False, False, True]
 
 
 def test_where_nothing_can_trim_nothing_is_asked() -> None:

@@ -19,12 +19,12 @@ CPU = torch.device("cpu")
 @given(st.integers(1, 1 << 20))
 def test_a_step_grows_by_a_little(tokens: int) -> None:
     more = spare(tokens)
-    assert 0 <= more <= max(15, tokens // 32)
+    assert 0 <= more <= max(15, tokens // 16)
     assert spare(tokens + more) == 0
 
 
 def test_steps_have_few_sizes() -> None:
-    assert len({tokens + spare(tokens) for tokens in range(2049, 4097)}) == 32
+    assert len({tokens + spare(tokens) for tokens in range(2049, 4097)}) == 16
     assert len({tokens + spare(tokens) for tokens in range(1, 513)}) == 32
 
 

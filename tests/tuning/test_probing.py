@@ -11,7 +11,7 @@ from freehold.tuning.device import Device
 from freehold.tuning.job import TrainPlan
 from freehold.tuning.memory import Keeping, Watch
 from freehold.tuning.precision import choose
-from freehold.tuning.probing import probe, seconds_per_token
+from freehold.tuning.probing import probe, seconds_per_token, various
 
 LENGTHS = [5, 40, 7, 9, 30, 31, 2, 3]
 ORDER = [[0, 2], [1], [4, 5], [3, 6, 7]]
@@ -52,6 +52,12 @@ def test_a_few_steps_are_tried_whatever_they_take_and_no_more_without_time(count
     each = seconds_per_token(order, LENGTHS, lambda batch: seen.append(batch[0]), 0.0)
     assert seen == [batch[0] for batch in order[:4]]
     assert each >= 0
+
+
+def test_steps_that_bring_a_new_size_come_first() -> None:
+    sizes = {0: [32, 48], 1: [32, 48], 2: [48, 32], 3: [32], 4: [64, 48], 5: [48, 48]}
+    found = various([[number] for number in sizes], lambda batch: sizes[batch[0]])
+    assert found == [[0], [2], [4], [1], [3], [5]]
 
 
 def test_all_steps_are_tried_where_there_is_time() -> None:

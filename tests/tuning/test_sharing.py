@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from freehold.data.rows import write_rows
 from freehold.tuning.decoder.common import Common
 from freehold.tuning.heap import Heap
 from freehold.tuning.job import Progress, Report, TrainJob, TrainResult, encode
+from freehold.tuning.learning import Learner
 from freehold.tuning.objectives import objectives
 from freehold.tuning.objectives.base import Example
+from freehold.tuning.render import Sample
 from freehold.tuning.sharing import Crew, Learned, Share, shares
 from freehold.tuning.trainer import Trainer
 from tests.tuning.test_objectives import preferences
@@ -74,6 +77,12 @@ def crew() -> Iterator[Crew]:
 
 def parts(whole: float = 4.0, *, learning: bool = True) -> list[Share]:
     return [Share([Example((), number, label=label)], whole, learning, {}) for number, label in enumerate((1.0, 3.0))]
+
+
+def test_the_sizes_of_a_step_are_those_of_its_shares(crew: Crew) -> None:
+    rows = [Example((Sample(array("i", [1] * count), array("f", [1.0] * count), False),), 0) for count in (50, 33)]
+    assert Learner(None, None, None, [], crew).sizes(rows) == [64, 48]
+    assert Learner(None, None, None, [], None).sizes(rows) == [96]
 
 
 def test_each_finds_what_the_others_changed(crew: Crew) -> None:

@@ -45,6 +45,9 @@ ENVIRONMENT = {
     "MALLOC_TOP_PAD_": "67108864",
     # One heap for all threads: what one of them frees is of use to the others.
     "MALLOC_ARENA_MAX": "1",
+    # Each product that oneDNN keeps ready takes half a megabyte, and it would keep 1,024. A step of one size needs some
+    # 70; making one anew takes a millisecond.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",
     # Without it cuBLAS refuses every product, since its order is not always the same.
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     # Steps are of many sizes: without it a GPU's memory is left in pieces that fit none of them.

@@ -8,7 +8,7 @@ from torch.nn import Parameter
 from freehold.tuning.aim import Aim
 from freehold.tuning.batches import batches
 from freehold.tuning.objectives.base import Example, Objective
-from freehold.tuning.policy import Policy
+from freehold.tuning.policy import Policy, spare
 from freehold.tuning.sharing import Compute, Crew, Learned, Share
 
 _MEASURED = -1
@@ -34,6 +34,12 @@ class Learner:
         for parameter, gradient in zip(self.trained, gradients, strict=True):
             parameter.grad = gradient
         return sum(loss for loss, _ in made)
+
+    def sizes(self, examples: Sequence[Example]) -> list[int]:
+        """The tokens that each process computes with, those that nobody reads included."""
+        parts = self.crew.shared(examples) if self.crew is not None else [examples]
+        tokens = [sum(example.tokens for example in part) for part in parts]
+        return [each + spare(each) for each in tokens]
 
     def value(self, examples: Sequence[Example]) -> float:
         """The loss alone."""

@@ -8,7 +8,7 @@ from freehold.tuning.batches import batches
 from freehold.tuning.device import Device
 from freehold.tuning.job import TrainJob, TrainPlan
 from freehold.tuning.memory import Keeping, Watch
-from freehold.tuning.probing import Step, probe, seconds_per_token, steps_within
+from freehold.tuning.probing import Sizes, Step, probe, seconds_per_token, steps_within, various
 
 LOOK = 20_000
 """Steps whose tokens stand for those of all."""
@@ -45,10 +45,12 @@ class Planner:
         mean = sum(self.lengths[index] for batch in self.order for index in batch) / len(self.order)
         return steps_within(left, each, mean)
 
-    def outlook(self, step: Step, *, watch: Watch, place: Device, keeping: Keeping, dtype: str) -> TrainPlan:
-        """What the job would take. `step` is a whole one."""
+    def outlook(
+        self, step: Step, sizes: Sizes, *, watch: Watch, place: Device, keeping: Keeping, dtype: str
+    ) -> TrainPlan:
+        """What the job would take. `step` is a whole one, `sizes` those that its steps are of."""
         return probe(
-            self.order,
+            various(self.order, sizes),
             self.lengths,
             step,
             steps=self.steps,

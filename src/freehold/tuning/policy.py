@@ -27,12 +27,13 @@ AT_ONCE = 1 << 13
 
 
 def spare(tokens: int) -> int:
-    """Tokens that nobody reads, so that steps have few sizes: at most a 32nd part more, 16 for few.
+    """Tokens that nobody reads, so that steps have few sizes: at most a 16th part more, 16 for few.
 
-    oneDNN makes code for each size of a product and never forgets it: megabytes for each step, between which the C
-    library finds room ever more slowly. Starting from 4,000 tokens a step, memory grew to 10 GB within 2,000 steps.
+    oneDNN makes code for each size of a product and never forgets it, and half a megabyte beside: 20 MB for each size
+    of a step, between which the C library finds room ever more slowly. Starting from 4,000 tokens a step, memory grew
+    to 10 GB within 2,000 steps.
     """
-    return -tokens % max(_FEWEST, 1 << max(0, tokens.bit_length() - 6))
+    return -tokens % max(_FEWEST, 1 << max(0, tokens.bit_length() - 5))
 
 
 class Drawing(NamedTuple):

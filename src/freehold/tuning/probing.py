@@ -11,6 +11,8 @@ from freehold.tuning.memory import Keeping, Watch, peak_rss
 _LEAST = 3
 """Steps that are timed whatever they take."""
 Step = Callable[[Sequence[int]], None]
+Sizes = Callable[[Sequence[int]], Sequence[int]]
+"""The tokens that each process has of a step."""
 
 
 def seconds_per_token(order: Sequence[Sequence[int]], lengths: Sequence[int], step: Step, limit: float) -> float:
@@ -23,6 +25,21 @@ def seconds_per_token(order: Sequence[Sequence[int]], lengths: Sequence[int], st
         if len(speeds) > _LEAST and time.monotonic() - begin > limit:
             break
     return median(speeds[1:] or speeds)
+
+
+def various(order: Sequence[Sequence[int]], sizes: Sizes) -> list[Sequence[int]]:
+    """The same steps, those first that bring a new size with them.
+
+    Memory grows with each new one: a few steps tell what many will hold when they are of as many sizes.
+    """
+    known: set[tuple[int, int]] = set()
+    new: list[Sequence[int]] = []
+    old: list[Sequence[int]] = []
+    for batch in order:
+        found = set(enumerate(sizes(batch)))
+        (old if found <= known else new).append(batch)
+        known |= found
+    return [*new, *old]
 
 
 def steps_within(seconds: float, each: float, tokens: float) -> int:

@@ -266,13 +266,16 @@ class Trainer:
 
     def _probe(self) -> TrainPlan:
         return self._planner().outlook(
-            self._whole_step, watch=self.watch, place=self.place, keeping=self.keeping, dtype=self._spelt()
+            self._whole_step, self._sizes, watch=self.watch, place=self.place, keeping=self.keeping, dtype=self._spelt()
         )
 
     def _planner(self) -> Planner:
         order = list(islice(self._schedule(), min(self.steps, LOOK)))
         held_out = [example.tokens for example in self.held_out]
         return Planner(self.job, order, self.steps, self.lengths, held_out, self._look, self._answers)
+
+    def _sizes(self, batch: Sequence[int]) -> list[int]:
+        return self.learner.sizes([self.examples[index] for index in batch])
 
     @torch.no_grad()
     def _look(self, batch: Sequence[int]) -> None:
