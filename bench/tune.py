@@ -187,16 +187,19 @@ def compare(bench: Bench, method: str) -> bool:
     options = bench.options
     turns: dict[str, list[Taken]] = {"freehold": [], **{peer: [] for peer in options.peers}}
     failed: set[str] = set()
-    for _ in range(options.pairs):
-        turns["freehold"].append(bench.ours(method))
+    for pair in range(options.pairs):
+        turns["freehold"].append(ours := bench.ours(method))
         for peer in options.peers:
             if peer in failed:
                 continue
             try:
-                turns[peer].append(bench.theirs(peer, method))
+                turns[peer].append(theirs := bench.theirs(peer, method))
             except Ended as error:
                 failed.add(peer)
                 print(f"{PEERS[peer]} does not run: {error}", file=sys.stderr, flush=True)
+                continue
+            # Whoever stops a long bench keeps what it has found.
+            print(f"pair {pair + 1}: {ours.speed / theirs.speed:.2f} times {PEERS[peer]}", file=sys.stderr, flush=True)
     packed = bool(options.gguf) and method == "qlora"
     beside = [
         beside_peer(peer, turns["freehold"], turns[peer], options, packed=packed)
