@@ -150,7 +150,7 @@ def test_training_in_8_bits_is_near_that_in_more(fields: dict[str, object], job:
     assert trained(job(out=tmp_path / "again", dtype="int8", **fields))[1] == weights
 
 
-@pytest.mark.parametrize("dtype", ["f32", "bf16", "int8"])
+@pytest.mark.parametrize("dtype", [pytest.param("f32", marks=pytest.mark.slow), "bf16", "int8"])
 @pytest.mark.usefixtures("restored", "faster")
 def test_matrices_that_are_made_together_change_nothing(
     dtype: str, job: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -283,7 +283,7 @@ def test_what_was_learned_is_taken_when_it_is_asked_for(job: Jobs, tmp_path: Pat
     assert (weights(again), again.held_out_losses) == (weights(cut), cut.held_out_losses)
 
 
-@pytest.mark.parametrize("patience", [0, 9])
+@pytest.mark.parametrize("patience", [pytest.param(0, marks=pytest.mark.slow), 9])
 def test_a_run_that_was_cut_goes_on_as_if_it_was_not(job: Jobs, tmp_path: Path, patience: int) -> None:
     request = tmp_path / "keep"
     fields = {"steps": 40, "evaluations": 11, "patience": patience}
