@@ -60,6 +60,13 @@ def test_steps_that_bring_a_new_size_come_first() -> None:
     assert found == [[0], [2], [4], [1], [3], [5]]
 
 
+def test_sizes_are_asked_of_the_first_steps_alone() -> None:
+    asked: list[int] = []
+    order = [[number] for number in range(5000)]
+    assert various(order, lambda batch: asked.append(batch[0]) or [32]) == order
+    assert asked == list(range(1000))
+
+
 def test_all_steps_are_tried_where_there_is_time() -> None:
     seen: list[int] = []
     seconds_per_token([[0]] * 50, LENGTHS, lambda batch: seen.append(batch[0]), 600.0)

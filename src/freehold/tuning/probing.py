@@ -10,6 +10,8 @@ from freehold.tuning.memory import Keeping, Watch, peak_rss
 
 _LEAST = 3
 """Steps that are timed whatever they take."""
+_SOUGHT = 1000
+"""Steps among which new sizes are looked for: to deal 20,000 out to eight cores takes seconds, and few are tried."""
 Step = Callable[[Sequence[int]], None]
 Sizes = Callable[[Sequence[int]], Sequence[int]]
 """The tokens that each process has of a step."""
@@ -35,11 +37,11 @@ def various(order: Sequence[Sequence[int]], sizes: Sizes) -> list[Sequence[int]]
     known: set[tuple[int, int]] = set()
     new: list[Sequence[int]] = []
     old: list[Sequence[int]] = []
-    for batch in order:
+    for batch in order[:_SOUGHT]:
         found = set(enumerate(sizes(batch)))
         (old if found <= known else new).append(batch)
         known |= found
-    return [*new, *old]
+    return [*new, *old, *order[_SOUGHT:]]
 
 
 def steps_within(seconds: float, each: float, tokens: float) -> int:
